@@ -1,0 +1,56 @@
+# The developer's whole interface. Every target works from a fresh clone: it makes or reuses .venv by itself.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.lock torch.lock pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
+export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
+
+.DEFAULT_GOAL := help
+.PHONY: help env run down test unit integration lint format types imports check lock clean
+
+help:            ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+env: $(STAMP)    ## Make the environment from the lock files (.venv)
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11 ($(PYTHON) not found); Debian/Ubuntu: apt-get install python3.11 python3.11-venv, or make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; Debian/Ubuntu: apt-get install python3.11-venv"; exit 1; }
+	./.ci/make-env $(PYTHON) $(VENV)
+	@rm -f $(VENV)/.installed-*; touch $@
+
+run: env         ## Run the whole loop on the digits example; everything stays up until `make down`
+	@$(BIN)/python -m deployments.demo
+
+down: env        ## Stop everything `make run` started
+	@$(BIN)/trimtab down
+
+test: env        ## The whole suite, on its own state directory and ports
+	@$(BIN)/python -m pytest
+
+unit: env        ## Unit tests only
+	@$(BIN)/python -m pytest -m "not integration"
+
+integration: env ## Tests that start real servers
+	@$(BIN)/python -m pytest -m integration
+
+lint: env        ## ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: env      ## ruff, changing files
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: env       ## mypy
+	@$(BIN)/mypy
+
+imports: env     ## import-linter: the layers and floors
+	@$(BIN)/lint-imports
+
+check: lint types imports ## Everything CI checks besides the tests
+
+lock: env        ## Resolve the lock files again from pyproject.toml
+	@$(BIN)/python -m pip -q install uv && ./.ci/make-lock $(BIN)/uv
+
+clean:           ## Remove the environment and the state directory (stop first: make down)
+	rm -rf $(VENV) .trimtab

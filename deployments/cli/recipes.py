@@ -1,0 +1,103 @@
+"""`trimtab init` and `trimtab validate`: write a recipe, check one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.cli.output import AsJson, Home, RecipeFile, emit, errors, settings_for
+from trimtab.errors import RecipeError
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "my-model",
+    model: Annotated[str, typer.Option(help="module:callable that returns an nn.Module.")] = "my_model:build",
+    data: Annotated[str, typer.Option(help="module:callable(split) that returns a Dataset.")] = "my_data:split",
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented recipe with every key and its default.
+
+    Example: trimtab init recipe.yaml --name churn --model churn.net:build --data churn.data:split
+    """
+    from trimtab.recipe.load import parse_recipe
+    from trimtab.recipe.template import template
+
+    with errors(as_json):
+        text = template(name, model, data)
+        parse_recipe(text, where=str(path))
+        try:
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+        except FileExistsError:
+            raise RecipeError("exists already", where=str(path), fix="choose another name, or remove it") from None
+        except OSError as error:
+            raise RecipeError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        emit({"recipe": str(path)}, as_json, f"wrote {path}; next: trimtab validate {path}")
+
+
+def validate(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> None:
+    """Check a recipe whole, load the model and the data, and print what a release would do. Writes nothing.
+
+    Example: trimtab validate recipe.yaml
+    """
+    with errors(as_json):
+        settings_for(home)
+        found = describe(recipe, home)
+        emit(found, as_json, _text(found))
+
+
+def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
+    """What a release of this recipe would do, after loading its model and data."""
+    from trimtab.compress.search import plan
+    from trimtab.convert import carries
+    from trimtab.model_check import check_model
+    from trimtab.settings import Settings
+    from trimtab.workbench import Workbench
+
+    bench = Workbench(recipe, Settings.load(home))
+    facts = check_model(bench)
+    plans = plan(bench.recipe.compress, bench.recipe.train.seed)
+    candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
+    builds = sum(
+        carries(target, "int8" if steps and steps[-1].method == "quantize" else "fp32")
+        for steps in plans
+        for target in bench.recipe.targets
+    )
+    trains = bench.recipe.model.weights is None or bench.recipe.train.always
+    return {
+        "name": bench.recipe.name,
+        "rows": {name: len(split) for name, split in bench.splits.items()},
+        "inputs": {name: [str(v.dtype), *map(int, v.shape[1:])] for name, v in bench.example.items()},
+        "classes": bench.classes,
+        "parameters": facts.parameters,
+        "trains": trains,
+        "candidates": candidates,
+        "targets": list(bench.recipe.targets),
+        "builds": builds,
+        "budget": bench.recipe.budget.model_dump(),
+    }
+
+
+def _text(found: dict[str, Any]) -> str:
+    rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
+    inputs = ", ".join(f"{name} {kind[0]} {tuple(kind[1:])}" for name, kind in found["inputs"].items())
+    budget = found["budget"]
+    start = "train the model" if found["trains"] else "take the weights as given"
+    return "\n".join(
+        [
+            f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {found['classes']} classes",
+            f"  data     {rows}",
+            f"  inputs   {inputs}",
+            "a release would",
+            f"  1. {start}",
+            f"  2. make {len(found['candidates'])} candidates: {', '.join(found['candidates'])}",
+            f"  3. convert them to {', '.join(found['targets'])}: {found['builds']} builds",
+            "  4. choose on validation, verify the finalists on the gate, against: "
+            f"drop ≤ {budget['max_drop']:.1%} (lower bound), speed-up ≥ {budget['min_speedup']}x, "
+            f"size ≥ {budget['min_size_ratio']}x smaller",
+            "  5. register what passes, promote it, serve it",
+        ]
+    )

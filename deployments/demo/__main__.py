@@ -1,0 +1,5 @@
+"""`python -m deployments.demo`."""
+
+from deployments.demo.run import main
+
+main()

@@ -1,0 +1,75 @@
+"""`python -m deployments.scoring --name NAME`: the scoring service that follows the registry's champion.
+
+Here the floors meet: the registry is handed to the service, which knows it only as a source of releases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import TrimtabError
+from trimtab.registry import follow
+from trimtab.registry.package import check
+from trimtab.serving.run import bind, log_to_stderr, serve
+from trimtab.serving.service import Service, following
+from trimtab.settings import Settings
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion of a release name on an MLflow server; the service's source of releases."""
+
+    tracking_uri: str
+    name: str
+
+    def current_champion(self) -> int | None:
+        """The version under the alias, None when there is none."""
+        return follow.current_champion(self.tracking_uri, self.name)
+
+    def download(self, version: int, into: Path) -> Any:
+        """Fetch and verify a version's release folder; its release.json."""
+        return follow.download(self.tracking_uri, self.name, version, into)
+
+
+def scoring_service(name: str, settings: Settings, threads: int | None = None) -> Service:
+    """The service of a release name, wired to the registry.
+
+    Raises:
+        StateError: no MLflow server is known, or the state directory cannot be written.
+        Conflict: another service of this name runs.
+    """
+    source = Champion(settings.tracking_uri(), name)
+    return following(name, settings, source, check=partial(check, name=name), threads=threads)
+
+
+def main() -> int:
+    """Read the command line, serve, return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.scoring", description=__doc__)
+    parser.add_argument("--name", required=True, help="release name, as registered")
+    parser.add_argument("--home", type=Path, help="state directory (default: as for `trimtab`)")
+    parser.add_argument("--mlflow", help="address of the MLflow server (default: the one `trimtab up` started)")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    parser.add_argument("--threads", type=int, help="threads of the runtime, instead of the release's own")
+    options = parser.parse_args()
+    log_to_stderr()
+    try:
+        settings = Settings.load(options.home).ensure_home()
+        if options.mlflow:
+            settings = settings.model_copy(update={"mlflow_tracking_uri": options.mlflow})
+        listener = bind(options.host, options.port)
+        service = scoring_service(options.name, settings, options.threads)
+    except TrimtabError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    serve(service, listener)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

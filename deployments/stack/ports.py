@@ -1,0 +1,77 @@
+"""Ports on loopback: the remembered one, else the usual one, else a free one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of the stack; the defaults are the ones people of each tool expect."""
+
+    prefect: int = 4200
+    mlflow: int = 5000
+    evidently: int = 8000
+    supervisor: int = 9001
+    scoring: Mapping[str, int] = field(default_factory=dict)  # release name → port
+
+    def all(self) -> list[int]:
+        """Every port."""
+        return [getattr(self, name) for name in SINGLE] + list(self.scoring.values())
+
+
+SINGLE = ("prefect", "mlflow", "evidently", "supervisor")
+USUAL = Ports()
+USUAL_SCORING = 8080
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do it: connections in TIME_WAIT do not count, another listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def choose(last: Ports, releases: Iterable[str]) -> Ports:
+    """A free port for each service, all different.
+
+    Args:
+        last: what the last `up` used; kept where it is still free.
+        releases: names of the releases to serve.
+    """
+    chosen: dict[str, int] = {}
+    for name in SINGLE:
+        chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()))
+    ports = Ports(**chosen)
+    for release in releases:
+        ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING))
+    return ports
+
+
+def with_scoring(ports: Ports, release: str, wanted: int = USUAL_SCORING) -> Ports:
+    """The same ports and one more, for the scoring service of a release that has none yet."""
+    if release in ports.scoring:
+        return ports
+    port = _first_free((wanted, USUAL_SCORING), set(ports.all()))
+    return replace(ports, scoring={**ports.scoring, release: port})
+
+
+def _first_free(candidates: Iterable[int], taken: set[int]) -> int:
+    for port in candidates:
+        if port not in taken and is_free(port):
+            return port
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port

@@ -1,0 +1,97 @@
+"""What the stack consists of: one entry a server, with its command line and how to see that it is ready."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.stack.ports import HOST, Ports
+from trimtab.settings import Settings
+
+POOL = "trimtab"
+# -P: the folder a server runs in must not come before our packages on sys.path.
+PYTHON = (sys.executable, "-P")
+
+
+@dataclass(frozen=True)
+class Service:
+    """One supervised server.
+
+    Attributes:
+        name: also the name of its log and of its supervisor program.
+        command: argument vector.
+        url: base address, "" for the worker, which listens nowhere.
+        health: path that answers when it is ready.
+        alive: HTTP statuses that count as ready.
+        stop_s: seconds between SIGTERM and SIGKILL.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    url: str = ""
+    health: str = ""
+    alive: tuple[int, ...] = (200,)
+    stop_s: int = 10
+
+
+def services(settings: Settings, ports: Ports) -> list[Service]:
+    """The servers of this state directory, in the order in which a person thinks of them."""
+    return [
+        _prefect(ports),
+        _mlflow(settings, ports),
+        Service("worker", (*PYTHON, "-m", "deployments.stack.worker"), stop_s=15),
+        _evidently(settings, ports),
+        *(_scoring(settings, ports, release) for release in ports.scoring),
+    ]
+
+
+def scoring_name(release: str) -> str:
+    """Name of the service that serves a release."""
+    return f"scoring-{release}"
+
+
+def addresses(ports: Ports) -> dict[str, Any]:
+    """The addresses as `trimtab.settings.Settings` names them."""
+    return {
+        "prefect_api_url": f"http://{HOST}:{ports.prefect}/api",
+        "mlflow_tracking_uri": f"http://{HOST}:{ports.mlflow}",
+        "evidently_url": f"http://{HOST}:{ports.evidently}",
+        "scoring": {release: f"http://{HOST}:{port}" for release, port in ports.scoring.items()},
+    }
+
+
+def _prefect(ports: Ports) -> Service:
+    command = (*PYTHON, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(ports.prefect))
+    return Service("prefect", command, f"http://{HOST}:{ports.prefect}", "/api/health")
+
+
+def _mlflow(settings: Settings, ports: Ports) -> Service:
+    folder = settings.home / "mlflow"
+    # One worker and no job execution: 0.45 GB and 4 s instead of 2.3 GB and 12 s. Both URIs are always given: the
+    # defaults lie in the working directory.
+    command = (
+        *(*PYTHON, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(ports.mlflow)),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
+    )
+    return Service("mlflow", command, f"http://{HOST}:{ports.mlflow}", "/health")
+
+
+def _evidently(settings: Settings, ports: Ports) -> Service:
+    start = "from evidently.cli import app; app()"  # its package has no __main__
+    command = (
+        *(*PYTHON, "-c", start, "ui", "--workspace", str(settings.evidently)),
+        *("--host", HOST, "--port", str(ports.evidently)),
+    )
+    return Service("evidently", command, f"http://{HOST}:{ports.evidently}", "/")
+
+
+def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
+    port = ports.scoring[release]
+    command = (
+        *(*PYTHON, "-m", "deployments.scoring", "--name", release, "--home", str(settings.home)),
+        *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
+    )
+    # 503: it runs, and there is no champion to serve yet.
+    return Service(scoring_name(release), command, f"http://{HOST}:{port}", "/ping", alive=(200, 503), stop_s=20)

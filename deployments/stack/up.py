@@ -1,0 +1,123 @@
+"""`up`: start the servers that are missing, wait until all are ready, write their addresses down."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from deployments.stack.config import new_door, write_config
+from deployments.stack.health import Progress, wait_ready
+from deployments.stack.leftovers import servers, stop
+from deployments.stack.ports import USUAL, Ports, choose, is_free, with_scoring
+from deployments.stack.record import read_ports, remove_stack, write_ports, write_stack
+from deployments.stack.services import Service, addresses, services
+from deployments.stack.supervise import Supervisor, launch
+from trimtab.errors import StateError
+from trimtab.settings import Settings
+from trimtab.store import os_lock
+
+FOLDERS = ("prefect", "mlflow", "evidently", "logs", "supervisor")
+ATTEMPTS = 3  # with other ports, where somebody took one between our look and the server's
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The running servers.
+
+    Attributes:
+        settings: with the addresses of these servers.
+        reused: every server ran already; nothing was started.
+        started: names of the servers that were started or restarted.
+        seconds: service → seconds until it was ready.
+        total_s: seconds of the whole `up`.
+    """
+
+    settings: Settings
+    reused: bool
+    started: tuple[str, ...]
+    seconds: dict[str, float]
+    total_s: float
+
+
+def up(settings: Settings, progress: Progress | None = None, *, release: str | None = None) -> Stack:
+    """Bring the stack up; what runs already is kept.
+
+    Args:
+        progress: called as (service, state, seconds), at least every two seconds for each that is waited for.
+        release: name of a release to serve from now on, beside those that an earlier `up` was given.
+
+    Raises:
+        StateError: the state directory cannot be written, addresses are fixed by the environment, or a server fails
+            (the end of its log is in the message).
+        Conflict: another `up` or `down` of this state directory is running.
+    """
+    begin = time.monotonic()
+    _refuse_fixed_addresses()
+    settings.ensure_home()
+    with os_lock(settings.locks / "stack.lock", wait=False, what="`trimtab up` or `trimtab down`"):
+        last = read_ports(settings)
+        supervisor = Supervisor.find(settings)
+        say = progress or (lambda service, state, seconds: None)
+        if supervisor and last:
+            ports = with_scoring(last, release) if release else last
+            ready, seconds, started = _join(settings, supervisor, ports, say)
+        else:
+            ready, seconds, started = _start(settings, last or USUAL, release, say)
+    return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
+
+
+def _join(
+    settings: Settings, supervisor: Supervisor, ports: Ports, progress: Progress
+) -> tuple[Settings, dict[str, float], list[str]]:
+    """Go on with the supervisor that runs."""
+    settings = settings.model_copy(update=addresses(ports))
+    wanted = services(settings, ports)
+    write_ports(settings, ports)
+    write_config(settings, supervisor.door, wanted)
+    started = [*supervisor.update(), *supervisor.start_stopped()]
+    write_stack(settings, ports, supervisor.door, supervisor.pid())
+    return settings, wait_ready(settings, supervisor, wanted, progress), started
+
+
+def _start(
+    settings: Settings, last: Ports, release: str | None, progress: Progress
+) -> tuple[Settings, dict[str, float], list[str]]:
+    """Start a supervisor and all servers, after stopping what an earlier one left behind."""
+    for folder in FOLDERS:
+        (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    stop(servers(settings))
+    releases = dict.fromkeys([*last.scoring, *([release] if release else [])])
+    for attempt in range(1, ATTEMPTS + 1):
+        ports = choose(last, releases)
+        placed = settings.model_copy(update=addresses(ports))
+        wanted = services(placed, ports)
+        try:
+            return placed, _launch_and_wait(placed, ports, wanted, progress), [service.name for service in wanted]
+        except StateError:
+            stop(servers(settings))
+            remove_stack(settings)
+            if attempt == ATTEMPTS or all(is_free(port) for port in ports.all()):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _launch_and_wait(
+    settings: Settings, ports: Ports, wanted: list[Service], progress: Progress
+) -> dict[str, float]:
+    door = new_door(ports.supervisor)
+    write_ports(settings, ports)
+    write_config(settings, door, wanted)
+    supervisor = launch(settings, door)
+    write_stack(settings, ports, door, supervisor.pid())
+    return wait_ready(settings, supervisor, wanted, progress)
+
+
+def _refuse_fixed_addresses() -> None:
+    fixed = [name for name in ("TRIMTAB_PREFECT_API_URL", "TRIMTAB_MLFLOW_TRACKING_URI") if name in os.environ]
+    if fixed:
+        raise StateError(
+            "the environment names servers to use, and local ones would not be used",
+            where=", ".join(fixed),
+            fix="unset these variables, or do without `trimtab up`",
+        )

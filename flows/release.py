@@ -1,0 +1,41 @@
+"""optimize → compress → convert → verify → register → promote → serve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from tasks.bench import open_bench, release_run
+from tasks.compress import compress
+from tasks.convert import convert
+from tasks.optimize import optimize
+from tasks.promote import promote
+from tasks.register import register
+from tasks.select import select
+from tasks.serve import serve
+from tasks.verify import verify
+
+RecipePath = Annotated[str, Field(description="Path of the recipe file.")]
+HomePath = Annotated[str, Field(description="State directory of the stack.")]
+Reason = Annotated[str, Field(description="Why this release is made; it goes into the promotion log.")]
+VerdictDigest = Annotated[str | None, Field(description="Retrain on the labelled rows of this verdict's window.")]
+
+
+@flow(name="release", flow_run_name="release: {reason}", log_prints=False)
+def release(
+    recipe: RecipePath, home: HomePath, reason: Reason = "manual", retrain_verdict: VerdictDigest = None
+) -> dict[str, Any]:
+    """Take the recipe's model to a verified, registered, promoted and served release."""
+    bench = open_bench(recipe, home, retrain_verdict)
+    with bench.exclusively(), release_run(bench, reason) as run:
+        original = optimize(bench, run.warm_start)
+        candidates = compress(bench, original)
+        builds = convert(bench, candidates)
+        finalists = select(bench, run, candidates, builds)
+        verified = verify(bench, run, finalists)
+        version = register(bench, run, verified)
+        promote(bench, version, reason)
+        serve(bench, version)
+        return run.summary(version, verified)

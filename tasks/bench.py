@@ -1,0 +1,112 @@
+"""Opens what a release works with, and its run in MLflow: one parent a release, found again after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from trimtab.candidate import digest_of
+from trimtab.registry.connection import Registry
+from trimtab.registry.follow import current_champion
+from trimtab.registry.tracking import Tracking
+from trimtab.settings import Settings
+from trimtab.watch import Watch
+from trimtab.workbench import Workbench
+
+
+@dataclass
+class ReleaseRun:
+    """A release in progress.
+
+    Attributes:
+        run_id: MLflow parent run.
+        key: what identifies the release: recipe, data, code and the verdict that caused it.
+        champion: version that serves at the start, or None.
+        warm_start: on a retrain, the champion's original candidate; training starts from its weights.
+    """
+
+    bench: Workbench
+    tracking: Tracking
+    registry: Registry
+    run_id: str
+    key: str
+    reason: str
+    champion: int | None
+    warm_start: str | None
+
+    def link(self) -> str:
+        """Address of the parent run in the MLflow UI."""
+        experiment = self.tracking.client.get_run(self.run_id).info.experiment_id
+        return f"{self.tracking.tracking_uri}/#/experiments/{experiment}/runs/{self.run_id}"
+
+
+def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench:
+    """The bench of a recipe; with a verdict, the labelled rows of its window join the training data."""
+    settings = Settings.load(Path(home)).ensure_home()
+    new_rows = Watch(recipe, settings).new_rows(retrain_verdict) if retrain_verdict else None
+    bench = Workbench(recipe, settings, new_rows)
+    rows = {name: len(split) for name, split in bench.splits.items()}
+    get_run_logger().info("data: %s; %d classes", rows, bench.classes)
+    return bench
+
+
+@contextmanager
+def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
+    """The MLflow parent run of this release, RUNNING inside the block, ended as the block ends."""
+    settings, name = bench.settings, bench.recipe.name
+    tracking = Tracking(settings.tracking_uri(), settings.locks)
+    registry = Registry.from_settings(settings)
+    experiment = tracking.experiment(name)
+    verdict = bench.new_rows.verdict if bench.new_rows else None
+    key = digest_of([bench.key, verdict])[:32]
+    champion = current_champion(settings.tracking_uri(), name)
+    tags = {"trimtab.reason": reason, "trimtab.flow_run": str(flow_run.get_id()), "trimtab.verdict": verdict or ""}
+    run_id = tracking.start_release_run(experiment, key, f"release {key[:8]}", _params(bench), tags)
+    for split, context in (("train", "training"), ("validation", "validation"), ("gate", "gate")):
+        data = bench.splits[split]
+        tracking.log_dataset_input(
+            run_id,
+            f"{name}/{split}",
+            data.digest,
+            context=context,
+            source=bench.recipe.data,
+            profile={"rows": len(data)},
+        )
+    run = ReleaseRun(bench, tracking, registry, run_id, key, reason, champion, None)
+    run.warm_start = _warm_start(run)
+    try:
+        with tracking.system_metrics(run_id):
+            yield run
+    except BaseException:
+        tracking.finish(run_id, "FAILED")
+        raise
+    tracking.finish(run_id)
+
+
+def _params(bench: Workbench) -> dict[str, Any]:
+    """The recipe, flat, as MLflow params."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}{key}.", inner)
+        else:
+            flat[prefix.rstrip(".")] = json.dumps(value) if isinstance(value, list) else value
+
+    walk("", bench.recipe.model_dump(mode="json"))
+    return flat
+
+
+def _warm_start(run: ReleaseRun) -> str | None:
+    if run.bench.new_rows is None or run.champion is None:
+        return None
+    folder = Watch(run.bench.code.path, run.bench.settings).release(run.champion)
+    return str(json.loads((folder / "release.json").read_bytes())["original"])

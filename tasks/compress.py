@@ -1,0 +1,55 @@
+"""Stage 2: the candidates of the recipe's plan, each a task run of its own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from tasks.caching import JSON_RESULT, content_key
+from tasks.progress import Progress
+from trimtab.candidate import Candidate, Step
+from trimtab.compress.make import make, planned
+from trimtab.compress.search import plan
+from trimtab.errors import UnsupportedError
+from trimtab.workbench import Workbench
+
+
+@task(
+    name="compress",
+    task_run_name="compress {label}",
+    cache_key_fn=content_key("compress"),
+    **JSON_RESULT,
+)
+def make_candidate(bench: Workbench, original: dict[str, Any], steps: list[dict[str, Any]], label: str) -> dict[str, Any]:
+    """Apply the steps to the original; the figures that come back are the achieved ones."""
+    base = Candidate.from_json(original)
+    parsed = [Step(**step) for step in steps]
+    done = bench.stored(planned(base, parsed).id)
+    if done is None:
+        with Progress(label) as progress, bench.stopwatch.on("training"):
+            done = bench.keep(
+                make(bench, base, parsed, lambda epoch, epochs, figures: progress(epoch, epochs, f"epochs {figures}"))
+            )
+    return done.to_json()
+
+
+def compress(bench: Workbench, original: Candidate) -> list[Candidate]:
+    """Every candidate of the plan, the original first; what a method cannot do is logged by name, not hidden."""
+    candidates = [original]
+    for steps in plan(bench.recipe.compress, bench.recipe.train.seed):
+        if not steps:
+            continue
+        candidate = planned(original, steps)
+        fresh = make_candidate.with_options(refresh_cache=bench.stored(candidate.id) is None)
+        state = fresh(bench, original.to_json(), [asdict(step) for step in steps], candidate.label, return_state=True)
+        result = state.result(raise_on_failure=False)
+        if isinstance(result, UnsupportedError):
+            get_run_logger().warning("%s left out: %s", candidate.label, result)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            candidates.append(Candidate.from_json(result))
+    return candidates

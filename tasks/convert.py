@@ -1,0 +1,48 @@
+"""Stage 3: each candidate to each target that can carry it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from tasks.caching import JSON_RESULT, content_key
+from tasks.progress import Progress
+from trimtab.candidate import Candidate, Converted
+from trimtab.compress.convert_candidate import convert_candidate, precision_of
+from trimtab.convert import carries
+from trimtab.workbench import Workbench
+
+
+@task(
+    name="convert",
+    task_run_name="convert {label} to all targets",
+    cache_key_fn=content_key("convert"),
+    **JSON_RESULT,
+)
+def convert_one(bench: Workbench, candidate: dict[str, Any], targets: list[str], label: str) -> list[dict[str, Any]]:
+    """Convert one candidate to the targets, each once."""
+    done = []
+    with Progress(f"converting {label}") as progress:
+        for index, target in enumerate(targets):
+            found = bench.stored_converted(candidate["id"], target)
+            done.append(found or bench.keep_converted(convert_candidate(bench, Candidate.from_json(candidate), target)))
+            progress(index + 1, len(targets), target)
+    return [converted.to_json() for converted in done]
+
+
+def convert(bench: Workbench, candidates: list[Candidate]) -> list[Converted]:
+    """Every candidate on every target that carries its precision; what a target cannot carry is said before."""
+    result: list[Converted] = []
+    for target in bench.recipe.targets:
+        if not carries(target, "int8") and any(precision_of(c) == "int8" for c in candidates):
+            get_run_logger().info("%s does not carry INT8: it gets the FP32 candidates only", target)
+    for candidate in candidates:
+        targets = [target for target in bench.recipe.targets if carries(target, precision_of(candidate))]
+        here = all(bench.stored_converted(candidate.id, target) for target in targets)
+        fresh = convert_one.with_options(refresh_cache=not here)
+        result += [
+            Converted.from_json(value) for value in fresh(bench, candidate.to_json(), targets, candidate.label)
+        ]
+    return result

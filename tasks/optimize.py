@@ -1,0 +1,38 @@
+"""Stage 1: the original, trained by the recipe or taken with its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from tasks.caching import JSON_RESULT, content_key
+from tasks.progress import Progress
+from trimtab.candidate import Candidate
+from trimtab.model_check import check_model
+from trimtab.optimize.original import make_original, planned_original
+from trimtab.workbench import Workbench
+
+
+@task(name="optimize", cache_key_fn=content_key("optimize"), **JSON_RESULT)
+def train_original(bench: Workbench, warm_start: str | None) -> dict[str, Any]:
+    """Train the original, or take it as it came; a warm start begins from the weights of an earlier original."""
+    done = bench.stored(planned_original(bench, warm_start).id)
+    if done is None:
+        with Progress("training the original") as progress, bench.stopwatch.on("training"):
+            done = bench.keep(
+                make_original(
+                    bench, warm_start, lambda epoch, epochs, figures: progress(epoch, epochs, f"epochs {figures}")
+                )
+            )
+    return done.to_json()
+
+
+def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
+    """Check that the model fits the task, then train it (or reuse what was trained)."""
+    check_model(bench)
+    if warm_start is not None and bench.stored(warm_start) is None:
+        warm_start = None
+    planned = planned_original(bench, warm_start)
+    fresh = train_original.with_options(refresh_cache=bench.stored(planned.id) is None)
+    return Candidate.from_json(fresh(bench, warm_start))

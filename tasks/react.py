@@ -1,0 +1,56 @@
+"""A reaction's stages: one at a time, checked against the ledger, begun there, concluded there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import State
+
+from tasks.monitor import artifact_key, open_watch
+from trimtab.errors import Conflict
+from trimtab.monitoring.policy import Decision
+from trimtab.watch import Watch
+
+__all__ = ["begin", "choose", "conclude", "open_watch", "reacting"]
+
+
+@contextmanager
+def reacting(watch: Watch) -> Iterator[None]:
+    """One reaction of a name at a time; a second one is told and ends."""
+    with watch.reacting():
+        yield
+
+
+def choose(watch: Watch, digest: str) -> Decision:
+    """What is to be done about a verdict now: taken up again if a kill cut it short, else decided afresh."""
+    decision = watch.unfinished(digest) or watch.decide(digest)
+    get_run_logger().info("verdict %s: %s (%s)", digest[:12], decision.action, decision.reason)
+    return decision
+
+
+def begin(watch: Watch, decision: Decision) -> None:
+    """The ledger first."""
+    watch.begin(decision, str(flow_run.get_id()))
+
+
+def conclude(watch: Watch, decision: Decision, outcome: State[Any]) -> dict[str, Any]:
+    """Write down how it ended; a release that was already running leaves the reaction owed, to be taken up again."""
+    result = outcome.result(raise_on_failure=False)
+    if isinstance(result, Conflict):
+        raise result
+    failed = isinstance(result, BaseException)
+    said = f"{type(result).__name__}: {result}" if failed else f"version {result['version']} serves"
+    watch.finish(decision, str(flow_run.get_id()), said)
+    create_markdown_artifact(
+        key=artifact_key("reaction", watch.name),
+        description=f"{watch.name}: {decision.action}",
+        markdown=f"# {decision.action}\n\n{decision.reason}\n\n**{said}**\n\nverdict `{decision.verdict_digest}`\n",
+    )
+    if failed:
+        raise result
+    return {"action": decision.action, "outcome": said, "release": result}

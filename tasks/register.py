@@ -1,0 +1,112 @@
+"""Stage 5: the verified build becomes one MLflow model version with its evidence."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks.bench import ReleaseRun
+from tasks.verify import Verified
+from trimtab import runtime
+from trimtab.compress.assess import open_build, predicted
+from trimtab.monitoring import profile as reference_profile
+from trimtab.registry import package
+from trimtab.registry.register import Submission
+from trimtab.registry.register import register as register_release
+from trimtab.workbench import Workbench
+
+GOLDEN_ROWS = 8
+
+
+@task(name="register", retries=2, retry_delay_seconds=2)
+def register_version(bench: Workbench, run: ReleaseRun, verified: Verified) -> int:
+    """Pack the release and register it; the same release is the same version, however often this is called."""
+    with tempfile.TemporaryDirectory(prefix="trimtab-release-") as scratch:
+        folder = Path(scratch) / "release"
+        pack(bench, verified, folder)
+        submission = Submission(
+            folder=folder,
+            loader_source=runtime.bundle(verified.build.target),
+            requirements=runtime.requirements(verified.build.target),
+            run_id=run.run_id,
+            description=describe(bench, run, verified),
+            tags=figures(verified),
+            decision=verified.decision.to_json(),
+        )
+        return register_release(run.registry, submission)
+
+
+def register(bench: Workbench, run: ReleaseRun, verified: Verified) -> int:
+    """Register what passed the gate."""
+    version = register_version(bench, run, verified)
+    run.tracking.set_tags(run.run_id, {"trimtab.version": str(version)})
+    return version
+
+
+def pack(bench: Workbench, verified: Verified, folder: Path) -> str:
+    """The release folder: files, golden answers, reference profile, manifest."""
+    build, recipe = verified.build, bench.recipe
+    predictor = open_build(bench, build)
+    sample = bench.splits["today" if "today" in bench.splits else "gate"]
+    profile, columns = reference_profile.build(sample.inputs, predicted(predictor, sample.inputs), sample.labels)
+    golden = {name: values[:GOLDEN_ROWS] for name, values in bench.splits["gate"].inputs.items()}
+    facts = package.Facts(
+        name=recipe.name,
+        candidate=build.candidate,
+        label=verified.label,
+        target=build.target,
+        precision=build.precision,
+        threads=recipe.serving.threads,
+        classes=bench.classes,
+        labels=recipe.labels,
+        gate=verified.decision.to_json(),
+        accuracy=verified.evidence["paired"]["gate"]["candidate"],
+        extra={
+            "original": verified.original,
+            "serving": recipe.serving.model_dump(mode="json"),
+            "lineage": verified.lineage,
+            "evidence": verified.evidence,
+            "intended_use": recipe.intended_use,
+        },
+    )
+    return package.pack(
+        bench.target_folder(build.candidate, build.target),
+        folder,
+        facts,
+        package.Golden(golden, predictor.predict(golden)),
+        profile=json.dumps(profile.to_json(), sort_keys=True).encode(),
+        reference=reference_profile.reference_parquet(columns),
+    )
+
+
+def figures(verified: Verified) -> dict[str, str]:
+    """Tags of the version: the figures one compares versions by."""
+    return {
+        "accuracy": f"{verified.accuracy:.4f}",
+        "accuracy_original": f"{verified.accuracy_original:.4f}",
+        "speedup": f"{verified.speedup:.2f}",
+        "size_ratio": f"{verified.size_ratio:.2f}",
+        "p99_ms": f"{verified.p99_ms:.3f}",
+    }
+
+
+def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
+    """The version's page in MLflow, in Markdown."""
+    recipe, build = bench.recipe, verified.build
+    rows: list[tuple[str, Any]] = [
+        ("Accuracy (gate)", f"{verified.accuracy:.2%}, original {verified.accuracy_original:.2%}"),
+        ("Difference", verified.difference),
+        ("Speed-up", f"{verified.speedup:.2f}x eager PyTorch ({verified.speedup_spread}) at batch {verified.batch}"),
+        ("p50 / p99", f"{verified.p50_ms:.3f} ms / {verified.p99_ms:.3f} ms"),
+        ("Size", f"{build.size_bytes / 1024:.0f} KiB, {verified.size_ratio:.2f}x smaller than the FP32 weights"),
+        ("Runs on", f"{build.target}, {build.precision}, {recipe.serving.threads} thread(s)"),
+        ("Made by", f"[run {run.run_id[:8]}]({run.link()}): {run.reason}"),
+        ("Report", f"[verification report]({verified.report_url})" if verified.report_url else "in the run's artifacts"),
+    ]
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    use = f"\n\n{recipe.intended_use}" if recipe.intended_use else ""
+    return f"**{verified.label}** of {recipe.name}: passed the gate.{use}\n\n| | |\n|---|---|\n{table}\n"

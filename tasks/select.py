@@ -1,0 +1,120 @@
+"""Stage 3½: every build measured on validation, on the runtime that will serve it; the front, and who tries the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.logging import get_run_logger
+
+from tasks.bench import ReleaseRun
+from tasks.caching import JSON_RESULT, content_key
+from tasks.progress import Progress
+from trimtab.candidate import Candidate, Converted
+from trimtab.compress.assess import accuracies, build_name, eager, open_build, points
+from trimtab.compress.search import Point, choose, front, how_near
+from trimtab.errors import BudgetNotMet
+from trimtab.registry.comparison import knobs
+from trimtab.verify.latency import measure
+from trimtab.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """What the selection found: every point, the front, and the builds that may try the gate, best first."""
+
+    points: list[Point]
+    front: list[Point]
+    builds: list[Converted]
+    candidates: dict[str, Candidate]
+    original: Candidate
+
+
+@task(name="select", cache_key_fn=content_key("select"), **JSON_RESULT)
+def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracy and interleaved latency of every build on validation rows."""
+    by_id = {value["id"]: Candidate.from_json(value) for value in candidates}
+    original = Candidate.from_json(candidates[0])
+    parsed = [Converted.from_json(value) for value in builds]
+    baseline = eager(bench, original)
+    predictors = {build_name(build): open_build(bench, build) for build in parsed}
+    validation = bench.splits["validation"]
+    with bench.measuring(), bench.stopwatch.on("measuring"), Progress("measuring every build") as progress:
+        hits = accuracies(baseline, predictors, validation.inputs, validation.labels, progress)
+        timings = measure(
+            baseline,
+            predictors,
+            validation.inputs,
+            bench.recipe.measure,
+            lambda done, total: progress(done, total, "rounds of latency"),
+        )
+    size = bench.folder(original.id) / "weights.safetensors"
+    found = points(bench, parsed, by_id, hits, timings.by_name, size.stat().st_size)
+    return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits["baseline"]}
+
+
+def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], builds: list[Converted]) -> Finalists:
+    """Measure, record one child run a build, and name the finalists.
+
+    Raises:
+        BudgetNotMet: no build meets the budget on validation; the message says how near each came.
+    """
+    here = all(bench.stored_converted(build.candidate, build.target) for build in builds)
+    measured = measure_all.with_options(refresh_cache=not here)(
+        bench, [candidate.to_json() for candidate in candidates], [build.to_json() for build in builds]
+    )
+    found = [Point.from_json(value) for value in measured["points"]]
+    _record(bench, run, candidates, found)
+    best = front(found)
+    chosen = choose(found, bench.recipe.budget, bench.recipe.verify.finalists)
+    if not chosen:
+        raise BudgetNotMet(
+            "no candidate meets the budget on validation:\n    "
+            + "\n    ".join(how_near(found, bench.recipe.budget)),
+            where=bench.recipe.name,
+            fix="loosen the budget, or give more methods, ratios or targets; nothing was registered",
+        )
+    wanted = {(point.candidate, point.target): rank for rank, point in enumerate(chosen)}
+    finalists = sorted(
+        (build for build in builds if (build.candidate, build.target) in wanted),
+        key=lambda build: wanted[build.candidate, build.target],
+    )
+    names = ", ".join(f"{point.label} on {point.target} ({point.first_speedup:.1f}x)" for point in chosen)
+    get_run_logger().info("finalists: %s", names)
+    return Finalists(found, best, finalists, {c.id: c for c in candidates}, candidates[0])
+
+
+def _record(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], found: list[Point]) -> None:
+    by_id = {candidate.id: candidate for candidate in candidates}
+    columns = knobs([by_id[point.candidate].lineage for point in found])
+    for point, params in zip(found, columns, strict=True):
+        run.tracking.child_run(
+            run.run_id,
+            f"{point.candidate}@{point.target}",
+            f"{point.label} on {point.target}",
+            {**params, "target": point.target},
+            {
+                "validation_accuracy": point.accuracy,
+                "validation_drop": point.drop,
+                "size_ratio": point.size_ratio,
+                "p99_ms": point.p99_ms,
+                **{f"speedup_b{batch}": value for batch, value in point.speedup.items()},
+            },
+            {"trimtab.candidate": point.candidate},
+        )
+    create_table_artifact(
+        key=f"front-{bench.recipe.name}".lower().replace(".", "-").replace("_", "-"),
+        description="Every build on the validation split, fastest first",
+        table=[
+            {
+                "build": f"{point.label} on {point.target}",
+                "accuracy": f"{point.accuracy:.2%}",
+                **{f"speed-up b{batch}": f"{value:.2f}x" for batch, value in point.speedup.items()},
+                "smaller": f"{point.size_ratio:.2f}x",
+                "p99": f"{point.p99_ms:.3f} ms",
+            }
+            for point in sorted(found, key=lambda point: -point.first_speedup)
+        ],
+    )

@@ -1,0 +1,52 @@
+"""Stage 7: the scoring service answers with the new version."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+from prefect import task
+from prefect.logging import get_run_logger
+
+from trimtab.errors import StateError
+from trimtab.workbench import Workbench
+
+PATIENCE_S = 30.0
+
+
+@task(name="serve", task_run_name="serve version {version}", retries=2, retry_delay_seconds=2)
+def wait_for_version(url: str, name: str, version: int) -> None:
+    """Wait until the service says that it answers with this version.
+
+    Raises:
+        StateError: it does not within 30 s; the message carries what it says of itself.
+    """
+    said = "no answer"
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(f"{url}/version", timeout=5).json()
+            if str(answer.get("version")) == str(version):
+                return
+            said = str(answer)
+        except (httpx.HTTPError, ValueError) as error:
+            said = f"{type(error).__name__}: {error}"
+        time.sleep(0.2)
+    raise StateError(
+        f"does not answer with version {version} after {PATIENCE_S:.0f} s: {said}",
+        where=f"{url} ({name})",
+        fix="see the scoring service's log (`trimtab status` names it); the version before keeps serving",
+    )
+
+
+def serve(bench: Workbench, version: int) -> str | None:
+    """See that the new champion is what answers; without a service for this name, say so and go on."""
+    url = bench.settings.scoring_for(bench.recipe.name)
+    if url is None:
+        get_run_logger().warning(
+            "%s version %d is the champion; nothing serves it here yet: trimtab serve RECIPE", bench.recipe.name, version
+        )
+        return None
+    wait_for_version(url, bench.recipe.name, version)
+    get_run_logger().info("%s answers with version %d", url, version)
+    return url

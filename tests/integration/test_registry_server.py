@@ -1,0 +1,558 @@
+"""The registry against a real MLflow server: whole or not at all, once, one champion, also after `kill -9` anywhere."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from trimtab.errors import Conflict, RegistryError
+from trimtab.ledger import Ledger
+from trimtab.registry import failpoint, follow, versions
+from trimtab.registry.alias import aliases
+from trimtab.registry.connection import RELEASE_KEY, Registry
+from trimtab.registry.package import Facts, Golden, pack, release_key
+from trimtab.registry.promote import champion, history, promote, reconcile, rollback
+from trimtab.registry.promotions import read_log
+from trimtab.registry.register import Submission, register
+from trimtab.registry.sweep import sweep
+from trimtab.registry.tracking import Tracking
+
+pytestmark = pytest.mark.integration
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+LOADER = '''
+import json, pathlib
+import mlflow
+import numpy as np
+
+MARK = {mark!r}
+
+class Linear(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        folder = pathlib.Path(context.artifacts["release"])
+        self.weights = np.load(folder / "weights.npy", allow_pickle=False)
+        self.release = json.loads((folder / "release.json").read_text())
+
+    def predict(self, context, model_input, params=None):
+        return {{"probabilities": np.asarray(model_input["input"]) @ self.weights + MARK}}
+
+mlflow.models.set_model(Linear())
+'''
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
+        for key, value in QUIET.items():
+            patch.setenv(key, value)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield _ready(f"http://127.0.0.1:{port}", process, folder / "server.log")
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(20)
+
+
+def _ready(address: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{address}/health", timeout=2).status_code == 200:
+                return address
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+class World:
+    """A registry on the server with its own ledger and locks, one experiment and one run."""
+
+    def __init__(self, server: str, folder: Path, name: str) -> None:
+        self.server, self.folder, self.name = server, folder, name
+        self.registry = Registry.connect(server, Ledger(f"sqlite:///{folder / 'ledger.db'}"), folder / "locks")
+        self.tracking = Tracking(server, folder / "locks")
+        self.experiment = self.tracking.experiment(name)
+        self.run = self.tracking.start_release_run(self.experiment, "release-1", "release", {}, {})
+
+    def submission(self, mark: float = 0.0, *, answer: str = "pass") -> Submission:
+        """A release of a linear model; another mark makes another release."""
+        folder = self.folder / f"release-{mark}"
+        if not folder.exists():
+            _pack(self.folder / f"converted-{mark}", folder, self.name, mark)
+        return Submission(
+            folder=folder,
+            loader_source=LOADER.format(mark=mark),
+            requirements=["numpy", "mlflow-skinny"],
+            run_id=self.run,
+            description="# A release\n\n| speed-up | 2.0 |",
+            tags={"speedup": "2.0"},
+            decision={"answer": answer, "mark": mark},
+        )
+
+    def release(self, mark: float) -> int:
+        return register(self.registry, self.submission(mark))
+
+    def versions(self, mark: float) -> list[int]:
+        key = release_key(self.submission(mark).folder)
+        found = versions.every(self.registry.client, self.name)
+        return [int(version.version) for version in found if version.tags.get(RELEASE_KEY) == key]
+
+    def models(self, mark: float) -> list[str]:
+        key = release_key(self.submission(mark).folder)
+        found = versions.logged_models(self.registry.client, self.experiment, self.name, key)
+        return [str(model.status) for model in found]
+
+    def stages(self, stage: str) -> list[int]:
+        found = versions.every(self.registry.client, self.name)
+        return [int(version.version) for version in found if version.current_stage == stage]
+
+    def promote(self, version: int) -> Any:
+        return promote(self.registry, self.name, version, who="test", why="it passed", evidence={"report": "r"})
+
+    def serves_consistently(self) -> int | None:
+        """The champion, after checking that alias, stage, ledger and the light reader agree on it."""
+        found = champion(self.registry, self.name)
+        serving = found.version if found else None
+        assert self.stages("Production") == ([] if serving is None else [serving])
+        log = read_log(self.registry.ledger, self.name)
+        assert log.pending is None
+        assert (log.champion, log.previous) == (serving, found.previous if found else None)
+        assert follow.current_champion(self.server, self.name) == serving
+        self.registry.ledger.check(f"promotions/{self.name}")
+        return serving
+
+
+def _pack(converted: Path, folder: Path, name: str, mark: float) -> None:
+    spec = {
+        "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 3]}],
+        "outputs": [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 2]}],
+    }
+    converted.mkdir(parents=True)
+    (converted / "spec.json").write_text(json.dumps(spec))
+    np.save(converted / "weights.npy", np.ones((3, 2), np.float32))
+    (converted / "häßlich č.txt").write_text("a name that is not ASCII")
+    facts = Facts(name, "c0", "int8", "onnxruntime-cpu", "int8", 1, 2, None, {"mark": mark}, {})
+    rows = np.ones((4, 3), np.float32)
+    pack(converted, folder, facts, Golden({"input": rows}, {"probabilities": rows @ np.ones((3, 2), np.float32)}))
+
+
+@pytest.fixture
+def world(server: str, tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    return World(server, tmp_path, f"m-{abs(hash((request.node.name, str(tmp_path)))) % 10**10}")
+
+
+# Processes that die: from a fork server that has MLflow loaded, so that each costs little.
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["mlflow.pyfunc", "trimtab.registry.register", "trimtab.registry.promote"])
+
+
+def _act(server: str, folder: Path, name: str, action: str, argument: Any, point: str | None) -> None:
+    os.environ.update(QUIET)
+    world = World(server, folder, name)
+    if point:
+        os.environ[failpoint.VARIABLE] = point
+    if action == "register":
+        world.release(argument)
+    elif action == "promote":
+        world.promote(argument)
+    elif action == "rollback":
+        rollback(world.registry, name, who="test", why="errors", bad_version=argument)
+    else:
+        reconcile(world.registry, name)
+
+
+def in_process(world: World, action: str, argument: Any, point: str | None = None) -> Any:
+    arguments = (world.server, world.folder, world.name, action, argument, point)
+    process = _PROCESSES.Process(target=_act, args=arguments)
+    process.start()
+    return process
+
+
+def killed_at(world: World, action: str, argument: Any, point: str) -> None:
+    process = in_process(world, action, argument, point)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL, f"{point} was not reached (exit code {process.exitcode})"
+
+
+def points_of(monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> list[str]:
+    """Every failpoint the call reaches, in order."""
+    reached: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoint, "reach", reached.append)
+        call()
+    return list(dict.fromkeys(reached))
+
+
+def test_a_release_is_registered_once_whole_and_readable_by_everyone(world: World, tmp_path: Path) -> None:
+    import mlflow
+
+    version = world.release(0.5)
+    assert world.release(0.5) == version
+    assert world.versions(0.5) == [version]
+    found = world.registry.client.get_model_version(world.name, str(version))
+    assert found.description.startswith("# A release")
+    assert found.tags["trimtab.gate"] == "passed"
+    assert found.tags["trimtab.target"] == "onnxruntime-cpu"
+    assert found.tags["speedup"] == "2.0"
+    world.promote(version)
+    facts = follow.download(world.server, world.name, version, tmp_path / "into")
+    assert facts["name"] == world.name
+    assert (tmp_path / "into" / "häßlich č.txt").read_text() == "a name that is not ASCII"
+    mlflow.set_tracking_uri(world.server)
+    model = mlflow.pyfunc.load_model(f"models:/{world.name}@champion")
+    answer = model.predict({"input": np.ones((2, 3), np.float32)})
+    np.testing.assert_allclose(answer["probabilities"], np.full((2, 2), 3.5))
+    assert model.metadata.signature.inputs.input_names() == ["input"]
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 3)
+    assert model.metadata.get_input_schema().inputs[0].type == np.dtype("float32")
+    assert str(tmp_path) not in json.dumps(model.metadata.to_dict(), default=str)
+
+
+def test_a_second_release_in_the_process_runs_its_own_code(world: World) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(world.server)
+    answers = []
+    for mark in (1.0, 2.0):
+        model = mlflow.pyfunc.load_model(f"models:/{world.name}/{world.release(mark)}")
+        answers.append(float(model.predict({"input": np.zeros((1, 3), np.float32)})["probabilities"][0, 0]))
+    assert answers == [1.0, 2.0]
+
+
+def test_a_release_that_did_not_pass_or_was_changed_is_not_registered(world: World) -> None:
+    for answer in ("fail", "undecided"):
+        with pytest.raises(RegistryError, match=answer):
+            register(world.registry, world.submission(answer=answer))
+    changed = world.submission(0.25)
+    (changed.folder / "weights.npy").write_bytes(b"other")
+    with pytest.raises(RegistryError, match=r"weights\.npy was changed"):
+        register(world.registry, changed)
+    assert versions.every(world.registry.client, world.name) == []
+
+
+def test_killed_at_every_point_registration_ends_with_one_version_that_only_then_may_serve(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = world.release(-1.0)
+    world.promote(serving)
+    points = points_of(monkeypatch, lambda: world.release(-2.0))
+    # Every remote call and local write of a first registration, before and after; a new one must be added here.
+    assert len(points) == 18
+    for mark, point in enumerate(points):
+        killed_at(world, "register", float(mark), point)
+        for unverified in set(world.versions(mark)) - set(versions.recorded(world.registry.ledger, world.name)):
+            with pytest.raises(RegistryError, match="no record of having passed"):
+                world.promote(unverified)
+        version = world.release(float(mark))
+        assert world.versions(mark) == [version], point
+        assert world.models(mark) == ["READY"], point
+        assert versions.unfit(world.registry, world.name, version) is None, point
+        assert world.serves_consistently() == serving, point
+    assert world.promote(version).version == version
+    world.registry.ledger.check(f"versions/{world.name}")
+
+
+def test_killed_again_while_cleaning_up_registration_still_ends_with_one_version(world: World) -> None:
+    for mark, (first, second) in enumerate(
+        [
+            ("register.upload:after", "register.discard_model:before"),
+            ("register.create_logged_model:after", "register.discard_model:after"),
+            ("register.create_model_version:after", "register.registered:before"),
+            ("register.create_model_version:after", "register.registered:after"),
+        ]
+    ):
+        killed_at(world, "register", float(mark), first)
+        killed_at(world, "register", float(mark), second)
+        version = world.release(float(mark))
+        assert world.versions(mark) == [version]
+        assert world.models(mark) == ["READY"]
+
+
+def test_a_half_version_whose_files_are_gone_is_deleted_and_made_again(world: World) -> None:
+    for mark, point in enumerate(("", "register.delete_half_version:before", "register.delete_half_version:after")):
+        killed_at(world, "register", float(mark), "register.create_model_version:after")
+        (half,) = world.versions(mark)
+        source = world.registry.client.get_model_version(world.name, str(half)).source
+        world.registry.client.delete_logged_model(source.removeprefix("models:/"))
+        if point:
+            killed_at(world, "register", float(mark), point)
+        version = world.release(float(mark))
+        assert world.versions(mark) == [version]
+        assert versions.unfit(world.registry, world.name, version) is None
+
+
+def test_killed_at_every_point_a_promotion_is_finished_or_never_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, third = (world.release(float(mark)) for mark in range(3))
+    world.promote(third)
+    world.promote(old)
+    points = points_of(monkeypatch, lambda: world.promote(new))
+    assert len(points) == 12
+    for point in points:
+        before = champion(world.registry, world.name)
+        assert before is not None
+        target = old if before.version == new else new
+        killed_at(world, "promote", target, point)
+        notes = reconcile(world.registry, world.name)
+        finished = point not in ("promote.intent:before", "promote.promoted:after")
+        assert [("cut short and was finished" in note) for note in notes] == ([True] if finished else []), point
+        expected = before.version if point == "promote.intent:before" else target
+        assert world.serves_consistently() == expected, point
+        assert reconcile(world.registry, world.name) == []
+
+
+def test_killed_at_every_point_a_rollback_happens_exactly_once_when_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = world.release(0.0), world.release(1.0)
+    world.promote(good)
+    world.promote(bad)
+    points = points_of(
+        monkeypatch, lambda: rollback(world.registry, world.name, who="test", why="errors", bad_version=bad)
+    )
+    assert len(points) == 12
+    assert world.serves_consistently() == good
+    for point in points:
+        world.promote(bad)
+        depth = len(read_log(world.registry.ledger, world.name).serving)
+        killed_at(world, "rollback", bad, point)
+        again = rollback(world.registry, world.name, who="test", why="errors", bad_version=bad)
+        assert (again.kind, again.version, again.previous) == ("rollback", good, bad), point
+        assert world.serves_consistently() == good, point
+        assert len(read_log(world.registry.ledger, world.name).serving) == depth - 1, point
+
+
+def test_a_promotion_cut_short_whose_version_is_gone_is_undone(world: World) -> None:
+    old, new = world.release(0.0), world.release(1.0)
+    world.promote(old)
+    for point in ("", "promote.undone:before", "promote.undone:after"):
+        killed_at(world, "promote", new, "promote.alias_champion:after")
+        world.registry.client.delete_model_version(world.name, str(new))
+        if point:
+            killed_at(world, "reconcile", None, point)
+        reconcile(world.registry, world.name)
+        assert world.serves_consistently() == old
+        new = world.release(1.0)
+
+
+def test_three_promotions_and_a_rollback_leave_one_production_and_a_full_record(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    with pytest.raises(RegistryError, match="no earlier version"):
+        rollback(world.registry, world.name, who="test", why="errors")
+    world.promote(first)
+    promotion = world.promote(second)
+    assert (promotion.version, promotion.previous, promotion.who) == (second, first, "test")
+    assert world.promote(second) == promotion
+    assert aliases(world.registry.client, world.name) == {"champion": second, "previous": first}
+    assert world.stages("Archived") == [first]
+    back = rollback(world.registry, world.name, who="watch", why="errors after promotion")
+    assert (back.version, back.previous) == (first, second)
+    # Stages mean the highest version in them: the newer one must have left Production.
+    assert world.registry.client.get_latest_versions(world.name, ["Production"])[0].version == str(first)
+    assert world.serves_consistently() == first
+    assert [(item["kind"], item["version"]) for item in history(world.registry, world.name)] == [
+        ("promote", first),
+        ("promote", second),
+        ("rollback", first),
+    ]
+    assert history(world.registry, world.name)[1]["evidence"] == {"report": "r"}
+    with pytest.raises(Conflict):
+        rollback(world.registry, world.name, who="watch", why="again", bad_version=99)
+
+
+def test_rollback_passes_over_a_version_whose_files_are_gone(world: World) -> None:
+    first, second, third = (world.release(float(mark)) for mark in range(3))
+    for version in (first, second, third):
+        world.promote(version)
+    source = world.registry.client.get_model_version(world.name, str(second)).source
+    world.registry.client.delete_logged_model(source.removeprefix("models:/"))
+    assert rollback(world.registry, world.name, who="test", why="errors").version == first
+    with pytest.raises(RegistryError, match="was deleted"):
+        world.promote(second)
+
+
+def test_an_alias_moved_by_hand_is_honoured_if_the_version_passed_and_put_back_if_not(world: World) -> None:
+    client = world.registry.client
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    client.set_registered_model_alias(world.name, "champion", str(second))
+    (note,) = reconcile(world.registry, world.name)
+    assert "honoured" in note
+    assert world.serves_consistently() == second
+    assert history(world.registry, world.name)[-1]["outside"] is True
+    unverified = client.create_model_version(world.name, "mlflow-artifacts:/elsewhere", tags={"mine": "yes"})
+    client.set_registered_model_alias(world.name, "champion", unverified.version)
+    (note,) = reconcile(world.registry, world.name)
+    assert "put back to 2" in note
+    assert world.serves_consistently() == second
+    client.delete_registered_model_alias(world.name, "champion")
+    (note,) = reconcile(world.registry, world.name)
+    assert "put back" in note
+    assert world.serves_consistently() == second
+    assert reconcile(world.registry, world.name) == []
+
+
+def test_stages_moved_by_hand_are_brought_in_step_with_the_alias(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    world.registry.client.transition_model_version_stage(world.name, str(second), "Production")
+    (note,) = reconcile(world.registry, world.name)
+    assert "in step" in note
+    assert world.serves_consistently() == first
+
+
+def test_a_champion_deleted_in_mlflow_is_told_and_a_rollback_still_works(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    world.promote(second)
+    world.registry.client.delete_model_version(world.name, str(second))
+    (note,) = reconcile(world.registry, world.name)
+    assert "nothing is champion" in note
+    assert champion(world.registry, world.name) is None
+    rollback(world.registry, world.name, who="test", why="version deleted")
+    assert world.serves_consistently() == first
+
+
+def test_eight_processes_register_once_each_and_promote_to_exactly_one_production(world: World) -> None:
+    racers = [in_process(world, "register", float(number % 6)) for number in range(8)]
+    _all_end_well(racers)
+    made = [world.versions(mark) for mark in range(6)]
+    assert sorted(version for found in made for version in found) == [1, 2, 3, 4, 5, 6]
+    _all_end_well([in_process(world, "promote", version) for version in (1, 2, 3, 4)])
+    assert world.serves_consistently() in (1, 2, 3, 4)
+    assert len(history(world.registry, world.name)) == 4
+
+
+def _all_end_well(processes: list[Any]) -> None:
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def test_a_killed_release_goes_on_in_its_own_run_and_children_are_made_once(world: World, tmp_path: Path) -> None:
+    tracking, client = world.tracking, world.registry.client
+    tracking.finish(world.run, "KILLED")
+    again = tracking.start_release_run(world.experiment, "release-1", "release", {"seed": 1}, {"recipe": "digits"})
+    assert again == world.run
+    assert client.get_run(again).info.status == "RUNNING"
+    half = client.create_run(
+        world.experiment, tags={"mlflow.parentRunId": again, "trimtab.candidate_key": "c1"}, run_name="half"
+    )
+    knobs, objectives = {"prune.ratio": None, "lr": 0.1}, {"speedup": 2.0, "accuracy": 0.9}
+    child = tracking.child_run(again, "c1", "int8", knobs, objectives, {"mlflow.note.content": "x"})
+    assert child == half.info.run_id
+    assert tracking.child_run(again, "c1", "int8", knobs, objectives, {}) == child
+    data = client.get_run(child)
+    assert data.info.status == "FINISHED"
+    assert data.data.params == {"prune.ratio": "none", "lr": "0.1"}
+    assert data.data.metrics == objectives
+    with pytest.raises(RegistryError, match="not finite"):
+        tracking.child_run(again, "c2", "bad", {}, {"speedup": float("nan")}, {})
+    with pytest.raises(RegistryError, match="MLflow refused"):
+        tracking.start_release_run(world.experiment, "release-1", "release", {"seed": 2}, {})
+
+
+def test_racing_callers_get_one_experiment_one_parent_and_one_child(world: World) -> None:
+    def make(_: int) -> tuple[str, str, str]:
+        tracking = Tracking(world.server, world.folder / "locks")
+        experiment = tracking.experiment(f"{world.name}-race")
+        parent = tracking.start_release_run(experiment, "k", "release", {"a": 1}, {})
+        return experiment, parent, tracking.child_run(parent, "c", "child", {"b": 2}, {"m": 1.0}, {})
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(make, range(6)))) == 1
+
+
+def test_figures_texts_files_datasets_and_system_metrics_reach_the_run(world: World, tmp_path: Path) -> None:
+    tracking, client, run = world.tracking, world.registry.client, world.run
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    tracking.log_figure(run, figure, "plots/pareto.png")
+    tracking.log_text(run, "<p>é</p>", "report.html")
+    (tmp_path / "file.json").write_text("{}")
+    tracking.log_artifact(run, tmp_path / "file.json", "evidence")
+    tracking.log_dataset_input(run, "digits/gate", "a" * 64, context="gate", source="data:load", profile={"rows": 3})
+    tracking.log_metrics(run, {"gate.accuracy": 0.5})
+    tracking.set_tags(run, {"outcome": "pass"})
+    with tracking.system_metrics(run):
+        threading.Event().wait(0.1)
+    tracking.finish(run)
+    found = client.get_run(run)
+    assert {item.path for item in client.list_artifacts(run)} == {"plots", "report.html", "evidence"}
+    assert found.inputs.dataset_inputs[0].dataset.name == "digits/gate"
+    assert found.inputs.dataset_inputs[0].tags[0].value == "gate"
+    assert found.data.metrics["gate.accuracy"] == 0.5
+    assert found.data.tags["outcome"] == "pass"
+    assert found.info.status == "FINISHED"
+    assert any(key.startswith("system/") for key in found.data.metrics)
+
+
+def test_a_deleted_experiment_is_named_with_what_to_do(world: World) -> None:
+    world.registry.client.delete_experiment(world.experiment)
+    with pytest.raises(RegistryError, match="was deleted"):
+        world.tracking.experiment(world.name)
+
+
+def test_sweep_ends_what_dead_releases_left_and_touches_nothing_else(world: World) -> None:
+    client, tracking = world.registry.client, world.tracking
+    whole = world.release(0.0)
+    killed_at(world, "register", 1.0, "register.upload:after")
+    killed_at(world, "register", 2.0, "register.create_model_version:after")
+    killed_at(world, "register", 3.0, "register.create_model_version:after")
+    (pointed_at,) = world.versions(3)
+    client.set_registered_model_alias(world.name, "someone", str(pointed_at))
+    foreign = client.create_model_version(world.name, "mlflow-artifacts:/elsewhere")
+    alive = tracking.start_release_run(world.experiment, "alive", "alive", {}, {})
+    child = client.create_run(world.experiment, tags={"mlflow.parentRunId": alive}).info.run_id
+    orphan = client.create_run(world.experiment, tags={"mlflow.parentRunId": world.run}).info.run_id
+    theirs = client.create_run(world.experiment).info.run_id
+    sweep(world.registry, world.experiment, world.name, alive={"alive"})
+    statuses = {run: client.get_run(run).info.status for run in (world.run, orphan, alive, child, theirs)}
+    assert statuses == {
+        world.run: "KILLED",
+        orphan: "KILLED",
+        alive: "RUNNING",
+        child: "RUNNING",
+        theirs: "RUNNING",
+    }
+    assert world.models(1.0) == ["FAILED"]
+    kept = [int(version.version) for version in versions.every(client, world.name)]
+    assert kept == [whole, pointed_at, int(foreign.version)]
+    again = sweep(world.registry, world.experiment, world.name, alive={"alive"})
+    assert [note for note in again if "left as it is" not in note] == []
+    assert world.release(1.0) == world.versions(1.0)[0]
+
+
+def test_a_server_that_does_not_answer_is_an_error_of_ours(tmp_path: Path, server: str) -> None:
+    registry = Registry.connect("http://127.0.0.1:9", Ledger(f"sqlite:///{tmp_path / 'l.db'}"), tmp_path / "locks")
+    with pytest.raises(RegistryError, match="did not answer"):
+        champion(registry, "m")

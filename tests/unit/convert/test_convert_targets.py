@@ -1,0 +1,331 @@
+"""What a user's models become on each target, and which of them are refused, with what message."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from torch import Tensor, nn
+
+from trimtab import runtime
+from trimtab.convert import carries, convert
+from trimtab.convert import onnx_format, probing
+from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.onnx_format import export_onnx
+from trimtab.errors import ConversionError, UnsupportedError
+from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.eager import Predictor as Eager
+
+TARGETS = sorted(runtime.TARGETS)
+PLAIN = Preprocess()
+
+
+def floats(n: int, *shape: int, seed: int = 0) -> dict[str, np.ndarray]:
+    return {"input": np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)}
+
+
+def cnn() -> nn.Sequential:
+    torch.manual_seed(0)
+    head = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)]
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), *head)
+
+
+class Linear(nn.Module):
+    """Base of the odd models below: logits = linear(input)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+class BranchOnValue(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.mean() > 0:  # the line a user must find
+            return self.linear(x)
+        return -self.linear(x)
+
+
+class BranchOnBatch(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) if x.shape[0] > 3 else -self.linear(x)
+
+
+class FixedBatch(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + torch.zeros(int(x.shape[0]), 3)
+
+
+class NumberFromValue(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * float(x.max())
+
+
+class BranchOnFixedSize(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 4
+        return self.linear(x) if x.shape[1] > 3 else x
+
+
+class LoopOverRows(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.linear(row) for row in x])
+
+
+class TwoInputs(Linear):
+    """The mask is read only when the constructor says so."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        return self.linear(features * mask) if self.masked else self.linear(features)
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(10, 4)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        kept = keep.float().unsqueeze(-1)
+        return self.linear((self.embedding(tokens) * kept).sum(1) / kept.sum(1).clamp(min=1))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_converted_model_answers_like_torch_at_any_batch_and_its_record_is_complete(target: str, tmp_path: Path):
+    example = floats(4, 1, 6, 6)
+    module, spec = deployed(cnn(), Preprocess(scale=0.5, mean=[0.1], std=[2.0])), spec_of(example, 3)
+    record = convert("c0", target, module, example, spec, tmp_path)
+    predictor, eager = runtime.load(target, tmp_path, threads=1), Eager(module, spec, threads=1)
+    for batch in (1, 2, 3, 4, 17, 101):
+        rows = floats(batch, 1, 6, 6, seed=batch)
+        np.testing.assert_allclose(
+            predictor.predict(rows)["probabilities"], eager.predict(rows)["probabilities"], atol=1e-5
+        )
+    assert json.loads((tmp_path / "spec.json").read_text()) == spec
+    assert set(record.files) == {path.name for path in tmp_path.iterdir()}
+    assert record.size_bytes == sum(p.stat().st_size for p in tmp_path.iterdir() if p.name != "spec.json")
+    assert (record.candidate, record.target, record.precision) == ("c0", target, "fp32")
+    assert record.notes
+    site_packages = str(Path(torch.__file__).parents[1]).encode()
+    for path in tmp_path.iterdir():  # nothing shipped names files of the machine that made it
+        assert site_packages not in path.read_bytes()
+        assert Path(__file__).name.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (BranchOnValue, "if x.mean() > 0"),
+        (BranchOnBatch, "if x.shape[0] > 3"),
+        (FixedBatch, "int(x.shape[0])"),
+        (NumberFromValue, "float(x.max())"),
+        (LoopOverRows, "for row in x"),
+    ],
+)
+def test_code_that_decides_by_values_or_batch_is_refused_with_its_source_line(
+    target: str, model: Callable[[], nn.Module], line: str, tmp_path: Path
+):
+    example = floats(4, 4)
+    try:
+        convert("c0", target, deployed(model(), PLAIN), example, spec_of(example, 3), tmp_path)
+    except ConversionError as error:
+        assert Path(__file__).name in error.where
+        assert line in error.where
+    else:
+        # ONNX can hold a number taken from a tensor. Nothing frozen: both halves must be answered rightly.
+        rows = {"input": np.concatenate([example["input"], -5 * example["input"]])}
+        expected = Eager(deployed(model(), PLAIN), spec_of(example, 3), threads=1).predict(rows)
+        given = runtime.load(target, tmp_path, threads=1).predict(rows)
+        np.testing.assert_allclose(given["probabilities"], expected["probabilities"], atol=1e-5)
+        assert (target, model) == ("onnxruntime-cpu", NumberFromValue)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_example_row_does_not_freeze_the_batch_and_a_check_of_a_fixed_size_is_no_reason_to_refuse(
+    target: str, tmp_path: Path
+):
+    example = floats(1, 4)
+    convert("c0", target, deployed(BranchOnFixedSize(), PLAIN), example, spec_of(example, 3), tmp_path)
+    assert runtime.load(target, tmp_path, threads=1).predict(floats(5, 4))["probabilities"].shape == (5, 3)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_input_that_is_not_read_stays_in_the_signature_and_is_named(target: str, tmp_path: Path):
+    example = {"features": floats(4, 4)["input"], "mask": np.ones((4, 4), np.float32)}
+    module, spec = deployed(TwoInputs(masked=False), PLAIN), spec_of(example, 3)
+    record = convert("c0", target, module, example, spec, tmp_path)
+    rows = {"features": floats(3, 4)["input"], "mask": np.eye(3, 4, dtype=np.float32)}
+    given = runtime.load(target, tmp_path, threads=1).predict(rows)["probabilities"]
+    np.testing.assert_allclose(given, Eager(module, spec, 1).predict(rows)["probabilities"], atol=1e-5)
+    assert ["'mask'" in note for note in record.notes if "does not influence" in note] == [True]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_integer_and_bool_inputs_are_carried(target: str, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    example = {"tokens": rng.integers(0, 10, (4, 5)), "keep": rng.random((4, 5)) > 0.3}
+    module, spec = deployed(Tokens(), PLAIN), spec_of(example, 3)
+    convert("c0", target, module, example, spec, tmp_path)
+    rows = {"tokens": rng.integers(0, 10, (9, 5)).astype(np.int32), "keep": rng.random((9, 5)) > 0.5}
+    given = runtime.load(target, tmp_path, threads=1).predict(rows)["probabilities"]
+    np.testing.assert_allclose(given, Eager(module, spec, 1).predict(rows)["probabilities"], atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_batch_norm_without_running_statistics_is_refused_by_layer_name(target: str, tmp_path: Path):
+    torch.manual_seed(0)
+    bare = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten())
+    late = nn.BatchNorm2d(4)
+    late.running_mean = late.running_var = None
+    model = nn.Sequential(bare, nn.Linear(64, 4), nn.Unflatten(1, (4, 1, 1)), late, nn.Flatten())
+    example = floats(4, 1, 6, 6)
+    with pytest.raises(UnsupportedError) as caught:
+        convert("c0", target, deployed(model, PLAIN), example, spec_of(example, 4), tmp_path)
+    assert "model.0.1 (BatchNorm2d)" in caught.value.where
+    assert "model.3 (BatchNorm2d)" in caught.value.where
+
+
+class Rows(CalibrationDataReader):
+    def __init__(self, values: np.ndarray) -> None:
+        self.left = [{"input": values[i : i + 8]} for i in range(0, len(values), 8)]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.left.pop() if self.left else None
+
+
+@pytest.fixture(scope="module")
+def fp32_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    graph = tmp_path_factory.mktemp("fp32") / "fp32.onnx"
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 64, 3), nn.ReLU()]
+    wide = nn.Sequential(*body, nn.Flatten(), nn.Linear(1024, 3))
+    export_onnx(deployed(wide, PLAIN), floats(4, 1, 6, 6), graph)
+    return graph
+
+
+@pytest.fixture(scope="module")
+def int8_graph(fp32_graph: Path) -> Path:
+    graph = fp32_graph.with_name("model.onnx")
+    quantize_static(
+        fp32_graph,
+        graph,
+        Rows(floats(64, 1, 6, 6)["input"]),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"WeightSymmetric": True},
+    )
+    return graph
+
+
+def test_a_quantized_graph_runs_on_onnxruntime_and_openvino_with_like_answers_and_small_files(
+    int8_graph: Path, fp32_graph: Path, tmp_path: Path
+):
+    example, answers = floats(4, 1, 6, 6), {}
+    for target in ("onnxruntime-cpu", "openvino-cpu"):
+        out = tmp_path / target
+        out.mkdir()
+        record = convert("c0", target, int8_graph, example, spec_of(example, 3), out)
+        assert record.precision == "int8"
+        assert record.size_bytes < 0.5 * fp32_graph.stat().st_size
+        answers[target] = runtime.load(target, out, threads=1).predict(floats(200, 1, 6, 6, seed=3))["probabilities"]
+    one, other = answers.values()
+    assert np.abs(one - other).max() < 0.05
+    assert (one.argmax(1) == other.argmax(1)).mean() > 0.95
+
+
+def test_a_quantized_graph_for_torchscript_is_refused(int8_graph: Path, tmp_path: Path):
+    example = floats(4, 1, 6, 6)
+    with pytest.raises(UnsupportedError, match="does not carry INT8"):
+        convert("c0", "torchscript-cpu", int8_graph, example, spec_of(example, 3), tmp_path)
+    assert [carries(target, "int8") for target in TARGETS] == [True, True, False]
+    with pytest.raises(UnsupportedError, match="unknown target"):
+        carries("tpu", "fp32")
+
+
+def test_large_weights_go_to_a_side_file_that_is_part_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onnx_format, "SINGLE_FILE_BYTES", 1024)
+    example = floats(4, 400)
+    record = convert(
+        "c0", "onnxruntime-cpu", deployed(nn.Linear(400, 3), PLAIN), example, spec_of(example, 3), tmp_path
+    )
+    assert set(record.files) == {"model.onnx", "model.onnx.data", "spec.json"}
+    assert record.size_bytes > 400 * 3 * 4
+    (tmp_path / "model.onnx.data").write_bytes(b"")
+    with pytest.raises(ConversionError, match="side-file with weights is missing, empty"):
+        onnx_format.side_files(tmp_path / "model.onnx")
+
+
+def test_an_onnx_file_with_a_fixed_batch_or_a_training_node_is_refused(fp32_graph: Path, tmp_path: Path):
+    fixed = onnx.load(str(fp32_graph))
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(fixed, str(tmp_path / "fixed.onnx"))
+    with pytest.raises(ConversionError, match="came out fixed|not usable"):
+        onnx_format.check_file(tmp_path / "fixed.onnx", ["input"])
+    named = onnx.load(str(fp32_graph))
+    onnx.save(named, str(tmp_path / "named.onnx"))
+    with pytest.raises(ConversionError, match=r"inputs are \['input'\].*expected \['pixels'\]"):
+        onnx_format.check_file(tmp_path / "named.onnx", ["pixels"])
+
+
+def test_where_the_export_based_exporter_fails_the_other_is_used_and_the_note_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def cannot(*_: object) -> str:
+        raise RuntimeError("no translation for operator aten.imaginary")
+
+    monkeypatch.setattr(onnx_format, "_by_export", cannot)
+    notes = export_onnx(deployed(cnn(), PLAIN), floats(4, 1, 6, 6), tmp_path / "model.onnx")
+    assert "TorchScript" in notes[0]
+    assert "aten.imaginary" in notes[0]
+
+
+@pytest.mark.parametrize("kind", ["batch 17", "opposite values"])
+def test_a_converted_model_with_other_answers_is_caught(kind: str):
+    module, example = deployed(cnn(), PLAIN), floats(4, 1, 6, 6)
+    eager = Eager(module, spec_of(example, 3), threads=1)
+    bad = dict(probing.probes(example))[kind]["input"]
+
+    def answer(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        right = eager.predict(inputs)["probabilities"]
+        return right[:, ::-1] if np.array_equal(inputs["input"], bad) else right
+
+    with pytest.raises(ConversionError, match=f"at {kind}: probabilities differ"):
+        probing.check_answers(module, example, answer, "onnxruntime-cpu")
+
+
+def test_deployed_is_preprocessing_then_logits_then_softmax_in_eval_mode():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(2))
+    module = deployed(model, Preprocess(scale=0.5, mean=[1.0], std=[2.0]))
+    with torch.no_grad():
+        given = module(torch.tensor([[4.0, 2.0]]))
+    # (4/2 - 1)/2 = 0.5 and (2/2 - 1)/2 = 0
+    torch.testing.assert_close(given, torch.softmax(torch.tensor([[0.5, 0.0]]), 1))
+
+
+def test_an_input_of_another_dtype_is_refused_when_the_specification_is_made():
+    with pytest.raises(UnsupportedError, match="float64"):
+        spec_of({"input": np.zeros((2, 3))}, 2)
+
+
+def test_a_folder_that_is_not_empty_is_not_written_to(tmp_path: Path):
+    (tmp_path / "old").touch()
+    example = floats(4, 4)
+    with pytest.raises(ConversionError, match="empty"):
+        convert("c0", "torchscript-cpu", deployed(Linear(), PLAIN), example, spec_of(example, 3), tmp_path)

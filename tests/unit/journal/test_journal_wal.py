@@ -1,0 +1,258 @@
+"""The writer: what it acknowledged is there after any crash, what it refused is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trimtab.errors import Conflict, StateError
+from trimtab.journal import Row
+from trimtab.journal.reader import end, window
+from trimtab.journal.segments import list_segments
+from trimtab.journal.wal import Journal, JournalError
+
+
+def row(request_id: str, index: int = 0, value: float = 0.5, **changes) -> Row:
+    fields = {
+        "request_id": request_id, "row": index, "time_ns": 1_700_000_000_000_000_000, "version": "3",
+        "inputs": {"input": np.full((1, 2, 2), value, np.float32)}, "output": [0.25, 0.75], "predicted": 1,
+        "confidence": 0.75, "latency_ms": 1.5,
+    }  # fmt: skip
+    return Row(**{**fields, **changes})
+
+
+def test_append_tells_the_number_of_rows_after_it(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        assert journal.append([row("a", 0), row("a", 1)]) == 2
+        assert journal.append([row("b")]) == 3
+        assert end(tmp_path / "j") == 3
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        journal.append([row("a", 0, 0.125), row("a", 1, 7.0)])
+        journal.append([row("b", output=(), predicted=-1, confidence=float("nan"), status=500, error="ValueError")])
+    found = window(tmp_path / "j", 0, 3)
+    assert found.request_id.tolist() == ["a", "a", "b"]
+    assert found.row.tolist() == [0, 1, 0]
+    assert found.version.tolist() == ["3"] * 3
+    assert found.inputs["input"].dtype == np.float32
+    assert found.inputs["input"][:, 0, 0, 0].tolist() == [0.125, 7.0, 0.5]
+    assert found.output[:2].tolist() == [[0.25, 0.75]] * 2
+    assert np.isnan(found.output[2]).all()
+    assert found.predicted.tolist() == [1, 1, -1]
+    assert found.status.tolist() == [200, 200, 500]
+    assert found.errors == {"ValueError": 1}
+    assert found.latency_ms.tolist() == [1.5] * 3
+
+
+def test_offsets_continue_after_reopening(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        journal.append([row("a")])
+    with Journal(tmp_path / "j") as journal:
+        assert journal.append([row("b")]) == 2
+    assert window(tmp_path / "j", 0, 2).request_id.tolist() == ["a", "b"]
+
+
+def test_segments_rotate_by_size_and_offsets_run_through_them(tmp_path):
+    with Journal(tmp_path / "j", segment_bytes=600) as journal:
+        for index in range(20):
+            assert journal.append([row(f"r{index}")]) == index + 1
+    assert len(list_segments(tmp_path / "j")) > 3
+    assert window(tmp_path / "j", 5, 15).request_id.tolist() == [f"r{index}" for index in range(5, 15)]
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    with Journal(tmp_path / "j"), pytest.raises(Conflict, match="another process"):
+        Journal(tmp_path / "j")
+    Journal(tmp_path / "j").close()
+
+
+@pytest.mark.parametrize("tail", [b"\x00" * 64, b"\x07", b"garbage that is no record at all", None])
+def test_a_torn_tail_is_cut_and_writing_goes_on(tmp_path, tail):
+    folder = tmp_path / "j"
+    with Journal(folder) as journal:
+        journal.append([row("kept")])
+        size = list_segments(folder)[-1].path.stat().st_size
+        journal.append([row("half")])
+    path = list_segments(folder)[-1].path
+    whole = path.read_bytes()
+    # As after a power cut in the middle of the second write: it was never acknowledged, nor its end published.
+    path.write_bytes(whole[:size] + (whole[size:-5] if tail is None else tail))
+    (folder / "durable").unlink()
+    with Journal(folder) as journal:
+        assert journal.rows == 1
+        assert journal.append([row("next")]) == 2
+    assert window(folder, 0, 2).request_id.tolist() == ["kept", "next"]
+
+
+@pytest.mark.parametrize("place", [-3, -60])
+def test_damage_to_an_acknowledged_record_is_told_not_cut(tmp_path, place):
+    folder = tmp_path / "j"
+    with Journal(folder) as journal:
+        journal.append([row("a")])
+        journal.append([row("b")])
+    path = list_segments(folder)[-1].path
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(StateError, match="damaged"):
+        Journal(folder)
+    with pytest.raises(StateError, match="damaged"):
+        window(folder, 0, 2)
+    assert path.read_bytes() == bytes(data)
+
+
+def test_a_removed_segment_is_told(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        journal.append([row("a")])
+    list_segments(tmp_path / "j")[-1].path.unlink()
+    with pytest.raises(StateError, match="segment 1 is missing"):
+        Journal(tmp_path / "j")
+
+
+def test_concurrent_callers_share_syncs_and_each_gets_its_own_offset(tmp_path, monkeypatch):
+    synced, calls = os.fdatasync, []
+    first_sync = threading.Event()
+    go_on = threading.Event()
+
+    def slow(handle):
+        calls.append(handle)
+        first_sync.set()
+        assert go_on.wait(10)
+        synced(handle)
+
+    with Journal(tmp_path / "j") as journal:
+        monkeypatch.setattr(os, "fdatasync", slow)
+        first = journal.submit([row("first")])
+        assert first_sync.wait(10)
+        rest = [journal.submit([row(f"r{index}"), row(f"r{index}", 1)]) for index in range(30)]
+        assert not first.done()
+        assert not any(future.done() for future in rest)
+        go_on.set()
+        assert first.result(10) == 1
+        assert [future.result(10) for future in rest] == [1 + 2 * (index + 1) for index in range(30)]
+    assert len(calls) == 2
+
+
+def test_rows_not_yet_synced_are_not_shown_to_readers(tmp_path, monkeypatch):
+    synced, started, go_on = os.fdatasync, threading.Event(), threading.Event()
+
+    def slow(handle):
+        started.set()
+        assert go_on.wait(10)
+        synced(handle)
+
+    with Journal(tmp_path / "j") as journal:
+        journal.append([row("a")])
+        monkeypatch.setattr(os, "fdatasync", slow)
+        future = journal.submit([row("b")])
+        assert started.wait(10)
+        seen = end(tmp_path / "j"), len(window(tmp_path / "j", 0, 1))
+        go_on.set()
+        future.result(10)
+        assert seen == (1, 1)
+        assert end(tmp_path / "j") == 2
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync"])
+def test_a_full_disk_raises_leaves_nothing_and_heals(tmp_path, monkeypatch, call):
+    folder, real = tmp_path / "j", getattr(os, call)
+
+    def full(handle, *arguments):
+        if call == "write":
+            real(handle, arguments[0][:10])  # a full disk takes a part of it
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Journal(folder) as journal:
+        journal.append([row("a")])
+        monkeypatch.setattr(os, call, full)
+        for _ in range(2):
+            with pytest.raises(JournalError, match="No space left"):
+                journal.append([row("lost")])
+        monkeypatch.setattr(os, call, real)
+        assert end(folder) == 1
+        assert journal.append([row("b")]) == 2
+    assert window(folder, 0, 2).request_id.tolist() == ["a", "b"]
+    with Journal(folder) as journal:
+        assert journal.rows == 2
+
+
+def test_too_much_waiting_for_a_slow_disk_is_refused_at_once(tmp_path, monkeypatch):
+    synced, started, go_on = os.fdatasync, threading.Event(), threading.Event()
+
+    def slow(handle):
+        started.set()
+        assert go_on.wait(10)
+        synced(handle)
+
+    with Journal(tmp_path / "j", max_pending_bytes=500) as journal:
+        monkeypatch.setattr(os, "fdatasync", slow)
+        journal.submit([row("a")])
+        assert started.wait(10)
+        journal.submit([row("b")])
+        with pytest.raises(JournalError, match="too slow"):
+            journal.submit([row("c"), row("c", 1), row("c", 2), row("c", 3)])
+        go_on.set()
+    assert end(tmp_path / "j") == 2
+
+
+def test_what_cannot_be_written_fails_its_caller_only(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        with pytest.raises(TypeError, match="cannot be journalled"):
+            journal.submit([row("bad", inputs={"input": np.array(["text"])})])
+        with pytest.raises(OverflowError):
+            journal.label("a", 0, 2**80, 1)
+        assert journal.append([row("good")]) == 1
+
+
+def test_a_closed_journal_refuses_and_closing_writes_what_waits(tmp_path):
+    journal = Journal(tmp_path / "j")
+    futures = [journal.submit([row(f"r{index}")]) for index in range(50)]
+    journal.close()
+    assert [future.result(0) for future in futures] == list(range(1, 51))
+    with pytest.raises(JournalError, match="closed"):
+        journal.append([row("late")])
+
+
+def test_an_unwritable_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="cannot be opened"):
+        Journal(tmp_path / "file" / "j")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_journal_wal import row
+from trimtab.journal.wal import Journal
+journal = Journal(Path({folder!r}), segment_bytes=3000)
+index = 0
+while True:
+    journal.append([row(f"r{{index}}")])
+    print(index, flush=True)
+    index += 1
+"""
+
+
+def test_kill_9_loses_no_acknowledged_row(tmp_path):
+    folder = tmp_path / "j"
+    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        acknowledged = [int(next(child.stdout)) for _ in range(60)]
+        child.send_signal(signal.SIGKILL)
+        acknowledged += [int(line) for line in child.stdout if line.endswith("\n")]
+    with Journal(folder) as journal:
+        total = journal.rows
+    assert total >= len(acknowledged)
+    found = window(folder, 0, total)
+    assert found.request_id.tolist() == [f"r{index}" for index in range(total)]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import monitoring_world as world
+import numpy as np
+import pytest
+
+from trimtab.errors import StateError
+from trimtab.monitoring.engine import evidently
+from trimtab.monitoring.evidently_report import add_to_workspace, snapshot
+from trimtab.monitoring.judge import judge, watched
+from trimtab.monitoring.windows import answered
+
+PROFILE, REFERENCE = world.release()
+WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def page_of(window: world.FakeWindow, alpha: float = world.MONITORING.drift_alpha, min_labels: int = 50):
+    verdict = judge(window, PROFILE, REFERENCE, world.MONITORING)
+    rows = answered(window)
+    shown, html = snapshot(
+        watched(rows, PROFILE),
+        REFERENCE,
+        PROFILE,
+        verdict,
+        rows.label,
+        alpha=alpha,
+        min_labels=min_labels,
+        timestamp=WHEN,
+    )
+    return verdict, shown, html
+
+
+def metric_names(shown) -> str:
+    return " ".join(metric["metric_name"] for metric in shown.dict()["metrics"])
+
+
+def test_the_page_says_the_verdict_and_evidently_says_the_same(tmp_path: Path) -> None:
+    verdict, shown, html = page_of(world.window(contrast=0.5, accuracy=0.7))
+    assert "<title>drift+damage: rows 1000–1200, version 3</title>" in html
+    assert f'content="{verdict.digest}"' in html
+    assert "Dataset Drift is detected" in html
+    model = shown.to_snapshot_model()
+    assert model.widgets[0].title.startswith("Verdict: drift+damage")
+    metrics = {m["config"].get("column"): m for m in shown.dict()["metrics"] if "threshold" in m["config"]}
+    for column in verdict.columns:
+        assert metrics[column.name]["value"] == pytest.approx(column.p)
+        assert metrics[column.name]["config"]["threshold"] == column.threshold
+    drifted_count = next(m for m in shown.dict()["metrics"] if m["metric_name"].startswith("DriftedColumnsCount"))
+    assert drifted_count["value"]["count"] == len(verdict.drifted)
+
+
+def test_the_page_scores_labelled_rows_only_and_loads_nothing_from_elsewhere() -> None:
+    window = world.window()
+    window.label[100:] = -1
+    verdict, shown, html = page_of(window)
+    accuracy = next(m for m in shown.dict()["metrics"] if m["metric_name"].startswith("Accuracy"))
+    assert verdict.performance.accuracy is not None
+    assert accuracy["value"] == pytest.approx(verdict.performance.accuracy.value)
+    head = html[: html.index("</head>")]
+    assert "<title>healthy" in head
+    assert 'src="http' not in html
+    assert "<link" not in head
+
+
+def test_too_few_labels_leave_the_classification_out_and_one_class_does_not_stop_it() -> None:
+    window = world.window(n=25)
+    window.label[:] = 0
+    assert "Accuracy" not in metric_names(page_of(window, min_labels=26)[1])
+    assert "Accuracy" in metric_names(page_of(window, min_labels=25)[1])
+
+
+def test_a_window_that_was_not_judged_has_a_page_that_says_so() -> None:
+    verdict, shown, html = page_of(world.window(n=8))
+    assert verdict.kind == "not_enough_rows"
+    assert "<title>not_enough_rows" in html
+    assert shown.dict()["metrics"] == []
+
+
+def test_an_empty_column_is_on_the_page_and_the_others_are_tested() -> None:
+    window = world.window()
+    window.inputs["input"][:] = np.inf
+    verdict, shown, html = page_of(window)
+    assert verdict.kind == "data_quality"
+    assert "no data: none of 200" in html
+    assert "ValueDrift(column=confidence" in metric_names(shown)
+    assert "ValueDrift(column=input.mean" not in metric_names(shown)
+
+
+def test_a_page_made_at_another_level_than_the_verdict_is_refused() -> None:
+    with pytest.raises(StateError, match="Evidently finds drift in"):
+        page_of(world.window(), alpha=0.999999999 * 2 * len(PROFILE.columns))
+
+
+def test_snapshots_gather_in_one_project_with_the_windows_time(tmp_path: Path) -> None:
+    _, shown, _ = page_of(world.window(n=8))
+    first, second = (add_to_workspace(tmp_path / "workspace", "digits", shown) for _ in range(2))
+    other = add_to_workspace(tmp_path / "workspace", "tabular", shown)
+    assert first.split("/")[0] == second.split("/")[0] != other.split("/")[0]
+    store = evidently().Workspace(str(tmp_path / "workspace"))
+    assert sorted(project.name for project in store.list_projects()) == ["digits", "tabular"]
+    project, run = first.split("/")
+    assert len(store.list_runs(project)) == 2
+    stored = json.loads((tmp_path / "workspace" / project / "snapshots" / f"{run}.json").read_text())
+    assert stored["timestamp"].startswith("2026-01-02T03:04:05")
+    assert stored["metadata"]["verdict"] == "not_enough_rows"

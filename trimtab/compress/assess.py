@@ -1,0 +1,92 @@
+"""How good a build is on the validation split: accuracy and measured latency, interleaved with the eager original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trimtab import runtime
+from trimtab.candidate import Candidate, Converted
+from trimtab.compress.make import open_torch
+from trimtab.compress.search import Point
+from trimtab.convert.graph import deployed, spec_of
+from trimtab.data import Array
+from trimtab.runtime.eager import Predictor as Eager
+from trimtab.workbench import Workbench
+
+BATCH = 256
+
+
+def eager(bench: Workbench, candidate: Candidate) -> Eager:
+    """The candidate's torch module as a Predictor: pre-processing and softmax included."""
+    module = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
+    return Eager(module, spec_of(bench.example, bench.classes), bench.recipe.measure.threads)
+
+
+def open_build(bench: Workbench, build: Converted) -> Any:
+    """The Predictor of a build on its target."""
+    return runtime.load(build.target, bench.target_folder(build.candidate, build.target), bench.recipe.measure.threads)
+
+
+def build_name(build: Converted) -> str:
+    """Key of a build in tables of measurements."""
+    return f"{build.candidate}@{build.target}"
+
+
+def predicted(predictor: Any, inputs: Mapping[str, Array]) -> Array:
+    """Probabilities (n, classes) for all rows, in batches."""
+    n = len(next(iter(inputs.values())))
+    parts = [
+        predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()})["probabilities"]
+        for start in range(0, n, BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def points(
+    bench: Workbench,
+    builds: Sequence[Converted],
+    candidates: Mapping[str, Candidate],
+    hits: Mapping[str, float],
+    timings: Mapping[str, Mapping[int, Any]],
+    original_bytes: int,
+) -> list[Point]:
+    """One point a build from what was measured.
+
+    Args:
+        hits: build name (or "baseline") → accuracy on validation.
+        timings: build name → batch size → Latency.
+        original_bytes: size of the original's FP32 weights.
+    """
+    first = bench.recipe.measure.batch_sizes[0]
+    return [
+        Point(
+            candidate=build.candidate,
+            target=build.target,
+            label=candidates[build.candidate].label,
+            accuracy=hits[build_name(build)],
+            drop=hits["baseline"] - hits[build_name(build)],
+            speedup={batch: latency.speedup for batch, latency in timings[build_name(build)].items()},
+            size_ratio=original_bytes / build.size_bytes,
+            p99_ms=timings[build_name(build)][first].p99_s * 1000,
+        )
+        for build in builds
+    ]
+
+
+def accuracies(
+    baseline: Any,
+    predictors: Mapping[str, Any],
+    inputs: Mapping[str, Array],
+    labels: Array,
+    progress: Callable[[int, int, str], None],
+) -> dict[str, float]:
+    """Accuracy of every predictor and of the baseline on the same rows."""
+    everyone = {"baseline": baseline, **predictors}
+    result = {}
+    for index, (name, predictor) in enumerate(everyone.items()):
+        result[name] = float((predicted(predictor, inputs).argmax(1) == labels).mean())
+        progress(index + 1, len(everyone), "accuracy on validation")
+    return result

@@ -1,0 +1,117 @@
+"""Calibration data: enough rows, finite, and of the range the model was trained on; otherwise refused with figures.
+
+INT8 scales are read off these rows, so rows that were scaled once too often, or not at all, spoil every layer without
+any error later on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader
+
+from trimtab.errors import CalibrationError
+from trimtab.recipe.schema import Quantize
+
+Array = np.ndarray
+BATCH = 32
+# A sample of a few dozen rows of a skewed column may well be twice as narrow as all rows; a forgotten or doubled
+# scaling (by 1/16, 1/255, or a standard deviation) is off by far more.
+TOLERANCE = 4.0
+LOW, HIGH = 1, 99
+
+
+class Rows(CalibrationDataReader):
+    """Feeds named inputs to ONNX Runtime's calibration in batches."""
+
+    def __init__(self, inputs: Mapping[str, Array]) -> None:
+        self._batches = self._cut(inputs)
+
+    @staticmethod
+    def _cut(inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        rows = len(next(iter(inputs.values())))
+        for start in range(0, rows, BATCH):
+            yield {name: values[start : start + BATCH] for name, values in inputs.items()}
+
+    def get_next(self) -> dict[str, Array] | None:  # type: ignore[override]
+        """The next batch, or None at the end."""
+        return next(self._batches, None)
+
+
+def calibration_rows(
+    calibration: Mapping[str, Array], training: Mapping[str, Array], settings: Quantize
+) -> dict[str, Array]:
+    """The rows to calibrate on: at most `calibration_rows`, evenly spaced over what is given.
+
+    Args:
+        calibration: name → array (n, ...), raw inputs as the deployed graph takes them.
+        training: the same of all training rows, for their range.
+
+    Raises:
+        CalibrationError: no rows or fewer than `minimum_rows`, other inputs than in training, NaN or infinity, or
+            another range than in training.
+    """
+    if set(calibration) != set(training):
+        raise CalibrationError(
+            f"inputs are {sorted(calibration)}, training has {sorted(training)}",
+            where="calibration",
+            fix="calibrate on rows of the same data",
+        )
+    rows = min(len(values) for values in calibration.values())
+    if rows < settings.minimum_rows:
+        raise CalibrationError(
+            f"there are {rows} rows, at least {settings.minimum_rows} are needed",
+            where="compress.quantize.minimum_rows",
+            fix="give more rows, lower minimum_rows, or set compress.quantize to null",
+        )
+    chosen = np.linspace(0, rows - 1, min(rows, settings.calibration_rows)).round().astype(np.int64)
+    sample = {name: np.ascontiguousarray(values[chosen]) for name, values in calibration.items()}
+    for name, values in sample.items():
+        _check_finite(name, values)
+        _check_range(name, values, training[name])
+    return sample
+
+
+def _check_finite(name: str, values: Array) -> None:
+    if values.dtype.kind != "f":
+        return
+    good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not good.all():
+        raise CalibrationError(
+            f"{(~good).sum()} of {len(values)} rows hold NaN or infinity, first at row {np.flatnonzero(~good)[0]}",
+            where=f"calibration: {name}",
+            fix="impute or drop those rows",
+        )
+
+
+def _check_range(name: str, values: Array, training: Array) -> None:
+    if values.dtype.kind == "b":
+        return
+    # Columns of a table have scales of their own; pixels and time steps share one.
+    columns = values.shape[1] if values.ndim == 2 and values.dtype.kind == "f" else 1
+    for column in range(columns):
+        here, there = (array[:, column] if columns > 1 else array for array in (values, training))
+        wrong = _differs(here, there)
+        if wrong:
+            raise CalibrationError(
+                wrong,
+                where=f"calibration: {name}" + (f", column {column}" if columns > 1 else ""),
+                fix="calibrate on rows prepared as in training: raw inputs, scaled neither once more nor once less",
+            )
+
+
+def _differs(here: Array, there: Array) -> str:
+    low, middle, high = np.percentile(here, (LOW, 50, HIGH))
+    least, lower, upper, most = np.percentile(there, (0, LOW, HIGH, 100))
+    figures = (
+        f"the range is {low:.4g} … {high:.4g} (median {middle:.4g}), in training it is {lower:.4g} … {upper:.4g} "
+        f"({LOW} to {HIGH} % of the values), {least:.4g} … {most:.4g} at most"
+    )
+    bulk, whole = upper - lower, most - least
+    if not least - whole * 0.5 <= middle <= most + whole * 0.5 or high - low > TOLERANCE * max(bulk, whole):
+        return figures
+    # A sparse column (most values equal) has no bulk to compare with.
+    if bulk > 0 and not bulk / TOLERANCE <= high - low:
+        return figures
+    return ""

@@ -1,0 +1,31 @@
+"""A candidate on a target: the deployed graph of its torch module, or its quantized ONNX graph as it is."""
+
+from __future__ import annotations
+
+from trimtab.candidate import Candidate, Converted
+from trimtab.compress.make import open_torch
+from trimtab.convert import convert
+from trimtab.convert.graph import deployed, spec_of
+from trimtab.store import new_folder
+from trimtab.workbench import Workbench
+
+
+def precision_of(candidate: Candidate) -> str:
+    """ "int8" for a quantized graph, else "fp32"."""
+    return "int8" if candidate.format == "onnx" else "fp32"
+
+
+def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Converted:
+    """Convert and keep the files in the store.
+
+    Raises:
+        ConversionError: the exporter failed or its result does not answer like torch.
+        UnsupportedError: the target does not carry the candidate's precision.
+    """
+    spec = spec_of(bench.example, bench.classes)
+    if candidate.format == "onnx":
+        source = bench.folder(candidate.id) / "model.onnx"
+    else:
+        source = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
+    with new_folder(bench.target_folder(candidate.id, target)) as draft:
+        return convert(candidate.id, target, source, bench.example, spec, draft)

@@ -1,0 +1,68 @@
+"""What a model answers when channels are zeroed instead of removed: the check that a cut goes where it should.
+
+Removing a channel must be the same as setting all weights of that channel to zero, in the layer that makes it and in
+the layers that read it. Where the two differ, the dependency graph has followed an index to the wrong place, though
+all shapes may fit. Worked example: a shortcut that pads 16 channels with 8 zero channels on either side turns channel
+0 into channel 8, but Torch-Pruning 1.6.1 takes the sum that follows as index by index and removes channel 0 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.compress.replay import History
+
+# These take a mean or a scale over channels, so a zero channel still counts where a removed one does not.
+MIXES_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
+
+
+def zeroed(model: nn.Module, cuts: History, answer: Any) -> Tensor | None:
+    """`answer()` with every weight named by the cuts set to zero; the weights are put back afterwards.
+
+    Args:
+        model: before the cuts.
+        answer: () → logits of this model.
+
+    Returns:
+        The logits, or None where zeroing and removing differ by nature (`MIXES_CHANNELS`).
+    """
+    layers = [model.get_submodule(cut["layer"]) for cut in cuts if "layer" in cut]
+    if any(isinstance(layer, MIXES_CHANNELS) for layer in layers):
+        return None
+    touched = [entry for cut in cuts for entry in _tensors(model, cut)]
+    before = [tensor.detach().clone() for tensor, _, _ in touched]
+    with torch.no_grad():
+        try:
+            for tensor, dim, indices in touched:
+                tensor.index_fill_(dim, torch.tensor(indices), 0.0)
+            return answer()
+        finally:
+            for (tensor, _, _), values in reversed(list(zip(touched, before, strict=True))):
+                tensor.copy_(values)
+
+
+def _tensors(model: nn.Module, cut: dict[str, Any]) -> Iterator[tuple[Tensor, int, list[int]]]:
+    """The tensors of one cut with the dimension and the indices in them."""
+    indices: list[int] = cut["indices"]
+    if "parameter" in cut:
+        yield model.get_parameter(cut["parameter"]), cut["dim"], indices
+        return
+    layer = model.get_submodule(cut["layer"])
+    if isinstance(layer, nn.Embedding):
+        yield layer.weight, 1, indices
+        return
+    bias = getattr(layer, "bias", None)
+    transposed = bool(getattr(layer, "transposed", False))
+    if cut["side"] == "in":
+        # A grouped convolution holds the input planes of one group only; the same place goes in each group.
+        planes = layer.weight.shape[0 if transposed else 1]
+        yield layer.weight, int(not transposed), sorted({index % planes for index in indices})
+        return
+    if layer.weight is not None:
+        yield layer.weight, int(transposed and isinstance(layer, nn.modules.conv._ConvNd)), indices
+    if isinstance(bias, Tensor):
+        yield bias, 0, indices

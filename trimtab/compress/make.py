@@ -1,0 +1,106 @@
+"""One candidate from the original by the steps of its plan: prune, distil, quantize."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trimtab.candidate import Candidate, Step
+from trimtab.compress.distil import distil
+from trimtab.compress.prune import prune
+from trimtab.compress.quantize import quantize
+from trimtab.compress.weights import load_candidate, save_candidate
+from trimtab.convert.graph import deployed
+from trimtab.convert.onnx_format import export_onnx
+from trimtab.errors import UnsupportedError
+from trimtab.store import folder_digests, new_folder
+from trimtab.workbench import Workbench
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
+    """The candidate's identity before it is made."""
+    return Candidate((*original.lineage, *steps), original.inputs)
+
+
+def open_torch(bench: Workbench, candidate: Candidate) -> nn.Module:
+    """The torch module of a candidate in torch format: built, pruned as recorded, weights loaded; eval mode."""
+    return load_candidate(bench.build, bench.folder(candidate.id))
+
+
+def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None = None) -> Candidate:
+    """Apply the steps and keep the result in the store.
+
+    A quantize step comes last: it works on the ONNX graph of the candidate before it, which is made first if needed.
+
+    Raises:
+        UnsupportedError: a step cannot be applied to this model, with the reason.
+        CalibrationError: the calibration rows are not fit for use.
+    """
+    if steps and steps[-1].method == "quantize":
+        return _quantized(bench, original, steps)
+    return _shaped(bench, original, steps, progress)
+
+
+def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
+    model = open_torch(bench, original)
+    history: list[Any] = []
+    facts: dict[str, Any] = {}
+    for step in steps:
+        if step.method == "prune":
+            pruned = prune(
+                model,
+                bench.example,
+                bench.forward,
+                step.parameters["norm"],
+                step.parameters["ratio"],
+                step.parameters["round_to"],
+            )
+            history, facts = pruned.history, {"achieved": pruned.removed_share, "skipped": list(pruned.skipped)}
+        elif step.method == "distil":
+            _distil(bench, original, model, step, progress)
+        else:
+            raise UnsupportedError(f"unknown step {step.method!r}", where="compress")
+    planned_candidate = planned(original, steps)
+    with new_folder(bench.folder(planned_candidate.id)) as draft:
+        save_candidate(model, history, draft)
+        files = folder_digests(draft)
+    facts["parameters"] = sum(p.numel() for p in model.parameters())
+    return Candidate(planned_candidate.lineage, planned_candidate.inputs, "torch", files, facts)
+
+
+def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> None:
+    settings = bench.recipe.compress.distil
+    if settings is None:
+        raise UnsupportedError("the plan distils, the recipe switched it off", where="compress.distil")
+    distil(
+        model,
+        open_torch(bench, original),
+        bench.splits["train"],
+        bench.splits["validation"],
+        settings,
+        forward=bench.forward,
+        seed=step.seed or 0,
+        progress=progress,
+    )
+
+
+def _quantized(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> Candidate:
+    settings = bench.recipe.compress.quantize
+    if settings is None:
+        raise UnsupportedError("the plan quantizes, the recipe switched it off", where="compress.quantize")
+    parent = planned(original, steps[:-1])
+    result = planned(original, steps)
+    train = bench.splits["train"]
+    calibration = train.take(slice(0, settings.calibration_rows))
+    with tempfile.TemporaryDirectory() as scratch, new_folder(bench.folder(result.id)) as draft:
+        graph = Path(scratch) / "model.onnx"
+        export_onnx(deployed(open_torch(bench, parent), bench.recipe.preprocess), bench.example, graph)
+        facts = quantize(graph, calibration.inputs, train.inputs, settings, draft / "model.onnx")
+        files = folder_digests(draft)
+    return Candidate(result.lineage, result.inputs, "onnx", files, facts)

@@ -1,0 +1,8 @@
+"""Conversion: a deployed torch module, or its quantized ONNX graph, in the format a target's runtime loads.
+
+One format a file; `convert` writes a folder, loads it with the very predictor that will serve it, and compares.
+"""
+
+from trimtab.convert.targets import carries, convert
+
+__all__ = ["carries", "convert"]

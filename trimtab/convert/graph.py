@@ -1,0 +1,108 @@
+"""The graph that is deployed: raw inputs → pre-processing → the user's module → softmax → probabilities.
+
+It is built once as a torch module; every format is made from it, so every runtime answers the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trimtab.errors import UnsupportedError
+from trimtab.preprocess import SINGLE_INPUT, logits
+from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.eager import call
+
+Array = NDArray[Any]
+OUTPUT = "probabilities"
+
+
+class Deployed(nn.Module):
+    """A user's module with its pre-processing before and softmax after it.
+
+    Args:
+        model: gives logits (batch, classes).
+        preprocess: as in the recipe.
+    """
+
+    def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.model = model
+        self.preprocess = preprocess
+
+    def forward(self, *single: Tensor, **named: Tensor) -> Tensor:
+        """Probabilities float32 (batch, classes) for one input by position, or several by keyword."""
+        inputs = {SINGLE_INPUT: single[0]} if single else named
+        return torch.softmax(logits(self.model, inputs, self.preprocess).float(), dim=1)
+
+
+class Positional(nn.Module):
+    """A module with its inputs in a fixed order, as exporters and traced graphs take them."""
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = tuple(names)
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """The module's answer for values in the order of the names."""
+        return call(self.module, dict(zip(self.names, values, strict=True)))
+
+
+def deployed(model: nn.Module, preprocess: Preprocess) -> nn.Module:
+    """The deployed graph of a model, in eval mode; it shares the model's weights, and puts the model in eval mode."""
+    return Deployed(model, preprocess).eval()
+
+
+def spec_of(example: Mapping[str, Array], classes: int) -> dict[str, Any]:
+    """What goes into spec.json: name, dtype and shape of each input (batch first) and of the probabilities.
+
+    Raises:
+        UnsupportedError: an input's dtype is not float32, int64 or bool.
+    """
+    for name, values in example.items():
+        if values.dtype.name not in ("float32", "int64", "bool"):
+            raise UnsupportedError(
+                f"dtype {values.dtype}", where=f"input {name!r}", fix="give float32, int64 or bool arrays"
+            )
+    inputs = [
+        {"name": name, "dtype": values.dtype.name, "shape": ["batch", *(int(size) for size in values.shape[1:])]}
+        for name, values in example.items()
+    ]
+    return {"inputs": inputs, "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": ["batch", classes]}]}
+
+
+def example_tensors(example: Mapping[str, Array], least: int = 2) -> tuple[Tensor, ...]:
+    """The example's inputs in order, repeated to at least `least` rows.
+
+    Exporters take a size of 1 for a constant, so nothing is ever traced with a batch of one.
+    """
+    rows = len(next(iter(example.values())))
+    index = np.arange(max(rows, least)) % rows
+    return tuple(torch.from_numpy(np.ascontiguousarray(values[index])) for values in example.values())
+
+
+def refuse_unfit(module: nn.Module) -> None:
+    """Refuse layers whose answer for a row depends on the rows beside it.
+
+    Raises:
+        UnsupportedError: batch norm without running statistics, naming each such layer.
+    """
+    layers = [
+        f"{name} ({type(layer).__name__})"
+        for name, layer in module.named_modules()
+        if isinstance(layer, _BatchNorm) and (layer.running_mean is None or layer.running_var is None)
+    ]
+    if layers:
+        raise UnsupportedError(
+            "batch norm without running statistics normalises by the batch it is served in, so a row's answer would "
+            "depend on the rows beside it",
+            where=", ".join(layers),
+            fix="build the layer with track_running_stats=True and train it, or use group or layer norm",
+        )

@@ -1,0 +1,180 @@
+"""ONNX: one file `model.onnx`, by the exporter built on torch.export, else by the one built on TorchScript."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import nn
+from torch.onnx._internal.exporter import _registration
+
+from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
+from trimtab.convert.probing import check_answers
+from trimtab.convert.tracing import exported, frozen, is_refusal, quiet, traced
+from trimtab.errors import ConversionError
+from trimtab.runtime.onnxruntime_cpu import Predictor, open_session
+
+Array = NDArray[Any]
+TARGET = "onnxruntime-cpu"
+# A protobuf ends at 2 GiB; weights beyond this go to a side-file.
+SINGLE_FILE_BYTES = 1_500_000_000
+
+
+def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:
+    """Write a deployed module as ONNX with a dynamic batch, and check that the file answers like it.
+
+    Args:
+        module: deployed module in eval mode.
+        example: inputs name → array (n, ...); names and order become the graph's.
+        out: path of the .onnx file; weights beyond 1.5 GB go to `<out>.data` beside it.
+
+    Returns:
+        Notes for the reader: which exporter was used, and why.
+
+    Raises:
+        UnsupportedError: a layer cannot be deployed.
+        ConversionError: both exporters failed, the code decides by values or by the batch size, or the file does not
+            answer like the module.
+    """
+    refuse_unfit(module)
+    large = sum(tensor.nbytes for tensor in module.state_dict().values()) > SINGLE_FILE_BYTES
+    try:
+        notes = [_by_export(module, example, out, large)]
+    except Exception as error:
+        if is_refusal(error):
+            raise frozen(module, example, error, TARGET) from None
+        notes = [_by_script(module, example, out, large, error)]
+    notes += check_file(out, list(example))
+    classes = _classes(module, example)
+    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes))
+    check_answers(module, example, lambda inputs: predictor.predict(inputs)[OUTPUT], TARGET)
+    return notes
+
+
+def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool) -> str:
+    program = exported(module, example)
+    with quiet(), _registry_once():
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=list(example), output_names=[OUTPUT], verbose=False
+        )
+        assert written is not None  # it returns None only for the TorchScript-based exporter
+        # Each node carries the Python stack it came from: file names of this machine, a tenth of a small file.
+        ClearMetadataAndDocStringPass()(written.model)
+        written.save(str(out), external_data=large)
+    return "exporter: torch.onnx on torch.export"
+
+
+def _by_script(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool, why: BaseException) -> str:
+    traced(module, example, TARGET)  # raises if a trace froze a decision
+    reason = f"{type(why).__name__}: {str(why).strip().splitlines()[0][:300]}"
+    try:
+        with quiet():
+            torch.onnx.export(
+                Positional(module, list(example)).eval(),
+                example_tensors(example),
+                str(out),
+                dynamo=False,
+                external_data=large,
+                input_names=list(example),
+                output_names=[OUTPUT],
+                dynamic_axes={name: {0: "batch"} for name in [*example, OUTPUT]},
+            )
+    except Exception as error:
+        raise ConversionError(
+            f"neither exporter can write it: torch.export-based: {reason}; TorchScript-based: "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}",
+            where=TARGET,
+            fix="replace the operation they name, or take the target out of `targets`",
+        ) from None
+    return f"exporter: torch.onnx on TorchScript, because the one on torch.export failed ({reason})"
+
+
+@contextmanager
+def _registry_once() -> Iterator[None]:
+    """Build the exporter's table of operators once a process instead of at each export.
+
+    torch 2.13 compiles 500 onnxscript functions anew each time: half of an export of a small model. The table depends
+    on the opset only, and is not written to unless a custom translation table is given, which is never done here.
+    Called inside `quiet`, which lets one export through at a time.
+    """
+    registry = _registration.ONNXRegistry
+    original = registry.__dict__["from_torchlib"]
+    registry.from_torchlib = staticmethod(functools.partial(_table, original.__func__, registry))  # type: ignore
+    try:
+        yield
+    finally:
+        registry.from_torchlib = original  # type: ignore[method-assign]
+
+
+@functools.cache
+def _table(build: Callable[..., Any], registry: type, opset_version: int) -> Any:
+    return build(registry, opset_version=opset_version)
+
+
+def side_files(graph: Path) -> list[Path]:
+    """Files beside an ONNX file that hold its weights, each there and not empty.
+
+    Raises:
+        ConversionError: one is missing, empty, or outside the file's folder.
+    """
+    model = onnx.load(str(graph), load_external_data=False)
+    names = {ExternalDataInfo(tensor).location for tensor in model.graph.initializer if uses_external_data(tensor)}
+    paths = [graph.parent / name for name in sorted(names)]
+    for path in paths:
+        if Path(path.name) != path.relative_to(graph.parent) or not path.is_file() or path.stat().st_size == 0:
+            raise ConversionError(
+                "the side-file with weights is missing, empty or in another folder", where=str(path), fix="export again"
+            )
+    return paths
+
+
+def check_file(graph: Path, names: list[str]) -> list[str]:
+    """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode.
+
+    Returns:
+        Notes: inputs that do not influence the answer.
+
+    Raises:
+        ConversionError: it is not so.
+    """
+    side_files(graph)
+    try:
+        onnx.checker.check_model(str(graph), full_check=True)
+    except Exception as error:
+        raise _invalid(f"onnx.checker: {str(error).strip()[:500]}") from None
+    model = onnx.load(str(graph), load_external_data=False).graph
+    inputs = {value.name: value for value in model.input}
+    outputs = [value.name for value in model.output]
+    if list(inputs) != names or outputs != [OUTPUT]:
+        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{OUTPUT!r}]")
+    fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
+    if fixed:
+        raise _invalid(f"the batch size of {fixed} came out fixed")
+    training = [
+        node.name
+        for node in model.node
+        if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute)
+    ]
+    if training:
+        raise _invalid(f"batch norm in training mode: {training}")
+    used = {name for node in model.node for name in node.input}
+    return [
+        f"input {name!r} does not influence the answer; it stays in the signature" for name in names if name not in used
+    ]
+
+
+def _classes(module: nn.Module, example: Mapping[str, Array]) -> int:
+    with torch.inference_mode():
+        return int(Positional(module, list(example)).eval()(*example_tensors(example)).shape[1])
+
+
+def _invalid(detail: str) -> ConversionError:
+    return ConversionError(f"the ONNX file is not usable: {detail}", where=TARGET, fix="check the model's forward")

@@ -1,0 +1,114 @@
+"""Does what was written answer like the torch module? Asked at several batch sizes and on other values than the example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from trimtab.errors import ConversionError
+from trimtab.runtime.eager import call
+
+Array = NDArray[Any]
+Answer = Callable[[Mapping[str, Array]], Array]
+BATCHES = (1, 2, 3, 17)  # one, the smallest dynamic one, an odd one, a prime no example has
+# Of probabilities. Coarse on purpose: it tells a wrong graph from rounding. Verification measures parity properly.
+TOLERANCE = 1e-3
+
+
+def probes(example: Mapping[str, Array]) -> list[tuple[str, dict[str, Array]]]:
+    """Named inputs: the example's rows at each batch size, then other values at the largest.
+
+    Other values: floats are negated, zeroed, or spread over three times their range; integers stay within the
+    example's range (they may be indices), bools are flipped.
+    """
+    rows = len(next(iter(example.values())))
+    cases = [(f"batch {size}", {k: v[np.arange(size) % rows] for k, v in example.items()}) for size in BATCHES]
+    whole = cases[-1][1]
+    for kind in ("opposite values", "constant values", "shuffled values"):
+        cases.append((kind, {name: _other(values, kind) for name, values in whole.items()}))
+    return cases
+
+
+def _other(values: Array, kind: str) -> Array:
+    flat = np.random.default_rng(0).permutation(values.reshape(-1)).reshape(values.shape)
+    if values.dtype.kind == "b":
+        return {"opposite values": ~values, "constant values": np.zeros_like(values)}.get(kind, flat)
+    if values.dtype.kind == "i":
+        ends = values.max() + values.min() - values
+        return {"opposite values": ends, "constant values": np.full_like(values, values.min())}.get(kind, flat)
+    return {"opposite values": -values, "constant values": np.zeros_like(values)}.get(kind, flat * np.float32(3))
+
+
+def check_answers(module: nn.Module, example: Mapping[str, Array], answer: Answer, target: str) -> None:
+    """Compare a converted model with the module it was made from.
+
+    Args:
+        module: the deployed module, in eval mode.
+        answer: inputs → probabilities (batch, classes) of the converted model.
+        target: for messages.
+
+    Raises:
+        ConversionError: it fails at a batch size, answers another shape, or other figures.
+    """
+    for name, inputs in probes(example):
+        try:
+            with torch.inference_mode():
+                expected = call(module, {key: torch.tensor(value) for key, value in inputs.items()}).numpy()
+        except Exception as error:
+            if not name.startswith("batch"):
+                continue  # values that the module itself refuses cannot be compared
+            raise ConversionError(
+                f"the module itself cannot run at {name}: {type(error).__name__}: {error}",
+                where=type(module).__name__,
+                fix="forward must take any number of rows",
+            ) from None
+        _compare(expected, _answer(answer, inputs, name, target), name, target)
+
+
+def check_batches(example: Mapping[str, Array], classes: int, answer: Answer, target: str) -> None:
+    """Run a converted model that has no torch module to compare with (INT8): every batch size gives probabilities.
+
+    A row must get the same answer alone and among others. Sums may miss 1 by the rounding of each class: where softmax
+    itself is quantized, probabilities are multiples of 1/255.
+
+    Raises:
+        ConversionError: it does not.
+    """
+    alone: Array | None = None
+    for name, inputs in probes(example)[: len(BATCHES)]:
+        given = _answer(answer, inputs, name, target)
+        rows = len(next(iter(inputs.values())))
+        if given.shape != (rows, classes):
+            raise _differs(name, target, f"shape {given.shape}, expected ({rows}, {classes})")
+        if not np.allclose(given.sum(axis=1), 1, atol=TOLERANCE + 0.5 * classes / 255):
+            raise _differs(name, target, f"rows sum to {given.sum(axis=1).tolist()}, not to 1")
+        alone = given[:1] if alone is None else alone
+        _compare(alone, given[:1], f"{name}, first row", target)
+
+
+def _answer(answer: Answer, inputs: Mapping[str, Array], name: str, target: str) -> Array:
+    try:
+        return answer(inputs)
+    except Exception as error:
+        raise _differs(name, target, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from None
+
+
+def _compare(expected: Array, given: Array, name: str, target: str) -> None:
+    if expected.shape != given.shape:
+        raise _differs(name, target, f"shape {given.shape}, expected {expected.shape}")
+    if not np.allclose(expected, given, atol=TOLERANCE, rtol=0, equal_nan=True):
+        worst = float(np.nanmax(np.abs(expected - given)))
+        raise _differs(name, target, f"probabilities differ by up to {worst:.3g}")
+
+
+def _differs(name: str, target: str, detail: str) -> ConversionError:
+    return ConversionError(
+        f"the converted model does not answer like the original at {name}: {detail}",
+        where=target,
+        fix="look for operations that fix the batch size, depend on values, or hold state between calls",
+    )

@@ -1,0 +1,64 @@
+"""TorchScript by `torch.jit.trace`: one file `model.pt`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from trimtab.convert.graph import refuse_unfit
+from trimtab.convert.tracing import quiet, traced
+
+
+def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], out: Path) -> list[str]:
+    """Trace, freeze (weights become constants, batch norm is folded into convolutions) and save.
+
+    Args:
+        module: deployed module in eval mode.
+        example: inputs name → array (n, ...), in the order in which the traced graph takes them.
+        out: path of the file.
+
+    Returns:
+        Notes for the reader.
+
+    Raises:
+        UnsupportedError: a layer cannot be deployed. ConversionError: tracing failed or froze a decision.
+    """
+    refuse_unfit(module)
+    script = traced(module, example, "torchscript-cpu")
+    with quiet():
+        frozen = torch.jit.freeze(script)
+        buffer = io.BytesIO()
+        torch.jit.save(frozen, buffer)
+    _write_without_debug(buffer, out)
+    return ["torch.jit.trace, frozen", *_unused(frozen, list(example))]
+
+
+def _write_without_debug(archive: io.BytesIO, out: Path) -> None:
+    """Copy an archive without its debug records: each names source files of the machine that made it.
+
+    They are optional; torch 2.13 has no switch to leave them out, so the records are copied one by one.
+    """
+    archive.seek(0)
+    reader = torch._C.PyTorchFileReader(archive)
+    writer = torch._C.PyTorchFileWriter(str(out))
+    for name in reader.get_all_records():
+        # The writer adds these of its own.
+        if not name.endswith(".debug_pkl") and name not in ("version", "byteorder", ".data/serialization_id"):
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+
+
+def _unused(script: torch.jit.ScriptModule, names: list[str]) -> list[str]:
+    values = list(script.graph.inputs())[1:]  # the first is the module itself
+    return [
+        f"input {name!r} does not influence the answer; it stays in the signature"
+        for name, value in zip(names, values, strict=True)
+        if not list(value.uses())
+    ]

@@ -1,0 +1,160 @@
+"""Tracing a module safely: one at a time, without the exporters' noise, and refusing graphs that froze a decision.
+
+`torch.jit.trace` writes down the operations of one run. A Python `if` on a value, an `.item()` or a loop over rows is
+not in the graph: the branch taken for the example stays for ever. It only warns. `torch.export` raises instead, so it
+is the judge of a warning: an `if` on a fixed size (channels, height) is harmless and passes there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import logging
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from trimtab.convert.graph import Positional, example_tensors
+from trimtab.errors import ConversionError
+
+Array = NDArray[Any]
+_FOREIGN = tuple(str(Path(torch.__file__).parents[1] / name) for name in ("torch", "onnx", "onnxscript", "openvino"))
+_OWN = str(Path(__file__).parents[1])
+_FREEZES = {"aten._local_scalar_dense.default", "aten.item.default"}
+_NOISY = ("torch", "torch.export", "torch.fx", "torch.onnx", "onnxscript", "onnx_ir", "py.warnings")
+_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """One exporter at a time in this process, its warnings collected instead of shown.
+
+    torch 2.13 keeps tracing state in globals, and `warnings.catch_warnings` is not safe with threads: hence the lock.
+    Its exporters warn about their own deprecations (torch.jit.trace, pytree LeafSpec) and about torchvision not being
+    installed, and log the whole graph when they refuse; what matters to a user is raised by the callers of this.
+    """
+    with _LOCK, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loggers = [logging.getLogger(name) for name in _NOISY]
+        loggers += [
+            logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("torch.")
+        ]
+        levels = [(logger, logger.level) for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield caught
+        finally:
+            for logger, level in levels:
+                logger.setLevel(level)
+
+
+def exported(module: nn.Module, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
+    """The module captured by `torch.export` with a dynamic batch, common to all inputs.
+
+    Raises whatever torch.export raises; see `is_refusal`.
+    """
+    values = example_tensors(example)
+    batch = torch.export.Dim("batch")
+    with quiet():
+        return torch.export.export(
+            Positional(module, list(example)).eval(),
+            values,
+            dynamic_shapes={"values": tuple({0: batch} for _ in values)},
+            strict=False,
+        )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether torch.export says that the model's code depends on values or on the batch size.
+
+    Other errors mean only that this exporter does not know an operation.
+    """
+    kind = type(error).__name__
+    constrained = getattr(getattr(error, "error_type", None), "name", "") == "CONSTRAINT_VIOLATION"
+    return constrained or kind in (
+        "GuardOnDataDependentSymNode",
+        "UserErrorWithDataDependent",
+        "ConstraintViolationError",
+    )
+
+
+def frozen(module: nn.Module, example: Mapping[str, Array], error: BaseException, target: str) -> ConversionError:
+    """The error for a refusal, with the source lines it comes from."""
+    lines = _lines_of_error(error) or _lines_of_warnings(_trace(module, example)[1])
+    reason = "the batch size" if "batch" in str(error).split("\n", 2)[0] or not _lines_of_error(error) else "values"
+    return _frozen_error(lines, reason, str(error).strip().splitlines()[0], target)
+
+
+def traced(module: nn.Module, example: Mapping[str, Array], target: str) -> torch.jit.ScriptModule:
+    """The module traced on the example, inputs by position.
+
+    Raises:
+        ConversionError: tracing failed, or the trace froze a decision that depends on values or on the batch size; the
+            message has the source lines.
+    """
+    script, caught = _trace(module, example)
+    suspects = _lines_of_warnings(caught)
+    if suspects:
+        _judge(module, example, suspects, target)
+    return script
+
+
+def _judge(module: nn.Module, example: Mapping[str, Array], suspects: list[str], target: str) -> None:
+    try:
+        program = exported(module, example)
+    except Exception as error:
+        raise _frozen_error(suspects, "values or the batch size", str(error).strip().splitlines()[0], target) from None
+    if any(str(node.target) in _FREEZES for node in program.graph.nodes):
+        raise _frozen_error(suspects, "values", "a tensor's value becomes a Python number", target)
+
+
+def _trace(
+    module: nn.Module, example: Mapping[str, Array]
+) -> tuple[torch.jit.ScriptModule, list[warnings.WarningMessage]]:
+    try:
+        with quiet() as caught, torch.no_grad():
+            # check_trace would run the same example again; the callers compare on other values and batches.
+            script = torch.jit.trace(
+                Positional(module, list(example)).eval(), example_tensors(example), check_trace=False
+            )
+    except Exception as error:
+        raise ConversionError(
+            f"torch.jit.trace raised {type(error).__name__}: {error}",
+            where="; ".join(_lines_of_error(error)),
+            fix="forward must take tensors and return one tensor of logits",
+        ) from None
+    return script, list(caught)
+
+
+def _lines_of_warnings(caught: list[warnings.WarningMessage]) -> list[str]:
+    tracer = [message for message in caught if issubclass(message.category, torch.jit.TracerWarning)]
+    users = [message for message in tracer if not message.filename.startswith(_OWN)]
+    return list(dict.fromkeys(_line(message.filename, message.lineno) for message in users))
+
+
+def _lines_of_error(error: BaseException) -> list[str]:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*_FOREIGN, _OWN))]
+    inside = [frame for frame in own if frame.name != "<module>" and "/contextlib.py" not in frame.filename]
+    return [_line(inside[-1].filename, inside[-1].lineno or 0)] if inside else []
+
+
+def _line(file: str, number: int) -> str:
+    return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}"
+
+
+def _frozen_error(lines: list[str], reason: str, detail: str, target: str) -> ConversionError:
+    return ConversionError(
+        f"the model's code decides by {reason}, and an exported graph would keep the decision made for the example "
+        f"({detail})",
+        where=f"{target}: " + ("; ".join(lines) or "forward"),
+        fix="write it with tensor operations (torch.where, masks, x.shape[0] instead of a constant)",
+    )

@@ -1,0 +1,204 @@
+"""What the user's loader returned, checked at the door and turned into arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trimtab.errors import DataError
+from trimtab.recipe import UserCode
+
+REQUIRED = ("train", "validation", "gate")
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split in memory.
+
+    Attributes:
+        name: e.g. "train".
+        inputs: name → array (n, ...), float32 / int64 / bool; a Dataset that returns one tensor gives {"input": ...}.
+        labels: int64 (n,), class indices.
+        rows: SHA-256 of each row's input bytes, for overlap checks.
+    """
+
+    name: str
+    inputs: Mapping[str, Array]
+    labels: Array
+    rows: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of inputs and labels."""
+        whole = hashlib.sha256("".join(self.rows).encode())
+        whole.update(np.ascontiguousarray(self.labels).tobytes())
+        return whole.hexdigest()
+
+    def take(self, index: Array | slice) -> Split:
+        """The rows selected by an index array, mask or slice."""
+        keep = np.arange(len(self))[index]
+        return Split(
+            self.name,
+            {name: values[keep] for name, values in self.inputs.items()},
+            self.labels[keep],
+            tuple(self.rows[i] for i in keep),
+        )
+
+    def joined(self, other: Split) -> Split:
+        """This split followed by the rows of another with the same inputs."""
+        return Split(
+            self.name,
+            {name: np.concatenate([values, other.inputs[name]]) for name, values in self.inputs.items()},
+            np.concatenate([self.labels, other.labels]),
+            self.rows + other.rows,
+        )
+
+
+def load_split(code: UserCode, name: str) -> Split:
+    """Call the recipe's `data(name)` and read it whole.
+
+    Raises:
+        UserCodeError: the loader raised. DataError: empty, NaN or infinite, ragged, or labels that are no classes.
+    """
+    dataset = code.dataset(name)
+    where = f"data({name!r})"
+    try:
+        length = len(dataset)
+    except TypeError:
+        raise DataError(
+            f"returned {type(dataset).__name__}, which has no length",
+            where=where,
+            fix="return a map-style torch Dataset",
+        ) from None
+    if length == 0:
+        raise DataError("the split is empty", where=where, fix="return at least one row")
+    with code.in_front():
+        rows = [dataset[i] for i in range(length)]
+    return make_split(name, rows)
+
+
+def make_split(name: str, rows: Sequence[Any]) -> Split:
+    """Arrays from (input, label) pairs; an input is one tensor or a mapping of named tensors."""
+    where = f"data({name!r})"
+    if not all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
+        raise DataError(
+            "a row is not a pair (input, label)", where=where, fix="return (input, label) from __getitem__"
+        )
+    named = [row[0] if isinstance(row[0], Mapping) else {"input": row[0]} for row in rows]
+    inputs = {key: _stack([row[key] for row in named], f"{where}: {key}") for key in named[0]}
+    labels = _labels([row[1] for row in rows], where)
+    return from_arrays(name, inputs, labels)
+
+
+def from_arrays(name: str, inputs: Mapping[str, Array], labels: Array) -> Split:
+    """A split from arrays that are already stacked; checks that every number is finite."""
+    for key, values in inputs.items():
+        _check_finite(values, f"data({name!r}): {key}")
+    blocks = [np.ascontiguousarray(values) for values in inputs.values()]
+    rows = tuple(
+        hashlib.sha256(b"".join(b[i].tobytes() for b in blocks)).hexdigest() for i in range(len(labels))
+    )
+    return Split(name, dict(inputs), labels, rows)
+
+
+def check_splits(splits: Mapping[str, Split]) -> None:
+    """Checks across splits: same inputs and shapes, two classes or more, nothing of the gate in training.
+
+    Raises:
+        DataError: naming the split, the figure and what to do.
+    """
+    train = splits["train"]
+    if len(np.unique(train.labels)) < 2:
+        raise DataError(
+            f"all {len(train)} labels are {train.labels[0]}: one class only",
+            where="data('train')",
+            fix="give two classes or more",
+        )
+    for split in splits.values():
+        _check_same_shape(train, split)
+    for name in ("validation", "gate"):
+        shared = set(splits[name].rows) & set(train.rows)
+        if shared:
+            raise DataError(
+                f"{len(shared)} of {len(splits[name])} rows are also in train",
+                where=f"data({name!r})",
+                fix="split by source, so that what is measured was never trained on",
+            )
+    shared = set(splits["gate"].rows) & set(splits["validation"].rows)
+    if shared:
+        raise DataError(
+            f"{len(shared)} rows are also in validation", where="data('gate')", fix="split by source"
+        )
+
+
+def data_digest(splits: Mapping[str, Split]) -> str:
+    """SHA-256 over the splits' names and contents."""
+    return hashlib.sha256(
+        "".join(f"{name}:{split.digest};" for name, split in sorted(splits.items())).encode()
+    ).hexdigest()
+
+
+def classes_of(splits: Mapping[str, Split]) -> int:
+    """Number of classes: one more than the largest label in any split."""
+    return 1 + max(int(split.labels.max()) for split in splits.values())
+
+
+def _stack(values: Sequence[Any], where: str) -> Array:
+    arrays = [np.asarray(value) for value in values]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        raise DataError(
+            f"rows have different shapes: {sorted(shapes)[:3]}", where=where, fix="pad or crop to one shape"
+        )
+    stacked = np.stack(arrays)
+    if stacked.dtype.kind == "f":
+        return np.ascontiguousarray(stacked, np.float32)
+    if stacked.dtype.kind in "iu":
+        return np.ascontiguousarray(stacked, np.int64)
+    if stacked.dtype.kind == "b":
+        return np.ascontiguousarray(stacked)
+    raise DataError(
+        f"dtype {stacked.dtype} is not numeric", where=where, fix="return float, integer or bool tensors"
+    )
+
+
+def _check_finite(values: Array, where: str) -> None:
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    raise DataError(
+        f"{len(bad)} of {len(values)} rows hold NaN or infinity, first at row {bad[0]}",
+        where=where,
+        fix="impute or drop those rows in your loader",
+    )
+
+
+def _labels(values: Sequence[Any], where: str) -> Array:
+    labels = np.asarray([np.asarray(value).item() for value in values])
+    if labels.dtype.kind == "f" and not (
+        np.isfinite(labels).all() and (labels == labels.astype(np.int64)).all()
+    ):
+        raise DataError("labels are not whole numbers", where=where, fix="give class indices 0 … C-1")
+    labels = labels.astype(np.int64)
+    if labels.min() < 0:
+        raise DataError(f"label {labels.min()} is negative", where=where, fix="give class indices 0 … C-1")
+    return labels
+
+
+def _check_same_shape(train: Split, other: Split) -> None:
+    expected = {name: (values.shape[1:], values.dtype.name) for name, values in train.inputs.items()}
+    given = {name: (values.shape[1:], values.dtype.name) for name, values in other.inputs.items()}
+    if expected != given:
+        raise DataError(
+            f"inputs are {given}, train has {expected}",
+            where=f"data({other.name!r})",
+            fix="return the same inputs",
+        )

@@ -1,0 +1,120 @@
+"""The active segment: write and sync, take back what could not be synced, begin the next one when it is large."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from trimtab.errors import StateError
+from trimtab.journal.mark import Mark, MarkWriter, read_mark
+from trimtab.journal.segments import (
+    HEAD_SIZE,
+    Place,
+    Segment,
+    check_whole,
+    create_segment,
+    list_segments,
+    places,
+    rows_before,
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class Log:
+    """The end of the write-ahead log. Not thread-safe: one writer thread of one process owns it.
+
+    Args:
+        folder: the journal.
+        segment_bytes: a segment at least this large is closed and the next one begun.
+        visit: called at opening with each record of the active segment.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int, visit: Callable[[Place], None]) -> None:
+        self._folder, self._segment_bytes = folder, segment_bytes
+        self._mark = MarkWriter(folder)
+        self._handle = -1
+        self._dirty = False
+        segments, mark = list_segments(folder), read_mark(folder)
+        if mark is not None and (not segments or segments[-1].number < mark.segment):
+            raise StateError(
+                f"segment {mark.segment} is missing", where=str(folder), fix="put the file back from a backup"
+            )
+        if segments:
+            self._recover(segments[-1], mark, visit)
+        else:
+            self._begin(create_segment(folder, 1, 0), 0)
+
+    def commit(self, data: bytes, rows: int) -> None:
+        """Make records durable; on an error nothing of them is left in the log.
+
+        Args:
+            data: whole records. rows: how many rows they hold.
+
+        Raises:
+            OSError: the disk is full, unwritable or broken.
+        """
+        if self._dirty:
+            self._take_back()
+        if self._size >= self._segment_bytes:
+            self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
+        self._dirty = True
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+        os.fdatasync(self._handle)
+        self._dirty = False
+        self._size += len(data)
+        self.rows += rows
+        self._publish()
+
+    def close(self) -> None:
+        """Close the files; everything committed is durable already."""
+        if self._dirty:
+            with contextlib.suppress(OSError):  # opening the journal cuts such a tail again
+                self._take_back()
+        os.close(self._handle)
+        self._mark.close()
+
+    def _take_back(self) -> None:
+        # After a failed write or sync the file may hold part of a batch that callers were told is not there, and
+        # after a failed fsync the kernel may drop its pages and call the next fsync a success. So the file is cut
+        # back to what was synced before, and writing goes on in a fresh one.
+        os.ftruncate(self._handle, self._size)
+        os.fsync(self._handle)
+        self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
+        self._dirty = False
+
+    def _recover(self, segment: Segment, mark: Mark | None, visit: Callable[[Place], None]) -> None:
+        data = segment.path.read_bytes()
+        found = list(places(data, segment.path))
+        if mark is not None and mark.segment == segment.number:
+            check_whole(found, mark.size, segment.path)
+        self._open(segment)
+        self._size = found[-1].record.end if found else HEAD_SIZE
+        self.rows = rows_before(data, segment.path)
+        if len(data) > self._size:
+            _logger.warning("journal: cut %d bytes of an unfinished write", len(data) - self._size)
+            os.ftruncate(self._handle, self._size)
+        os.fsync(self._handle)  # records of the last moment before a kill may be written but not synced
+        for place in found:
+            self.rows += 0 if place.is_labels else place.record.count
+            visit(place)
+        self._publish()
+
+    def _begin(self, segment: Segment, rows: int) -> None:
+        self._open(segment)
+        self._size, self.rows = HEAD_SIZE, rows
+        self._publish()
+
+    def _open(self, segment: Segment) -> None:
+        handle = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle, self._segment = handle, segment
+
+    def _publish(self) -> None:
+        self._mark.write(Mark(self._segment.number, self._size, self.rows))

@@ -1,0 +1,222 @@
+"""The writer: callers on any thread append, one thread syncs for all of them.
+
+While one sync is under way (0.1 to 10 ms) further appends gather; the next sync takes them all, so that its cost is
+shared (group commit: DeWitt et al. 1984). Nobody is told "written" before the sync that covers his rows returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import Conflict, StateError
+from trimtab.journal.known import KnownRows
+from trimtab.journal.log import Log
+from trimtab.journal.records import encode_labels, encode_rows
+from trimtab.journal.rows import LabelRow, Row
+from trimtab.journal.segments import Place, sync_directory
+
+_logger = logging.getLogger(__name__)
+
+
+class JournalError(StateError):
+    """The journal cannot take rows now (disk full or unwritable, too much waiting, closed); nothing was written."""
+
+
+@dataclass
+class _Entry:
+    """What one caller waits for."""
+
+    data: bytes = b""
+    rows: Sequence[Row] = ()
+    labels: Sequence[LabelRow] = ()
+    future: Future[Any] = field(default_factory=Future)
+
+
+class Journal:
+    """The journal of one release name, opened for writing. Thread-safe; one process at a time.
+
+    Args:
+        folder: created if absent.
+        segment_bytes: size at which a segment is closed and may be compacted.
+        max_pending_bytes: appends waiting for a slow disk beyond this are refused at once.
+
+    Raises:
+        Conflict: another process has it open. StateError: it cannot be written, or synced records are damaged.
+    """
+
+    def __init__(self, folder: Path, *, segment_bytes: int = 2**24, max_pending_bytes: int = 2**26) -> None:
+        self._max_pending_bytes = max_pending_bytes
+        self._pending: list[_Entry] = []
+        self._pending_bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._known = KnownRows()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_directory(folder.parent)
+            self._lock = _lock(folder)
+            try:
+                _load_closed(folder, self._known)
+                self._log = Log(folder, segment_bytes, self._remember)
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except OSError as error:
+            raise StateError(
+                f"the journal cannot be opened ({error.strerror})",
+                where=str(folder),
+                fix="free space on its disk, or mend its permissions",
+            ) from None
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def rows(self) -> int:
+        """Rows in the journal, all durable."""
+        return self._log.rows
+
+    def append(self, rows: Sequence[Row]) -> int:
+        """Write rows and return when they are durable.
+
+        Returns:
+            Number of rows in the journal after them.
+
+        Raises:
+            JournalError: they are not in the journal, and will not be.
+        """
+        return self.submit(rows).result()
+
+    def submit(self, rows: Sequence[Row]) -> Future[int]:
+        """`append` that does not wait; its result or error is the future's.
+
+        Raises:
+            JournalError: too much is waiting already, or the journal is closed.
+        """
+        return self._enqueue(_Entry(encode_rows(rows), rows=rows))
+
+    def label(self, request_id: str, row: int, label: int, time_ns: int) -> bool:
+        """Write the true class of a row and return when it is durable; the last one for a row counts.
+
+        Returns:
+            Whether the journal holds that row. A label for an unknown row is kept and counted as such.
+
+        Raises:
+            JournalError: it was not written.
+        """
+        return self.submit_labels([LabelRow(request_id, row, label, time_ns)]).result()[0]
+
+    def submit_labels(self, labels: Sequence[LabelRow]) -> Future[list[bool]]:
+        """Several labels with one sync; the future says of each whether its row is known."""
+        # Encoded here once more than needed: what cannot be written must fail its caller, not the whole group.
+        return self._enqueue(_Entry(encode_labels(labels, [False] * len(labels)), labels=labels))
+
+    def close(self) -> None:
+        """Write what is waiting, then close; appends are refused from now on."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._log.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _enqueue(self, entry: _Entry) -> Future[Any]:
+        with self._changed:
+            if self._closed:
+                raise JournalError("is closed")
+            if self._pending and self._pending_bytes + len(entry.data) > self._max_pending_bytes:
+                raise JournalError(f"{self._pending_bytes} bytes wait to be written: the disk is too slow")
+            self._pending.append(entry)
+            self._pending_bytes += len(entry.data)
+            self._changed.notify()
+        return entry.future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._pending and not self._closed:
+                    self._changed.wait()
+                group, self._pending, self._pending_bytes = self._pending, [], 0
+            if not group:
+                return
+            try:
+                self._commit(group)
+            except Exception as error:
+                _logger.error("journal: %d appends not written: %s", len(group), error)
+                refusal = JournalError(f"cannot be written: {error}", fix="free space on the state directory's disk")
+                for entry in group:
+                    if not entry.future.done():
+                        entry.future.set_exception(refusal)
+
+    def _commit(self, group: list[_Entry]) -> None:
+        before, counts = self._log.rows, 0
+        answers: list[int | list[bool]] = []
+        fresh: set[tuple[str, int]] = set()
+        parts = []
+        for entry in group:
+            counts += len(entry.rows)
+            fresh.update((row.request_id, row.row) for row in entry.rows)
+            if entry.labels:
+                keys = [(label.request_id, label.row) for label in entry.labels]
+                known = [key in fresh or key in self._known for key in keys]
+                parts.append(encode_labels(entry.labels, known))
+                answers.append(known)
+            else:
+                parts.append(entry.data)
+                answers.append(before + counts)
+        if any(parts):
+            self._log.commit(b"".join(parts), counts)
+        for entry, answer in zip(group, answers, strict=True):
+            self._known.add((row.request_id for row in entry.rows), (row.row for row in entry.rows))
+            with contextlib.suppress(InvalidStateError):  # cancelled by a caller that gave up: written all the same
+                entry.future.set_result(answer)
+
+    def _remember(self, place: Place) -> None:
+        if not place.is_labels:
+            block = place.rows()
+            self._known.add(block.request_id, block.row.tolist())
+
+
+def _lock(folder: Path) -> int:
+    handle = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise Conflict(
+            "another process writes this journal", where=str(folder), fix="stop the other scoring service"
+        ) from None
+    return handle
+
+
+def _load_closed(folder: Path, known: KnownRows) -> None:
+    """Rows of closed segments, in whatever form they are."""
+    from trimtab.journal.layout import layout  # a journal that was never compacted needs no Parquet library
+
+    found = layout(folder)
+    for segment in found.closed:
+        for place in segment.whole():
+            if not place.is_labels:
+                block = place.rows()
+                known.add(block.request_id, block.row.tolist())
+    if found.row_files:
+        from trimtab.journal.parquet import read_keys
+
+        for path in found.row_files:
+            known.add(*read_keys(path))

@@ -1,0 +1,148 @@
+"""A window: the rows of the journal from one offset to another, joined with the labels that had arrived."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trimtab.journal.rows import Array, LabelBlock, RowBlock
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Window:
+    """n rows, in the order of the journal.
+
+    Attributes:
+        request_id, version: object (n,) of str. row: int32 (n,). time_ns: int64 (n,).
+        predicted: int32 (n,), -1 where the model failed. confidence, latency_ms: float64 (n,).
+        output: float32 (n, C); NaN where the model failed, or where another version had fewer classes.
+        inputs: name → (n, ...), or None when no row has any; where `has_inputs` is False, NaN (0 for integers).
+        label: int64 (n,), -1 where no label has arrived.
+        status: int32 (n,), HTTP status. errors: type of error → rows.
+        lo, hi: offsets; the window holds the rows lo ≤ offset < hi.
+        labelled: rows with a label. duplicates: labels that another one for the same row replaced.
+        unknown_labels: labels, arrived since the window began, for rows the journal did not hold at that moment.
+        has_inputs: bool (n,), whether the row's inputs were kept and have the shape of the window's last ones.
+    """
+
+    request_id: Array
+    row: Array
+    time_ns: Array
+    version: Array
+    predicted: Array
+    confidence: Array
+    output: Array
+    inputs: Mapping[str, Array] | None
+    label: Array
+    status: Array
+    lo: int
+    hi: int
+    labelled: int
+    duplicates: int
+    unknown_labels: int
+    errors: Mapping[str, int] = field(default_factory=dict)
+    latency_ms: Array = field(default_factory=lambda: np.empty(0))
+    has_inputs: Array = field(default_factory=lambda: np.empty(0, np.bool_))
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+    @property
+    def coverage(self) -> float:
+        """Share of rows with a label; 0 for an empty window."""
+        return self.labelled / len(self) if len(self) else 0.0
+
+
+def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi: int, as_of_ns: int | None) -> Window:
+    """Join rows and labels by (request id, row), never by order of arrival.
+
+    Args:
+        blocks: the window's rows, in order.
+        labels: labels written since the window's first row or before, in order of arrival.
+        as_of_ns: labels that arrived after this moment do not count; None: all count.
+    """
+    request_id = [value for block in blocks for value in block.request_id]
+    row = _column(blocks, "row", np.int32)
+    label, duplicates, unknown = _join(request_id, row, labels, as_of_ns)
+    has_inputs, inputs = _inputs(blocks)
+    return Window(
+        request_id=np.array(request_id, object),
+        row=row,
+        time_ns=_column(blocks, "time_ns", np.int64),
+        version=np.array([value for block in blocks for value in block.version], object),
+        predicted=_column(blocks, "predicted", np.int32),
+        confidence=_column(blocks, "confidence", np.float64),
+        output=_output(blocks),
+        inputs=inputs,
+        label=label,
+        status=_column(blocks, "status", np.int32),
+        lo=lo,
+        hi=hi,
+        labelled=int((label != NO_LABEL).sum()),
+        duplicates=duplicates,
+        unknown_labels=unknown,
+        errors=dict(Counter(value for block in blocks for value in block.error if value is not None)),
+        latency_ms=_column(blocks, "latency_ms", np.float64),
+        has_inputs=has_inputs,
+    )
+
+
+def _join(
+    request_id: Sequence[str], row: Array, labels: Iterable[LabelBlock], as_of_ns: int | None
+) -> tuple[Array, int, int]:
+    keys = list(zip(request_id, row.tolist(), strict=True))
+    wanted = set(keys)
+    latest: dict[tuple[str, int], int] = {}
+    duplicates = unknown = 0
+    for block in labels:
+        columns = (block.row.tolist(), block.label.tolist(), block.time_ns.tolist(), block.known.tolist())
+        for name, index, value, time_ns, known in zip(block.request_id, *columns, strict=True):
+            if as_of_ns is not None and time_ns > as_of_ns:
+                continue
+            if (name, index) in wanted:
+                duplicates += (name, index) in latest
+                latest[name, index] = value
+            elif not known:
+                unknown += 1
+    return np.array([latest.get(key, NO_LABEL) for key in keys], np.int64), duplicates, unknown
+
+
+def _column(blocks: Sequence[RowBlock], name: str, dtype: type) -> Array:
+    return np.concatenate([np.empty(0, dtype), *(getattr(block, name) for block in blocks)]).astype(dtype, copy=False)
+
+
+def _output(blocks: Sequence[RowBlock]) -> Array:
+    classes = max((block.output.shape[1] for block in blocks), default=0)
+    whole = np.full((sum(map(len, blocks)), classes), np.nan, np.float32)
+    start = 0
+    for block in blocks:
+        whole[start : start + len(block), : block.output.shape[1]] = block.output
+        start += len(block)
+    return whole
+
+
+def _inputs(blocks: Sequence[RowBlock]) -> tuple[Array, dict[str, Array] | None]:
+    total = sum(map(len, blocks))
+    has_inputs = np.zeros(total, np.bool_)
+    last = next((block.inputs for block in reversed(blocks) if block.inputs), None)
+    if last is None:
+        return has_inputs, None
+    whole = {name: _blank((total, *values.shape[1:]), values.dtype) for name, values in last.items()}
+    form = {name: (values.shape[1:], values.dtype) for name, values in last.items()}
+    start = 0
+    for block in blocks:
+        if form == {name: (values.shape[1:], values.dtype) for name, values in block.inputs.items()}:
+            has_inputs[start : start + len(block)] = True
+            for name, values in block.inputs.items():
+                whole[name][start : start + len(block)] = values
+        start += len(block)
+    return has_inputs, whole
+
+
+def _blank(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    return np.full(shape, np.nan, dtype) if dtype.kind == "f" else np.zeros(shape, dtype)

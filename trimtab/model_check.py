@@ -1,0 +1,54 @@
+"""Does the user's model fit the task and the data? Asked at the door, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from trimtab.errors import ModelError, UserCodeError
+from trimtab.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What one batch through the model showed."""
+
+    parameters: int
+    output: tuple[int, ...]
+
+
+def check_model(bench: Workbench) -> ModelFacts:
+    """Build the model and send the example rows through it.
+
+    Raises:
+        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes).
+    """
+    model = bench.build().eval()
+    inputs = {name: torch.from_numpy(values) for name, values in bench.example.items()}
+    shapes = {name: tuple(values.shape) for name, values in inputs.items()}
+    try:
+        with torch.inference_mode():
+            output = bench.forward(model, inputs)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise UserCodeError(
+            f"forward raised {type(error).__name__}: {error}",
+            where=bench.recipe.model.callable,
+            fix=f"the model must take what data() returns: {shapes}",
+        ) from None
+    rows = len(next(iter(inputs.values())))
+    if output.ndim != 2 or tuple(output.shape) != (rows, bench.classes):
+        raise ModelError(
+            f"the output has shape {tuple(output.shape)}, the task wants logits ({rows}, {bench.classes})",
+            where=bench.recipe.model.callable,
+            fix=f"end the model with {bench.classes} logits a row, or correct `labels`",
+        )
+    if not torch.isfinite(output).all():
+        raise ModelError(
+            "the output holds NaN or infinity on the first training rows",
+            where=bench.recipe.model.callable,
+            fix="check initialisation and `preprocess`",
+        )
+    return ModelFacts(sum(p.numel() for p in model.parameters()), tuple(output.shape))

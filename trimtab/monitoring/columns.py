@@ -1,0 +1,72 @@
+"""The columns that are watched: from a window's inputs and answers to named one-dimensional arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from trimtab.monitoring.descriptors import descriptors
+
+Array = np.ndarray
+InputKind = Literal["tabular", "descriptors"]
+MAX_TABULAR = 64
+PREDICTED, CONFIDENCE, ENTROPY = "predicted", "confidence", "entropy"
+OUTPUT_COLUMNS = (CONFIDENCE, ENTROPY, PREDICTED)
+
+
+def input_kinds(inputs: Mapping[str, Array]) -> dict[str, InputKind]:
+    """How each input is watched: one column a feature up to 64 features, else descriptors of the row.
+
+    Decided once, on the reference sample, and kept in the profile.
+    """
+    return {name: _kind(np.asarray(values)) for name, values in sorted(inputs.items())}
+
+
+def columns(
+    inputs: Mapping[str, Array] | None,
+    output: Array,
+    predicted: Array,
+    confidence: Array,
+    kinds: Mapping[str, InputKind],
+) -> dict[str, Array]:
+    """Columns of n rows: the inputs', then confidence, entropy (nats) and the predicted class.
+
+    Args:
+        inputs: name → (n, ...); None when inputs are not journalled (then only the output's columns are returned).
+        output: (n, C) probabilities.
+        predicted: (n,) class indices.
+        confidence: (n,) probability of the predicted class.
+        kinds: from `input_kinds` of the reference; an input it does not name is left out.
+
+    Returns:
+        name → (n,): "input[3]" for a tabular feature, "input.mean" for a descriptor; float64, `predicted` int64.
+    """
+    result: dict[str, Array] = {}
+    for name, kind in kinds.items():
+        if inputs is not None and name in inputs:
+            result |= _of_input(name, np.asarray(inputs[name]), kind)
+    result[CONFIDENCE] = np.asarray(confidence, np.float64)
+    result[ENTROPY] = entropy(np.asarray(output, np.float64))
+    result[PREDICTED] = np.asarray(predicted, np.int64)
+    return result
+
+
+def entropy(output: Array) -> Array:
+    """Shannon entropy of each row of probabilities (n, C), in nats; NaN where a row is not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(output > 0, output * np.log(output), 0.0)
+    return np.where(np.isfinite(output).all(axis=1), -terms.sum(axis=1), np.nan)
+
+
+def _kind(values: Array) -> InputKind:
+    narrow = values.ndim == 1 or (values.ndim == 2 and values.shape[1] <= MAX_TABULAR)
+    return "tabular" if narrow else "descriptors"
+
+
+def _of_input(name: str, values: Array, kind: InputKind) -> dict[str, Array]:
+    if kind == "descriptors":
+        return {f"{name}.{key}": column for key, column in descriptors(values).items()}
+    table = np.asarray(values, np.float64).reshape(len(values), -1)
+    return {f"{name}[{i}]": table[:, i] for i in range(table.shape[1])}

@@ -1,0 +1,106 @@
+"""What monitoring says of one window, with its evidence; a value that can be stored and compared byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from trimtab.candidate import Interval, digest_of
+from trimtab.monitoring.drift import ColumnResult
+from trimtab.monitoring.findings import Finding
+from trimtab.monitoring.performance import Performance
+
+VerdictKind = Literal["healthy", "drift", "damage", "drift+damage", "not_enough_rows", "data_quality"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict.
+
+    Attributes:
+        kind: "not_enough_rows" and "data_quality" say nothing about the model; the other four do.
+        lo, hi: offsets of the window in the journal.
+        version: the release version it is about.
+        rows: rows judged: answered by that version without an error.
+        columns: one result a column; empty when there were not enough rows.
+        performance: accuracy on the labelled rows.
+        errors, other_versions: rows left out: ended in an error, answered by another version.
+        duplicates, unknown_labels: labels that came twice, and for request ids that are not in the journal.
+        reasons: the verdict in words.
+    """
+
+    kind: VerdictKind
+    lo: int
+    hi: int
+    version: str
+    rows: int
+    columns: tuple[ColumnResult, ...]
+    performance: Performance
+    errors: int
+    other_versions: int
+    duplicates: int
+    unknown_labels: int
+    reasons: tuple[str, ...]
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the columns that drifted."""
+        return tuple(column.name for column in self.columns if column.drifted)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether measured damage is part of the verdict."""
+        return self.kind in ("damage", "drift+damage")
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the version's rows that ended in an error."""
+        total = self.rows + self.errors
+        return self.errors / total if total else 0.0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the whole verdict: its identity."""
+        return digest_of(self._fields())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict, JSON-safe; `digest`, `coverage`, `error_rate` and `drifted` are added for readers."""
+        return {
+            **self._fields(),
+            "digest": self.digest,
+            "drifted": list(self.drifted),
+            "coverage": self.performance.coverage,
+            "error_rate": self.error_rate,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_json`."""
+        names = cls.__dataclass_fields__
+        fields = {key: entry for key, entry in value.items() if key in names}
+        fields["columns"] = tuple(_column(entry) for entry in value["columns"])
+        fields["performance"] = _performance(value["performance"])
+        fields["reasons"] = tuple(value["reasons"])
+        return cls(**fields)
+
+    def _fields(self) -> dict[str, Any]:
+        plain = asdict(self)
+        plain["reasons"] = list(plain["reasons"])
+        plain["columns"] = [{**column, "findings": list(column["findings"])} for column in plain["columns"]]
+        return plain
+
+
+def _column(value: Mapping[str, Any]) -> ColumnResult:
+    return ColumnResult(**{**value, "findings": tuple(Finding(**finding) for finding in value["findings"])})
+
+
+def _performance(value: Mapping[str, Any]) -> Performance:
+    accuracy = value["accuracy"]
+    return Performance(
+        **{
+            **value,
+            "accuracy": None if accuracy is None else Interval(**accuracy),
+            "verified": Interval(**value["verified"]),
+        }
+    )

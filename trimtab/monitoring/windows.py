@@ -1,0 +1,102 @@
+"""What monitoring needs of a journal window, and the rows of it that one verdict is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+Array = np.ndarray
+FIRST_ERROR_STATUS = 400
+
+
+class WindowLike(Protocol):
+    """The attributes of `trimtab.journal.window.Window` that are read here; n rows, C classes.
+
+    `label` is int64 with -1 for "none yet"; labels were joined by request id and row, never by order of arrival.
+    """
+
+    @property
+    def version(self) -> Array: ...
+    @property
+    def predicted(self) -> Array: ...
+    @property
+    def confidence(self) -> Array: ...
+    @property
+    def output(self) -> Array: ...
+    @property
+    def inputs(self) -> Mapping[str, Array] | None: ...
+    @property
+    def label(self) -> Array: ...
+    @property
+    def status(self) -> Array: ...
+    @property
+    def lo(self) -> int: ...
+    @property
+    def hi(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def unknown_labels(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The rows that one version answered.
+
+    Attributes:
+        version: the version they are about.
+        inputs: name → (n, ...), or None when inputs are not journalled.
+        output: (n, C) probabilities; predicted, label: int64 (n,); confidence: (n,).
+        errors: rows of this version that ended in an error; they are not among the n.
+        other_versions: rows of the window that another version answered; left out.
+    """
+
+    version: str
+    inputs: Mapping[str, Array] | None
+    output: Array
+    predicted: Array
+    confidence: Array
+    label: Array
+    errors: int
+    other_versions: int
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    @property
+    def error_rate(self) -> float:
+        """Share of this version's rows that ended in an error; 0 when it has none at all."""
+        total = len(self) + self.errors
+        return self.errors / total if total else 0.0
+
+
+def answered(window: WindowLike, version: str | None = None) -> Answered:
+    """The rows of a window that `version` answered without an error.
+
+    A window can straddle a promotion. A profile describes one version, so rows of another one are left out and
+    counted instead of being mixed in.
+
+    Args:
+        window: rows of the journal.
+        version: the version to judge; None: the one that answered the window's last row.
+    """
+    versions = np.asarray(window.version).astype(str)
+    if version is None:
+        version = str(versions[-1]) if len(versions) else ""
+    mine = versions == version
+    failed = np.asarray(window.status) >= FIRST_ERROR_STATUS
+    keep = mine & ~failed
+    inputs = window.inputs
+    return Answered(
+        version=version,
+        inputs=None if inputs is None else {name: np.asarray(values)[keep] for name, values in inputs.items()},
+        output=np.asarray(window.output)[keep],
+        predicted=np.asarray(window.predicted)[keep].astype(np.int64),
+        confidence=np.asarray(window.confidence)[keep],
+        label=np.asarray(window.label)[keep].astype(np.int64),
+        errors=int((mine & failed).sum()),
+        other_versions=int((~mine).sum()),
+    )

@@ -1,0 +1,69 @@
+"""The original: the user's model, trained by the recipe or taken with the weights it came with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trimtab.candidate import Candidate, Step
+from trimtab.optimize.training import fit
+from trimtab.store import folder_digests, new_folder
+from trimtab.compress.weights import load_weights, save_candidate
+from trimtab.workbench import Workbench
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+def planned_original(bench: Workbench, warm_start: str | None) -> Candidate:
+    """The original's identity before it is made.
+
+    Args:
+        warm_start: id of the candidate whose weights training starts from, or None.
+    """
+    recipe = bench.recipe
+    if recipe.model.weights is not None and not recipe.train.always and bench.new_rows is None:
+        return Candidate((Step("given", {}),), bench.inputs)
+    settings: dict[str, Any] = recipe.train.model_dump(mode="json")
+    if warm_start is not None:
+        settings["warm_start"] = warm_start
+    return Candidate((Step("train", settings, recipe.train.seed),), bench.inputs)
+
+
+def make_original(bench: Workbench, warm_start: str | None = None, progress: Report | None = None) -> Candidate:
+    """Train (or take) the original and keep its weights in the store.
+
+    Raises:
+        ModelError: weights do not fit. UserCodeError: the callable raised.
+    """
+    planned = planned_original(bench, warm_start)
+    model = bench.build()
+    history: list[dict[str, Any]] = []
+    if bench.recipe.model.weights is not None:
+        load_weights(model, bench.code.folder / bench.recipe.model.weights)
+    if planned.lineage[0].method == "train":
+        if warm_start is not None:
+            load_weights(model, bench.folder(warm_start) / "weights.safetensors")
+        history = _train(bench, model, progress)
+    return _keep(bench, planned, model, history)
+
+
+def _train(bench: Workbench, model: nn.Module, progress: Report | None) -> list[dict[str, Any]]:
+    splits = bench.splits
+    result = fit(
+        model, splits["train"], splits["validation"], bench.recipe.train, forward=bench.forward, progress=progress
+    )
+    return list(result.history)
+
+
+def _keep(bench: Workbench, planned: Candidate, model: nn.Module, history: list[dict[str, Any]]) -> Candidate:
+    final: Path = bench.folder(planned.id)
+    with new_folder(final) as draft:
+        save_candidate(model, [], draft)
+        (draft / "history.json").write_text(json.dumps(history))
+        files = folder_digests(draft)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Candidate(planned.lineage, planned.inputs, "torch", files, {"parameters": parameters})

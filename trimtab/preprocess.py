@@ -1,0 +1,89 @@
+"""The one implementation of preprocess → module: training, pruning, prediction and every converted graph use it.
+
+Numeric pre-processing is part of the deployed graph, so that what a runtime answers for raw inputs is what the
+model was trained on. Worked example: scale 1/16, mean [0.5], std [0.25] maps a pixel 12 to (12/16 - 0.5) / 0.25 = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.errors import ModelError
+from trimtab.recipe.schema import Preprocess
+
+SINGLE_INPUT = "input"
+
+
+def is_identity(preprocess: Preprocess) -> bool:
+    """True when the section changes nothing."""
+    return preprocess.scale == 1.0 and preprocess.mean is None and preprocess.std is None
+
+
+def apply(preprocess: Preprocess, tensor: Tensor) -> Tensor:
+    """(x * scale - mean) / std, in this order, in float32 (or the float type that is given).
+
+    Args:
+        preprocess: mean and std have one value, or one a channel (axis 1; axis 0 of a rank-1 tensor is the batch).
+        tensor: (n, channels, ...), any dtype; integers and bools are cast to float32 unless nothing is to be done.
+
+    Raises:
+        ModelError: the number of means or standard deviations is neither 1 nor the number of channels.
+    """
+    if is_identity(preprocess):
+        return tensor
+    values = tensor if tensor.is_floating_point() else tensor.float()
+    if preprocess.scale != 1.0:
+        values = values * preprocess.scale
+    if preprocess.mean is not None:
+        values = values - _per_channel("mean", preprocess.mean, values)
+    if preprocess.std is not None:
+        values = values / _per_channel("std", preprocess.std, values)
+    return values
+
+
+def prepare(inputs: Mapping[str, Tensor], preprocess: Preprocess) -> dict[str, Tensor]:
+    """Every input after pre-processing.
+
+    Of several inputs only the floating-point ones are transformed: integers and bools beside them are indices and
+    masks. A single input is always transformed (an integer image is numeric).
+    """
+    alone = len(inputs) == 1
+    return {
+        name: apply(preprocess, value) if alone or value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
+
+
+def logits(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preprocess) -> Tensor:
+    """Logits (n, classes) of the user's module for raw inputs.
+
+    A single input called "input" is passed by position, everything else by keyword.
+    """
+    ready = prepare(inputs, preprocess)
+    if set(ready) == {SINGLE_INPUT}:
+        answer = model(ready[SINGLE_INPUT])
+    else:
+        answer = model(**ready)
+    if not isinstance(answer, Tensor):
+        raise ModelError(
+            f"forward returned {type(answer).__name__}, not a tensor of logits",
+            where=type(model).__name__,
+            fix="return one tensor (n, classes) from forward",
+        )
+    return answer
+
+
+def _per_channel(key: str, figures: list[float], values: Tensor) -> Tensor:
+    channels = values.shape[1] if values.ndim > 1 else 1
+    # Shapes are traced values under torch.jit.trace; what is traced has passed this check eagerly before.
+    if not torch.jit.is_tracing() and len(figures) not in (1, channels):
+        raise ModelError(
+            f"{len(figures)} values for an input of {channels} channels, shape {tuple(values.shape)}",
+            where=f"preprocess.{key}",
+            fix=f"give 1 or {channels} values",
+        )
+    shape = (1, -1) + (1,) * (values.ndim - 2) if values.ndim > 1 else (-1,)
+    return torch.tensor(figures, dtype=values.dtype, device=values.device).view(shape)

@@ -1,0 +1,212 @@
+"""What a user writes. Only `name`, `model` and `data` are required; every other key has the default stated here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:callable")]
+Norm = Literal["l1", "l2", "linf"]
+Target = Literal["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+RELEASE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(Section):
+    """The user's model: a callable that returns an `nn.Module` whose forward gives logits (n, classes)."""
+
+    callable: EntryPoint
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the callable")
+    weights: str | None = Field(
+        None, description=".safetensors, or a state dict read with weights_only; relative to the recipe"
+    )
+
+
+class Preprocess(Section):
+    """Numeric pre-processing put inside the graph: (x * scale - mean) / std, mean and std a channel (axis 1)."""
+
+    scale: float = 1.0
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
+
+
+class Train(Section):
+    """How the original is trained when it comes without weights (or when `always` is set)."""
+
+    always: bool = Field(False, description="train even when weights are given (fine-tune)")
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "adamw"
+    lr: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(40, ge=1)
+    patience: int = Field(
+        8, ge=1, description="early stop after so many epochs without a better validation loss"
+    )
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip_norm: float | None = Field(1.0, gt=0)
+    seed: int = Field(0, ge=0)
+
+
+class Prune(Section):
+    """Structured pruning: each norm at each ratio makes one candidate."""
+
+    norms: list[Norm] = Field(default_factory=lambda: ["l1", "l2", "linf"], min_length=1)
+    ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
+    round_to: int = Field(
+        8, ge=1, description="channel counts are kept multiples of this where the layer allows"
+    )
+
+
+class Distil(Section):
+    """Knowledge distillation of each pruned candidate from its original (Hinton et al. 2015)."""
+
+    temperature: float = Field(4.0, gt=0)
+    alpha: float = Field(
+        0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label"
+    )
+    epochs: int = Field(15, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    batch_size: int = Field(32, ge=1)
+
+
+class Quantize(Section):
+    """INT8 static quantization (QDQ), calibrated on training rows."""
+
+    calibration_rows: int = Field(200, ge=1)
+    minimum_rows: int = Field(32, ge=1, description="fewer rows than this are refused")
+    per_channel: bool = True
+
+
+class Compress(Section):
+    """Which candidates are made; null switches a method off."""
+
+    prune: Prune | None = Field(default_factory=Prune)
+    distil: Distil | None = Field(default_factory=Distil)
+    quantize: Quantize | None = Field(default_factory=Quantize)
+
+
+class Budget(Section):
+    """What the user accepts. Accuracy is decided by the interval, not the point."""
+
+    max_drop: float = Field(
+        0.03,
+        ge=0,
+        lt=1,
+        description="non-inferiority margin: lower bound of (candidate - original) >= -max_drop",
+    )
+    min_speedup: float = Field(
+        1.0, gt=0, description="at the first batch size, against eager PyTorch, median"
+    )
+    min_size_ratio: float = Field(
+        1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped"
+    )
+    max_p99_ms: float | None = Field(None, gt=0, description="at the first batch size")
+    max_disagreement: float = Field(
+        0.05, ge=0, le=1, description="decisions that differ from the torch model"
+    )
+
+
+class Measure(Section):
+    """How latency is measured: interleaved rounds with the baseline."""
+
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [1, 32], min_length=1)
+    threads: int = Field(1, ge=1)
+    rounds: int = Field(9, ge=3)
+    calls: int = Field(30, ge=1, description="timed calls a round and predictor")
+
+
+class Verify(Section):
+    """The gate: measured on the `gate` split, which nothing else ever sees."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    finalists: int = Field(
+        3, ge=1, description="how many candidates may try the gate; intervals are corrected for it"
+    )
+    also: list[str] = Field(
+        default_factory=list, description="further splits the gate is measured on, e.g. a known drift"
+    )
+    atol: float = Field(1e-4, gt=0, description="largest absolute difference of FP32 outputs from torch")
+
+
+class Serving(Section):
+    """How the champion is served."""
+
+    backend: Literal["trimtab", "mlflow"] = "trimtab"
+    threads: int = Field(1, ge=1)
+    max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
+    max_body_mb: float = Field(16, gt=0)
+    journal_inputs: bool = True
+
+
+class Schedule(Section):
+    """When monitoring runs: an interval in seconds or a cron line, always with a time zone."""
+
+    interval_s: int | None = Field(None, ge=10)
+    cron: str | None = None
+    timezone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Schedule:
+        if (self.interval_s is None) == (self.cron is None):
+            raise ValueError("give exactly one of interval_s and cron")
+        return self
+
+
+class Window(Section):
+    """A window closes after `rows` scored rows; its labels are waited for at most `label_wait_s`."""
+
+    rows: int = Field(200, ge=30)
+    min_labels: int = Field(50, ge=1, description="measured damage needs at least so many labelled rows")
+    label_wait_s: float = Field(600, ge=0)
+
+
+class Monitoring(Section):
+    """The watch: what a verdict is made from and what it may start."""
+
+    schedule: Schedule = Field(default_factory=lambda: Schedule(interval_s=60, cron=None))
+    window: Window = Field(default_factory=Window)
+    drift_alpha: float = Field(
+        0.01, gt=0, lt=1, description="family-wise false-alarm rate a window, over all columns"
+    )
+    max_damage: float = Field(
+        0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage"
+    )
+    mode: Literal["act", "observe"] = "act"
+    cooldown_s: float = Field(300, ge=0, description="least time between two reactions")
+    holdout: float = Field(
+        0.3, gt=0, lt=1, description="share of the journal rows kept from training on a retrain"
+    )
+
+
+class Recipe(Section):
+    """One model, from training to the watch."""
+
+    name: str = Field(pattern=RELEASE_NAME, description="name of the registered model")
+    model: Model
+    data: EntryPoint = Field(description="callable(split) -> torch Dataset of (input, label)")
+    task: Literal["classification"] = "classification"
+    labels: list[str] | None = Field(None, min_length=2, description="class names; metadata of the release")
+    intended_use: str = ""
+    preprocess: Preprocess = Field(default_factory=Preprocess)
+    train: Train = Field(default_factory=Train)
+    compress: Compress = Field(default_factory=Compress)
+    targets: list[Target] = Field(
+        default_factory=lambda: ["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"], min_length=1
+    )
+    budget: Budget = Field(default_factory=Budget)
+    measure: Measure = Field(default_factory=Measure)
+    verify: Verify = Field(default_factory=Verify)
+    serving: Serving = Field(default_factory=Serving)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _short_model(cls, value: Any) -> Any:
+        return {"callable": value} if isinstance(value, str) else value

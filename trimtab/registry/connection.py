@@ -1,0 +1,77 @@
+"""What every registry call needs: the MLflow client, the ledger, and the folder of OS locks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from trimtab.errors import RegistryError
+from trimtab.ledger import Ledger
+from trimtab.settings import Settings
+from trimtab.store import os_lock
+
+# Tags of ours on runs, logged models and model versions.
+RELEASE_KEY = "trimtab.release_key"
+CANDIDATE_KEY = "trimtab.candidate_key"
+RELEASE_NAME = "trimtab.release"
+PARENT_RUN = "mlflow.parentRunId"  # MLflow's own: nests the child in the UI
+
+
+@dataclass(frozen=True)
+class Registry:
+    """An MLflow server (tracking and registry in one), the ledger beside it, and where locks are.
+
+    Attributes:
+        client: MLflow client bound to the server; thread-safe, independent of MLflow's global state.
+        tracking_uri: address of the server.
+        ledger: streams "versions/<name>" and "promotions/<name>".
+        locks: folder of lock files.
+    """
+
+    client: MlflowClient
+    tracking_uri: str
+    ledger: Ledger
+    locks: Path
+
+    @classmethod
+    def connect(cls, tracking_uri: str, ledger: Ledger, locks: Path) -> Registry:
+        """Bind to an MLflow server; nothing is sent yet."""
+        return cls(MlflowClient(tracking_uri, tracking_uri), tracking_uri, ledger, locks)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Registry:
+        """The registry that the settings name.
+
+        Raises:
+            StateError: no MLflow server is known, or the ledger cannot be opened.
+        """
+        return cls.connect(settings.tracking_uri(), Ledger(settings.ledger), settings.locks)
+
+    @contextlib.contextmanager
+    def lock(self, what: str, name: str) -> Iterator[None]:
+        """One at a time on this machine: waits for the others ("register" or "promote" of a release name)."""
+        with os_lock(self.locks / f"{what}-{name}.lock", wait=True, what=f"{what} {name}"):
+            yield
+
+
+@contextlib.contextmanager
+def mlflow_errors(where: str) -> Iterator[None]:
+    """Turn MLflow's exceptions (which include failed connections) into ours.
+
+    Raises:
+        RegistryError: MLflow refused or did not answer.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise RegistryError(
+            f"MLflow refused or did not answer: {first_line}",
+            where=where,
+            fix="see that the MLflow server runs (`trimtab status`) and read its log",
+        ) from error

@@ -1,0 +1,156 @@
+"""What a serving process needs of the registry, over MLflow's REST interface: which version serves, and its files.
+
+No mlflow import (1.6 s and 300 MB). What comes from the server is not trusted: only files that the manifest names,
+under paths that stay inside the folder, each checked by its SHA-256, the manifest by the version's release key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from trimtab.errors import RegistryError
+from trimtab.registry.package import MANIFEST, check, checked_manifest
+from trimtab.store import new_folder
+
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds, each for one step: connect, one chunk read or written
+CHUNK = 1 << 20  # bytes
+API = "/api/2.0/mlflow"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+KEY_TAG = "trimtab.release_key"  # as in `connection`, which imports mlflow
+FOLDER = "artifacts/release"  # as in `contents`
+NO_ALIAS = "INVALID_PARAMETER_VALUE"  # what MLflow 3.17 answers (400) for an alias that is not set
+
+
+def current_champion(tracking_uri: str, name: str) -> int | None:
+    """The version under the alias `champion`; None if the release or the alias does not exist.
+
+    Raises:
+        RegistryError: the server does not answer, or not as MLflow does.
+    """
+    with _client(tracking_uri) as client:
+        response = client.get(f"{API}/registered-models/alias", params={"name": name, "alias": "champion"})
+        body = _object(response)
+        code = str(body.get("error_code", ""))
+        absent = code == NO_ALIAS and "alias champion not found" in str(body.get("message", ""))
+        if code == "RESOURCE_DOES_NOT_EXIST" or absent:
+            return None
+        _check_ok(response)
+        return _number(body, response)
+
+
+def download(tracking_uri: str, name: str, version: int, into: Path) -> dict[str, Any]:
+    """Fetch a version's release folder into `into`, which is whole afterwards or as it was before.
+
+    Returns:
+        Its release.json.
+
+    Raises:
+        RegistryError: no such version, no release of ours, another release than the version's tag says, a file that
+            is missing, changed or outside the folder, or the server does not answer.
+    """
+    with _client(tracking_uri) as client:
+        key = _release_key(client, name, version)
+        root = _artifact_root(client, name, version)
+        manifest = checked_manifest(_object(_ok(client.get(_url(root, MANIFEST)))), f"{name} version {version}")
+        with new_folder(into) as draft:
+            for file in (*manifest, MANIFEST):
+                _fetch(client, _url(root, file), draft / file)
+            return check(draft, name=name, key=key)
+
+
+def _release_key(client: httpx.Client, name: str, version: int) -> str:
+    found = _object(_ok(client.get(f"{API}/model-versions/get", params={"name": name, "version": str(version)})))
+    tags = found.get("model_version", {}).get("tags", [])
+    keys = [str(tag.get("value")) for tag in tags if tag.get("key") == KEY_TAG]
+    if len(keys) != 1:
+        raise RegistryError(
+            f"version {version} has no tag {KEY_TAG}: it was not registered by trimtab",
+            where=name,
+            fix="promote a version that `trimtab release` registered",
+        )
+    return keys[0]
+
+
+def _artifact_root(client: httpx.Client, name: str, version: int) -> str:
+    """Path of the version's artifacts below the server's artifact store."""
+    query = {"name": name, "version": str(version)}
+    uri = str(_object(_ok(client.get(f"{API}/model-versions/get-download-uri", params=query))).get("artifact_uri"))
+    if urlsplit(uri).scheme != "mlflow-artifacts":
+        raise RegistryError(
+            f"the artifacts are at {uri}, which the MLflow server does not hand out",
+            where=f"{name} version {version}",
+            fix="start the MLflow server with --serve-artifacts (its default) and --artifacts-destination",
+        )
+    return urlsplit(uri).path.strip("/")
+
+
+def _url(root: str, file: str) -> str:
+    return f"{ARTIFACTS}/{quote(f'{root}/{FOLDER}/{file}')}"
+
+
+def _fetch(client: httpx.Client, url: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with client.stream("GET", url) as response:
+        if response.status_code != httpx.codes.OK:
+            response.read()
+        _check_ok(response)
+        with path.open("wb") as stream:
+            for chunk in response.iter_bytes(CHUNK):
+                stream.write(chunk)
+
+
+@contextmanager
+def _client(tracking_uri: str) -> Iterator[httpx.Client]:
+    try:
+        with httpx.Client(base_url=tracking_uri, timeout=TIMEOUT, auth=_auth()) as client:
+            yield client
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise RegistryError(
+            f"the MLflow server does not answer: {error or type(error).__name__}",
+            where=tracking_uri,
+            fix="see that it runs (`trimtab status`) and read its log",
+        ) from None
+
+
+def _auth() -> httpx.BasicAuth | None:
+    """The user and password that the MLflow client reads too."""
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    return httpx.BasicAuth(user, password) if user and password else None
+
+
+def _ok(response: httpx.Response) -> httpx.Response:
+    _check_ok(response)
+    return response
+
+
+def _check_ok(response: httpx.Response) -> None:
+    if response.status_code != httpx.codes.OK:
+        raise RegistryError(
+            f"MLflow answered {response.status_code}: {response.text[:300]}", where=str(response.request.url)
+        )
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        value = json.loads(response.content)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        _check_ok(response)
+        raise RegistryError("the answer is not a JSON object", where=str(response.request.url))
+    return value
+
+
+def _number(body: dict[str, Any], response: httpx.Response) -> int:
+    try:
+        return int(body["model_version"]["version"])
+    except (KeyError, TypeError, ValueError):
+        raise RegistryError("the answer has no version number", where=str(response.request.url)) from None

@@ -1,0 +1,43 @@
+"""Runtimes: one file a runtime, numpy and that runtime only; verification, serving and every release use the same file.
+
+`load` gives a Predictor for a converted folder; `bundle` gives its file as the self-contained loader of a release.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimtab.runtime.bundling import TARGETS, bundle, requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from trimtab.runtime.door import Array
+
+    class Predictor(Protocol):
+        """What can execute a candidate on a target, batch first."""
+
+        spec: dict[str, Any]
+        reentrant: bool
+
+        def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            """Outputs by name for inputs name → array (batch, ...)."""
+
+
+__all__ = ["TARGETS", "bundle", "load", "requirements"]
+
+
+def load(target: str, folder: Path, threads: int) -> Predictor:
+    """The predictor of a converted folder.
+
+    Raises:
+        ValueError: the target is unknown.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"unknown target {target!r}; one of {sorted(TARGETS)}")
+    module = import_module(f"trimtab.runtime.{TARGETS[target]}")
+    predictor: Predictor = module.Predictor.load(folder, threads)
+    return predictor

@@ -1,0 +1,72 @@
+"""OpenVINO on the CPU: `model.xml` and `model.bin` of a converted folder."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# `import openvino` sends a usage event and writes to ~/intel (2026.4.1) unless openvino_telemetry cannot be
+# imported; there is no setting for it. None in sys.modules makes exactly that import fail, in this process only.
+if "openvino" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino
+
+# bundle: drop
+from trimtab.runtime.door import check_inputs, load_spec
+
+# bundle: keep
+
+_CONFIG = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "NUM_STREAMS": 1,
+    # The default on CPUs with bfloat16 units is bfloat16: other numbers than were verified. INT8 layers stay INT8.
+    "INFERENCE_PRECISION_HINT": "f32",
+    "CACHE_DIR": "",
+}
+
+
+class Predictor:
+    """A model compiled by OpenVINO for the CPU.
+
+    Reentrant: an infer request is not, so each calling thread has its own, made at its first call; with one
+    stream, requests of several threads are computed one after the other.
+
+    Attributes:
+        spec: inputs and outputs, as in spec.json.
+        reentrant: whether `predict` may be called from several threads at once.
+    """
+
+    reentrant = True
+
+    def __init__(self, compiled: openvino.CompiledModel, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self._compiled = compiled
+        self._outputs = [(tensor["name"], compiled.output(tensor["name"])) for tensor in spec["outputs"]]
+        self._own = threading.local()
+
+    @classmethod
+    def load(cls, folder: Path, threads: int) -> Predictor:
+        """Compile `folder` for `threads` threads."""
+        spec = load_spec(Path(folder))
+        config = {**_CONFIG, "INFERENCE_NUM_THREADS": threads}
+        compiled = openvino.Core().compile_model(str(Path(folder) / "model.xml"), "CPU", config)
+        return cls(compiled, spec)
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs name → array (batch, ...); the arrays are copies, safe to keep.
+
+        Raises:
+            InputError: the inputs do not fit the specification.
+        """
+        ready = check_inputs(self.spec, inputs)
+        request = getattr(self._own, "request", None)
+        if request is None:
+            request = self._own.request = self._compiled.create_infer_request()
+        values = request.infer(ready, share_inputs=False, share_outputs=False)
+        return {name: np.asarray(values[port]) for name, port in self._outputs}

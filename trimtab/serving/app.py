@@ -1,0 +1,153 @@
+"""The ASGI application of a service: its routes, and one form for every error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from trimtab import __version__
+from trimtab.errors import ProtocolError
+from trimtab.journal.wal import JournalError
+from trimtab.serving.answers import answer, failure
+from trimtab.serving.body import read_body
+from trimtab.serving.labels import parse_labels
+from trimtab.serving.limits import Limits
+from trimtab.serving.reports import contained_file
+from trimtab.serving.scoring import invocations
+from trimtab.serving.service import Service
+
+HANGING_S = 30.0
+_CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST"}
+_logger = logging.getLogger(__name__)
+Endpoint = Callable[[Service, Request], Awaitable[Response]]
+
+
+def build(service: Service) -> Starlette:
+    """The application; it starts the service with its first event and closes it with its last."""
+
+    def bound(endpoint: Endpoint, *, writes: bool = False) -> Callable[[Request], Awaitable[Response]]:
+        async def call(request: Request) -> Response:
+            if writes and _is_cross_origin(request):
+                raise HTTPException(403, "requests from other web pages are refused")
+            return await endpoint(service, request)
+
+        return call
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            service.close()
+
+    reads = {
+        "/ping": _ping, "/health": _ping, "/ready": _ready, "/version": _version, "/metrics": _metrics, "/": _index,
+        "/reports/{path:path}": _report,
+    }  # fmt: skip
+    routes = [
+        Route("/invocations", bound(invocations, writes=True), methods=["POST"]),
+        Route("/labels", bound(_labels, writes=True), methods=["POST"]),
+        *(Route(path, bound(endpoint)) for path, endpoint in reads.items()),
+    ]
+    handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+async def _ping(service: Service, request: Request) -> Response:
+    """Alive: the process answers. Whether it can score is /ready."""
+    return Response("\n", media_type="application/json")
+
+
+async def _ready(service: Service, request: Request) -> Response:
+    loaded = service.engine.current
+    if loaded is None:
+        return answer({"ready": False, "reason": "no release is loaded yet"}, 503, {"Retry-After": "1"})
+    if service.engine.longest_s > HANGING_S:
+        return answer({"ready": False, "reason": f"one request has run for over {HANGING_S:g} s"}, 503)
+    return answer({"ready": True, "version": loaded.version})
+
+
+async def _version(service: Service, request: Request) -> Response:
+    loaded, follower = service.engine.current, service.follower
+    facts = loaded.facts if loaded is not None else {}
+    state = follower.state if follower is not None else None
+    return answer(
+        {
+            "name": service.name,
+            "version": loaded.version if loaded is not None else None,
+            **{key: facts.get(key) for key in ("candidate", "label", "target", "precision", "classes", "labels")},
+            "since_ns": loaded.since_ns if loaded is not None else None,
+            "champion": state.champion if state is not None else None,
+            "refused": {"version": state.refused, "reason": state.reason}
+            if state is not None and state.refused is not None
+            else None,
+            "registry_error": state.registry_error if state is not None else None,
+            "trimtab": __version__,
+        }
+    )
+
+
+async def _metrics(service: Service, request: Request) -> Response:
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _index(service: Service, request: Request) -> Response:
+    loaded = service.engine.current
+    links = ["/invocations", "/labels", "/version", "/ready", "/ping", "/metrics", "/reports/"]
+    return answer({"name": service.name, "version": loaded.version if loaded is not None else None, "links": links})
+
+
+async def _labels(service: Service, request: Request) -> Response:
+    if service.recorder is None:
+        return failure(503, "TEMPORARILY_UNAVAILABLE", "this service keeps no journal")
+    loaded = service.engine.current
+    limits = loaded.limits if loaded is not None else Limits()
+    body = await read_body(request, limits.max_body)
+    entries = parse_labels(body, request.headers.get("content-type"), loaded.classes if loaded is not None else None)
+    try:
+        known = await service.recorder.labels(entries)
+    except JournalError as error:
+        return failure(503, "TEMPORARILY_UNAVAILABLE", f"labels not recorded: {error.what}", {"Retry-After": "5"})
+    counts = {"known": sum(known), "unknown": len(known) - sum(known)}
+    for outcome, count in counts.items():
+        service.metrics.labels.labels(outcome).inc(count)
+    return answer({"accepted": len(known), **counts}, 202)
+
+
+async def _report(service: Service, request: Request) -> Response:
+    found = contained_file(service.reports, request.path_params["path"])
+    if found is None:
+        raise HTTPException(404)
+    return FileResponse(found, headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _is_cross_origin(request: Request) -> bool:
+    """Whether a page of another origin sent it. Browsers always say so; a body without a type needs no preflight."""
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "BAD_REQUEST")
+    return failure(error.status_code, code, str(error.detail), error.headers)
+
+
+async def _protocol_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProtocolError)
+    return failure(error.status, error.code, f"{error.where}: {error.what}" if error.where else error.what)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ClientDisconnect):
+        _logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return failure(500, "INTERNAL_ERROR", "an internal error; it is logged")

@@ -1,0 +1,34 @@
+"""What the service counts, for Prometheus; one registry a service, so that tests and reloads do not share."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class Metrics:
+    """Counters and gauges of one service; their names are their documentation."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter("trimtab_requests", "scoring requests by HTTP status", ["status"], registry=registry)
+        self.rows = Counter("trimtab_rows", "rows answered", registry=registry)
+        self.request_seconds = Histogram(
+            "trimtab_request_seconds", "arrival to answer", buckets=_SECONDS, registry=registry
+        )
+        self.predict_seconds = Histogram("trimtab_predict_seconds", "model alone", buckets=_SECONDS, registry=registry)
+        self.unfinished = Gauge("trimtab_queue", "requests waiting for or in the model", registry=registry)
+        self.model_errors = Counter("trimtab_model_errors", "requests the model failed on", ["kind"], registry=registry)
+        self.journal_rows = Gauge("trimtab_journal_rows", "rows in the journal", registry=registry)
+        self.journal_shed = Counter("trimtab_journal_shed_rows", "rows answered but not journalled", registry=registry)
+        self.labels = Counter("trimtab_labels", "labels by outcome", ["outcome"], registry=registry)
+        self.release = Gauge(
+            "trimtab_release_info",
+            "1 for the release that answers",
+            ["name", "version", "candidate", "target"],
+            registry=registry,
+        )
+        self.swaps = Counter("trimtab_release_swaps", "releases put in service", registry=registry)
+        self.refused = Counter("trimtab_release_refused", "releases refused", registry=registry)
+        self.registry_up = Gauge("trimtab_registry_up", "whether the last poll was answered", registry=registry)

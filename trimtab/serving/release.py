@@ -1,0 +1,141 @@
+"""A release folder becomes something that answers: verified, loaded, warmed, and proven on its golden rows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from trimtab import runtime
+from trimtab.errors import StateError
+from trimtab.serving.limits import Limits
+from trimtab.store import folder_digests
+
+Array = np.ndarray
+OUTPUT = "probabilities"
+WARM_CALLS = 3
+# Largest difference from the recorded probabilities: another CPU may add in another order (FP32), or round an
+# accumulator to the neighbouring step (INT8).
+TOLERANCE = {"fp32": 1e-3, "int8": 5e-2}
+
+
+class Predictor(Protocol):
+    """What runs a model: as in `trimtab.runtime`."""
+
+    spec: dict[str, Any]
+    reentrant: bool
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name for inputs name → array (batch, ...)."""
+
+
+class ReleaseRefused(StateError):
+    """A release that must not serve: changed, not loadable, or it does not answer as it did when it was verified."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A release in memory; never changed, replaced as a whole.
+
+    Attributes:
+        version: of the registered model. facts: release.json.
+        since_ns: when it was loaded, nanoseconds since the epoch.
+    """
+
+    name: str
+    version: str
+    predictor: Predictor
+    limits: Limits
+    facts: Mapping[str, Any]
+    since_ns: int
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.facts["classes"])
+
+
+Check = Callable[[Path], Any]
+Load = Callable[[str, Path, int], Predictor]
+
+
+def check_manifest(folder: Path) -> None:
+    """See that the folder holds exactly the files of its manifest.json, unchanged.
+
+    Raises:
+        ReleaseRefused: it does not, or has no manifest.
+    """
+    wanted = _object(folder, "manifest.json")
+    present = folder_digests(folder)
+    present.pop("manifest.json")
+    changed = sorted(name for name in {*wanted, *present} if wanted.get(name) != present.get(name))
+    if changed:
+        raise ReleaseRefused(f"missing, added or changed: {changed[:5]}", where=str(folder), fix="fetch it again")
+
+
+def load_release(
+    folder: Path, version: str, *, check: Check = check_manifest, load: Load = runtime.load, threads: int | None = None
+) -> Loaded:
+    """Load a release, or refuse it.
+
+    Args:
+        folder: the release folder.
+        version: what it is registered as.
+        check: raises unless every file is as the manifest says.
+        load: gives the predictor of (target, folder, threads).
+        threads: instead of the release's own `serving.threads`.
+
+    Raises:
+        ReleaseRefused: with the reason; nothing of it stays behind.
+    """
+    try:
+        check(folder)
+        facts = _object(folder, "release.json")
+        limits = Limits.from_json(facts.get("serving", {}))
+        predictor = load(facts["target"], folder, threads or limits.threads)
+        _prove(predictor, folder, TOLERANCE[facts["precision"]])
+        loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
+        _ = loaded.classes  # named by every release; a label could not be checked without it
+    except ReleaseRefused:
+        raise
+    except Exception as error:  # a runtime raises whatever it likes on a bad file
+        reason = str(error) if isinstance(error, StateError) else f"{type(error).__name__}: {error}"
+        raise ReleaseRefused(f"version {version} cannot be loaded: {reason}", where=str(folder)) from error
+    return loaded
+
+
+def _prove(predictor: Predictor, folder: Path, tolerance: float) -> None:
+    """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
+    with np.load(folder / "golden.npz", allow_pickle=False) as archive:
+        inputs = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
+        recorded = archive[f"outputs/{OUTPUT}"]
+    one = {name: values[:1] for name, values in inputs.items()}
+    for _ in range(WARM_CALLS):
+        predictor.predict(one)
+    answered = predictor.predict(inputs)[OUTPUT]
+    if answered.shape != recorded.shape or not np.isfinite(answered).all():
+        raise ReleaseRefused(
+            f"golden rows: answers {answered.shape} for the recorded {recorded.shape}, or not finite", where=str(folder)
+        )
+    difference = float(np.abs(answered - recorded).max())
+    if difference > tolerance:
+        raise ReleaseRefused(
+            f"golden rows: answers differ from the recorded ones by up to {difference:.3g}, allowed {tolerance:g}",
+            where=str(folder),
+            fix="serve it on a machine like the one that verified it, or release it again on this one",
+        )
+
+
+def _object(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ReleaseRefused(f"{name} cannot be read ({type(error).__name__})", where=str(folder)) from None
+    if not isinstance(value, dict):
+        raise ReleaseRefused(f"{name} is not a JSON object", where=str(folder))
+    return value

@@ -1,0 +1,29 @@
+"""The name of a request: the client's X-Request-Id, or one of ours; labels come back under it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from trimtab.errors import ProtocolError
+
+HEADER = "X-Request-Id"
+_VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def valid_id(value: str) -> bool:
+    """Whether it is 1 to 128 letters, digits and . _ : - (it goes into logs, headers and files)."""
+    return _VALID.fullmatch(value) is not None
+
+
+def request_id(header: str | None) -> str:
+    """The client's id if there is one, else a new one.
+
+    Raises:
+        ProtocolError: the client's has other characters or is too long.
+    """
+    if header is None:
+        return uuid.uuid4().hex
+    if not valid_id(header):
+        raise ProtocolError("must be 1 to 128 letters, digits and . _ : -", where=HEADER)
+    return header

@@ -1,0 +1,97 @@
+"""Accuracy with exact intervals: of one model, and of a candidate against the original on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.stats import beta, binomtest
+
+from trimtab.candidate import Interval, Json
+from trimtab.errors import DataError
+from trimtab.verify.trinomial import difference_limits
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same rows.
+
+    Attributes:
+        original, candidate: accuracy of each, Clopper-Pearson interval.
+        difference: candidate - original, exact interval of the paired design (see `trinomial`).
+        lost: rows only the original gets right. gained: rows only the candidate gets right.
+        mcnemar_p: exact two-sided p-value of "lost and gained are equally likely" (McNemar 1947, binomial form).
+    """
+
+    original: Interval
+    candidate: Interval
+    difference: Interval
+    lost: int
+    gained: int
+    mcnemar_p: float
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain dict, JSON-safe."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Paired:
+        """The inverse of `to_json`."""
+        intervals = {key: Interval(**value[key]) for key in ("original", "candidate", "difference")}
+        return cls(**intervals, lost=value["lost"], gained=value["gained"], mcnemar_p=value["mcnemar_p"])
+
+
+def exact(hits: int, n: int, confidence: float) -> Interval:
+    """A proportion with its Clopper-Pearson (1934) interval: coverage is at least `confidence` whatever the truth.
+
+    Args:
+        hits: number of successes, 0 … n.
+        n: number of trials, at least 1.
+        confidence: e.g. 0.95; each end misses with a chance of at most (1 - confidence) / 2.
+
+    Raises:
+        DataError: no rows, or more hits than rows.
+    """
+    if n < 1 or not 0 <= hits <= n:
+        raise DataError(f"{hits} hits in {n} rows is no proportion", fix="give at least one row")
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.isf(tail, hits + 1, n - hits)) if hits < n else 1.0
+    return Interval(hits / n, low, high, n, confidence)
+
+
+def paired(original_correct: Array, candidate_correct: Array, confidence: float) -> Paired:
+    """Compare two models row by row.
+
+    Args:
+        original_correct, candidate_correct: bool (n,), whether each row was answered right; same rows, same order.
+        confidence: of each interval; corrected by the caller where several candidates try the gate.
+
+    Raises:
+        DataError: no rows, or arrays of different length.
+    """
+    original, candidate = np.asarray(original_correct, bool), np.asarray(candidate_correct, bool)
+    if original.shape != candidate.shape or original.ndim != 1 or not len(original):
+        raise DataError(
+            f"{original.shape} and {candidate.shape} are not the same rows twice",
+            fix="predict the same non-empty split with both models",
+        )
+    lost, gained = int((original & ~candidate).sum()), int((~original & candidate).sum())
+    return from_counts(int((original & candidate).sum()), lost, gained, len(original), confidence)
+
+
+def from_counts(both: int, lost: int, gained: int, n: int, confidence: float) -> Paired:
+    """`paired` from counts: rows both get right, rows only the original does, rows only the candidate does, all rows."""
+    low, high = difference_limits(lost, gained, n, confidence)
+    discordant = lost + gained
+    return Paired(
+        original=exact(both + lost, n, confidence),
+        candidate=exact(both + gained, n, confidence),
+        difference=Interval((gained - lost) / n, low, high, n, confidence),
+        lost=lost,
+        gained=gained,
+        mcnemar_p=float(binomtest(lost, discordant).pvalue) if discordant else 1.0,
+    )

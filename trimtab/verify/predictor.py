@@ -1,0 +1,32 @@
+"""What can be verified: anything that answers named inputs with "probabilities", on whatever runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray
+OUTPUT = "probabilities"
+
+
+class Predictor(Protocol):
+    """A loaded model: `spec` names its inputs and outputs, `predict` answers a batch."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """{"inputs": [{"name", "dtype", "shape"}], "outputs": [{"name": "probabilities", ...}]}."""
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named arrays (batch, ...) in, {"probabilities": float32 (batch, classes)} out."""
+
+
+def probabilities(predictor: Predictor, inputs: Mapping[str, Array], batch: int = 256) -> Array:
+    """Probabilities (n, classes) of all rows, `batch` rows a call so that memory stays bounded."""
+    rows = len(next(iter(inputs.values())))
+    parts = [
+        predictor.predict({name: values[start : start + batch] for name, values in inputs.items()})[OUTPUT]
+        for start in range(0, rows, batch)
+    ]
+    return np.concatenate(parts)

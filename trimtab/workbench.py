@@ -1,0 +1,168 @@
+"""What every stage of a release works with: the recipe with its code, the data, the folders, and what identifies them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab import __version__
+from trimtab.candidate import Candidate, Converted, InputsDigest, digest_of
+from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_digest, load_split
+from trimtab.errors import DataError
+from trimtab.recipe import Recipe, UserCode
+from trimtab.retrain import NewRows
+from trimtab.settings import Settings
+from trimtab.stopwatch import Stopwatch
+from trimtab.store import file_digest, matches, os_lock, write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino")
+EXAMPLE_ROWS = 4
+
+
+class Workbench:
+    """One release's inputs, read once and checked at the door.
+
+    Args:
+        recipe: path of the recipe file.
+        settings: where things are.
+        new_rows: labelled rows of the journal to train on besides the base data (a retrain), with a part held out.
+    """
+
+    def __init__(self, recipe: Path | str, settings: Settings, new_rows: NewRows | None = None) -> None:
+        self.code = UserCode(recipe)
+        self.recipe: Recipe = self.code.recipe
+        self.settings = settings
+        self.new_rows = new_rows
+        self.stopwatch = Stopwatch()
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """All splits a release reads: train (with new rows), validation, gate, the recipe's `also`, and `today`.
+
+        Raises:
+            DataError, UserCodeError: what the loader returned cannot be used.
+        """
+        names = [*REQUIRED, *self.recipe.verify.also]
+        splits = {name: load_split(self.code, name) for name in names}
+        check_splits(splits)
+        self._check_calibration_rows(splits["train"])
+        if self.new_rows is not None:
+            splits["train"] = splits["train"].joined(self.new_rows.train)
+            splits["today"] = self.new_rows.held_out
+        return splits
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: of the recipe's labels if given, else of the data."""
+        found = classes_of(self.splits)
+        labels = self.recipe.labels
+        if labels is not None and found > len(labels):
+            raise DataError(
+                f"the data hold class {found - 1}, the recipe names {len(labels)} labels",
+                where="labels",
+                fix=f"name {found} labels, or correct the data",
+            )
+        return len(labels) if labels is not None else found
+
+    @property
+    def example(self) -> dict[str, Array]:
+        """The first training rows, as exporters take them: name → (4, ...)."""
+        return {name: values[:EXAMPLE_ROWS] for name, values in self.splits["train"].inputs.items()}
+
+    @cached_property
+    def inputs(self) -> InputsDigest:
+        """What decides a candidate besides its lineage."""
+        weights = self.recipe.model.weights
+        return InputsDigest(
+            data=data_digest(self.splits),
+            weights=file_digest(self.code.folder / weights) if weights else "none",
+            code=digest_of(
+                [self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]
+            ),
+            versions=digest_of({"trimtab": __version__, **{name: version(name) for name in DECIDING}}),
+        )
+
+    @property
+    def key(self) -> str:
+        """Digest of everything a stage result depends on besides its own arguments."""
+        recipe = self.recipe.model_dump(mode="json")
+        return digest_of([recipe, vars(self.inputs)])[:16]
+
+    def build(self) -> nn.Module:
+        """A fresh model from the user's callable, its weights as the callable left them."""
+        return self.code.build_model()
+
+    def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits (n, classes) from raw inputs: pre-processing, then the user's module."""
+        from trimtab.preprocess import logits
+
+        return logits(model, inputs, self.recipe.preprocess)
+
+    def folder(self, candidate: str) -> Path:
+        """Where a candidate's files lie."""
+        return self.settings.store / candidate
+
+    def target_folder(self, candidate: str, target: str) -> Path:
+        """Where a candidate converted to a target lies."""
+        return self.settings.store / f"{candidate}.{target}"
+
+    def keep(self, candidate: Candidate) -> Candidate:
+        """Write the candidate's record beside its files, which are already in place."""
+        write_atomic(self.folder(candidate.id + ".json"), json.dumps(candidate.to_json(), indent=1).encode())
+        return candidate
+
+    def stored(self, candidate: str) -> Candidate | None:
+        """A candidate made earlier, if its record is there and its files are the ones the record names."""
+        record = self.folder(candidate + ".json")
+        if not record.is_file():
+            return None
+        found = Candidate.from_json(json.loads(record.read_text()))
+        return found if matches(self.folder(candidate), found.files) else None
+
+    def keep_converted(self, converted: Converted) -> Converted:
+        """Write the record of a conversion beside its files."""
+        path = self.folder(f"{converted.candidate}.{converted.target}.json")
+        write_atomic(path, json.dumps(converted.to_json(), indent=1).encode())
+        return converted
+
+    def stored_converted(self, candidate: str, target: str) -> Converted | None:
+        """A conversion made earlier, if its files are still the ones its record names."""
+        record = self.folder(f"{candidate}.{target}.json")
+        if not record.is_file():
+            return None
+        found = Converted.from_json(json.loads(record.read_text()))
+        return found if matches(self.target_folder(candidate, target), found.files) else None
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """One release of a name at a time on this state directory.
+
+        Raises:
+            Conflict: another one is running.
+        """
+        lock = self.settings.locks / f"release-{self.recipe.name}.lock"
+        with os_lock(lock, wait=False, what=f"a release of {self.recipe.name}"):
+            yield
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Latency is measured one at a time on a host."""
+        with os_lock(self.settings.locks / "measure.lock", wait=True, what="a measurement"):
+            yield
+
+    def _check_calibration_rows(self, train: Split) -> None:
+        quantize = self.recipe.compress.quantize
+        if quantize is not None and len(train) < quantize.minimum_rows:
+            raise DataError(
+                f"{len(train)} training rows, INT8 calibration wants at least {quantize.minimum_rows}",
+                where="compress.quantize.minimum_rows",
+                fix="give more rows, lower minimum_rows, or set compress.quantize to null",
+            )
