@@ -28,6 +28,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **TELEMETRY_OFF,
         "TRIMTAB_HOME": str(settings.home),
         "PYTHONPATH": _python_path(),
+        **_loopback_without_proxy(),
         "PREFECT_HOME": str(prefect),
         # Otherwise the first start of a server writes its UI into site-packages.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(prefect / "ui"),
@@ -40,6 +41,9 @@ def environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT5M",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
+        # By default a worker takes a run 10 s early; it would hold the slot of a limited deployment from then on, and
+        # the run before it would still be there.
+        "PREFECT_WORKER_PREFETCH_SECONDS": "0",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         # Our pyproject.toml names prefect: with `uv` on the PATH a worker would build an environment for each run.
         "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",
@@ -63,10 +67,20 @@ def apply(settings: Settings) -> None:
     """
     variables = environment(settings)
     if "prefect" in sys.modules:
-        stale = [name for name, value in variables.items() if name.startswith("PREFECT_") and os.environ.get(name) != value]
+        changed = (name for name, value in variables.items() if os.environ.get(name) != value)
+        stale = [name for name in changed if name.startswith("PREFECT_")]
         if stale:
             raise RuntimeError(f"prefect is already imported; these settings would be ignored: {', '.join(stale)}")
     os.environ.update(variables)
+
+
+def _loopback_without_proxy() -> dict[str, str]:
+    """NO_PROXY with loopback in it, where a proxy is set: our servers cannot be reached through one."""
+    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
+        return {}
+    inherited = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    hosts = dict.fromkeys([*(host.strip() for host in inherited.split(",") if host.strip()), "127.0.0.1", "localhost"])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))
 
 
 def _python_path() -> str:

@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 from trimtab.candidate import digest_of
 from trimtab.registry.connection import Registry
 from trimtab.registry.follow import current_champion
+from trimtab.registry.sweep import sweep
 from trimtab.registry.tracking import Tracking
 from trimtab.settings import Settings
 from trimtab.watch import Watch
@@ -41,6 +42,19 @@ class ReleaseRun:
     champion: int | None
     warm_start: str | None
 
+    def summary(self, version: int, verified: Any) -> dict[str, Any]:
+        """What the flow returns: the version, its figures, where the time went."""
+        return {
+            "name": self.bench.recipe.name,
+            "version": version,
+            "run_id": self.run_id,
+            "run_name": f"release {self.key[:8]}",
+            "run_url": self.link(),
+            "reason": self.reason,
+            "seconds": dict(self.bench.stopwatch.seconds),
+            **verified.figures(),
+        }
+
     def link(self) -> str:
         """Address of the parent run in the MLflow UI."""
         experiment = self.tracking.client.get_run(self.run_id).info.experiment_id
@@ -66,6 +80,8 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
     experiment = tracking.experiment(name)
     verdict = bench.new_rows.verdict if bench.new_rows else None
     key = digest_of([bench.key, verdict])[:32]
+    for line in sweep(registry, experiment, name, alive={key}):
+        get_run_logger().warning("registry: %s", line)
     champion = current_champion(settings.tracking_uri(), name)
     tags = {"trimtab.reason": reason, "trimtab.flow_run": str(flow_run.get_id()), "trimtab.verdict": verdict or ""}
     run_id = tracking.start_release_run(experiment, key, f"release {key[:8]}", _params(bench), tags)

@@ -11,6 +11,7 @@ from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
+from tasks.artifacts import artifact_key
 from trimtab.journal.window import Window
 from trimtab.monitoring.judge import watched
 from trimtab.monitoring.policy import Decision
@@ -126,7 +127,3 @@ def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:
         f"**{decision.action}**: {decision.reason}{link}\n"
     )
 
-
-def artifact_key(kind: str, name: str) -> str:
-    """Prefect takes lower-case letters, digits and dashes only."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{kind}-{name}".lower())

@@ -11,7 +11,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import State
 
-from tasks.monitor import artifact_key, open_watch
+from tasks.artifacts import artifact_key
+from tasks.monitor import open_watch
 from trimtab.errors import Conflict
 from trimtab.monitoring.policy import Decision
 from trimtab.watch import Watch
@@ -45,7 +46,7 @@ def conclude(watch: Watch, decision: Decision, outcome: State[Any]) -> dict[str,
         raise result
     failed = isinstance(result, BaseException)
     said = f"{type(result).__name__}: {result}" if failed else f"version {result['version']} serves"
-    watch.finish(decision, str(flow_run.get_id()), said)
+    watch.finish(decision, str(flow_run.get_id()), said, None if failed else result)
     create_markdown_artifact(
         key=artifact_key("reaction", watch.name),
         description=f"{watch.name}: {decision.action}",

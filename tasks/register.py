@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,19 @@ def pack(bench: Workbench, verified: Verified, folder: Path) -> str:
     facts = package.Facts(
         name=recipe.name,
         candidate=build.candidate,
-        label=verified.label,
+        label=verified.candidate.label,
         target=build.target,
         precision=build.precision,
         threads=recipe.serving.threads,
         classes=bench.classes,
         labels=recipe.labels,
         gate=verified.decision.to_json(),
-        accuracy=verified.evidence["paired"]["gate"]["candidate"],
+        accuracy=asdict(verified.gate.candidate),
         extra={
             "original": verified.original,
             "serving": recipe.serving.model_dump(mode="json"),
-            "lineage": verified.lineage,
-            "evidence": verified.evidence,
+            "lineage": [asdict(step) for step in verified.candidate.lineage],
+            "evidence": verified.evidence.to_json(),
             "intended_use": recipe.intended_use,
         },
     )
@@ -86,27 +87,27 @@ def pack(bench: Workbench, verified: Verified, folder: Path) -> str:
 def figures(verified: Verified) -> dict[str, str]:
     """Tags of the version: the figures one compares versions by."""
     return {
-        "accuracy": f"{verified.accuracy:.4f}",
-        "accuracy_original": f"{verified.accuracy_original:.4f}",
-        "speedup": f"{verified.speedup:.2f}",
-        "size_ratio": f"{verified.size_ratio:.2f}",
-        "p99_ms": f"{verified.p99_ms:.3f}",
+        "accuracy": f"{verified.gate.candidate.value:.4f}",
+        "accuracy_original": f"{verified.gate.original.value:.4f}",
+        "speedup": f"{verified.latency.speedup:.2f}",
+        "size_ratio": f"{verified.evidence.size_ratio:.2f}",
+        "p99_ms": f"{verified.latency.p99_s * 1000:.3f}",
     }
 
 
 def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     """The version's page in MLflow, in Markdown."""
-    recipe, build = bench.recipe, verified.build
+    recipe, build, shown = bench.recipe, verified.build, verified.figures()
     rows: list[tuple[str, Any]] = [
-        ("Accuracy (gate)", f"{verified.accuracy:.2%}, original {verified.accuracy_original:.2%}"),
-        ("Difference", verified.difference),
-        ("Speed-up", f"{verified.speedup:.2f}x eager PyTorch ({verified.speedup_spread}) at batch {verified.batch}"),
-        ("p50 / p99", f"{verified.p50_ms:.3f} ms / {verified.p99_ms:.3f} ms"),
-        ("Size", f"{build.size_bytes / 1024:.0f} KiB, {verified.size_ratio:.2f}x smaller than the FP32 weights"),
+        ("Accuracy (gate)", shown["accuracy"]),
+        ("Difference from the original", shown["difference"]),
+        ("Speed-up", f"{shown['speedup']:.2f}x eager PyTorch ({shown['speedup_spread']}), batch {verified.latency.batch}"),
+        ("p50 / p99", f"{shown['p50_ms']:.3f} ms / {shown['p99_ms']:.3f} ms"),
+        ("Size", f"{build.size_bytes / 1024:.0f} KiB, {shown['size_ratio']:.2f}x smaller than the FP32 weights"),
         ("Runs on", f"{build.target}, {build.precision}, {recipe.serving.threads} thread(s)"),
         ("Made by", f"[run {run.run_id[:8]}]({run.link()}): {run.reason}"),
         ("Report", f"[verification report]({verified.report_url})" if verified.report_url else "in the run's artifacts"),
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     use = f"\n\n{recipe.intended_use}" if recipe.intended_use else ""
-    return f"**{verified.label}** of {recipe.name}: passed the gate.{use}\n\n| | |\n|---|---|\n{table}\n"
+    return f"**{verified.candidate.label}** of {recipe.name}: passed the gate.{use}\n\n| | |\n|---|---|\n{table}\n"

@@ -9,11 +9,12 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
+from tasks.artifacts import artifact_key
 from tasks.bench import ReleaseRun
 from tasks.caching import JSON_RESULT, content_key
 from tasks.progress import Progress
 from trimtab.candidate import Candidate, Converted
-from trimtab.compress.assess import accuracies, build_name, eager, open_build, points
+from trimtab.compress.assess import accuracies, build_name, eager, open_build, original_bytes, points
 from trimtab.compress.search import Point, choose, front, how_near
 from trimtab.errors import BudgetNotMet
 from trimtab.registry.comparison import knobs
@@ -50,8 +51,7 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
             bench.recipe.measure,
             lambda done, total: progress(done, total, "rounds of latency"),
         )
-    size = bench.folder(original.id) / "weights.safetensors"
-    found = points(bench, parsed, by_id, hits, timings.by_name, size.stat().st_size)
+    found = points(bench, parsed, by_id, hits, timings.by_name, original_bytes(bench, original.id))
     return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits["baseline"]}
 
 
@@ -105,7 +105,7 @@ def _record(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], foun
             {"trimtab.candidate": point.candidate},
         )
     create_table_artifact(
-        key=f"front-{bench.recipe.name}".lower().replace(".", "-").replace("_", "-"),
+        key=artifact_key("front", bench.recipe.name),
         description="Every build on the validation split, fastest first",
         table=[
             {

@@ -167,9 +167,11 @@ class Watch:
         entry = {"act": "started", "verdict": decision.verdict_digest, **decision.to_json(), "run": run}
         return self.ledger.record(stream, entry, expect_seq=head)
 
-    def finish(self, decision: Decision, run: str, outcome: str) -> None:
-        """Write down how a reaction ended."""
-        entry = {"act": "finished", "verdict": decision.verdict_digest, "run": run, "outcome": outcome}
+    def finish(self, decision: Decision, run: str, outcome: str, release: dict[str, Any] | None = None) -> None:
+        """Write down how a reaction ended, with the release it made if it made one."""
+        entry: dict[str, Any] = {"act": "finished", "verdict": decision.verdict_digest, "run": run, "outcome": outcome}
+        if release is not None:
+            entry["release"] = release
         self.ledger.record(f"reactions/{self.name}", entry, expect_seq=None)
 
     def unfinished(self, digest: str | None = None) -> Decision | None:
@@ -211,7 +213,7 @@ class Watch:
         """
         verdict = next(verdict for verdict in self.verdicts() if verdict.digest == digest)
         window = reader.window(self.journal, verdict.lo, verdict.hi)
-        keep = (np.asarray(window.label) >= 0) & (np.asarray(window.status) < 400)
+        keep = (np.asarray(window.label) >= 0) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
         ids = [f"{request}/{row}" for request, row in zip(window.request_id[keep], window.row[keep], strict=True)]
         return divide(inputs, np.asarray(window.label)[keep], ids, self.recipe.monitoring.holdout, digest)

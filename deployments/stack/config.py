@@ -116,14 +116,19 @@ stopwaitsecs={service.stop_s}
 stopasgroup=true
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={_value(settings.logs / service.name)}.log
+stdout_logfile={_value(settings.logs / service.name, expanded=2)}.log
 stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=3
 """
 
 
-def _value(text: str | Path) -> str:
-    """A value of the file: percent signs doubled (supervisor expands %(name)s); what cannot be escaped is refused."""
+def _value(text: str | Path, expanded: int = 1) -> str:
+    """A value of the file; what cannot be escaped is refused.
+
+    Args:
+        expanded: how often supervisor 4.3.0 expands %(name)s in this value (twice in the names of child logs); each
+            time halves the percent signs.
+    """
     text = str(text)
     if re.search(r"[\r\n]|\s[;#]", text):
         raise StateError(
@@ -131,4 +136,4 @@ def _value(text: str | Path) -> str:
             where=text,
             fix="choose another state directory with TRIMTAB_HOME or --home",
         )
-    return text.replace("%", "%%")
+    return text.replace("%", "%" * 2**expanded)

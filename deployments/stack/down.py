@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.environment import apply
 from deployments.stack.health import Progress, client, is_ready
 from deployments.stack.leftovers import flow_runs, servers, stop
 from deployments.stack.record import read_ports, remove_stack
@@ -82,10 +81,10 @@ def _finish_runs(settings: Settings, supervisor: Supervisor, progress: Progress)
     ports = read_ports(settings)
     if ports is None or not _is_ready(settings, "prefect"):
         return  # the worker of the next `up` marks what was left
-    apply(settings.model_copy(update=addresses(ports)))
-    from deployments.stack.runs import cancel_all, crash_lost  # Prefect: read its settings after `apply`
+    from deployments.stack.runs import cancel_all, crash_lost  # imports Prefect: seconds
 
-    cancel_all(progress)
+    settings = settings.model_copy(update=addresses(ports))
+    cancel_all(settings, progress)
     with contextlib.suppress(KeyError):
         supervisor.stop("worker")
     stop([process for run in flow_runs(settings).values() for process in run])

@@ -43,7 +43,9 @@ def is_ready(http: httpx.Client, service: Service, info: ProcessInfo, prefect: s
     return False
 
 
-def wait_ready(settings: Settings, supervisor: Supervisor, services: Sequence[Service], progress: Progress) -> dict[str, float]:
+def wait_ready(
+    settings: Settings, supervisor: Supervisor, services: Sequence[Service], progress: Progress
+) -> dict[str, float]:
     """Wait until every server is ready.
 
     Returns:

@@ -51,7 +51,7 @@ def choose(last: Ports, releases: Iterable[str]) -> Ports:
     chosen: dict[str, int] = {}
     for name in SINGLE:
         chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()))
-    ports = Ports(**chosen)
+    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"])
     for release in releases:
         ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING))
     return ports

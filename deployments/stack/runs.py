@@ -1,7 +1,4 @@
-"""Flow runs around a start or a stop of the worker: none is left Running, and missed ones do not start in a burst.
-
-Imports Prefect: `deployments.environment.apply` comes first.
-"""
+"""Flow runs around a start or a stop of the worker: none is left Running, and missed ones do not start in a burst."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -22,6 +19,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectAlreadyExists
 
+from deployments.prefect_api import prefect_client
 from deployments.stack.health import Progress
 from deployments.stack.leftovers import flow_runs
 from deployments.stack.services import POOL
@@ -42,10 +40,10 @@ def ensure_pool(client: SyncPrefectClient) -> None:
         return
 
 
-def cancel_all(progress: Progress, wait_s: float = CANCEL_S) -> None:
+def cancel_all(settings: Settings, progress: Progress, wait_s: float = CANCEL_S) -> None:
     """Ask the worker to cancel every run in flight, and wait for it (at most `wait_s` seconds)."""
     begin = time.monotonic()
-    with get_client(sync_client=True) as client:
+    with prefect_client(settings) as client:
         for run in _runs(client, [StateType.RUNNING, StateType.PENDING]):
             client.set_flow_run_state(run.id, State(type=StateType.CANCELLING, message="The stack is going down"))
         while (left := _runs(client, IN_FLIGHT)) and time.monotonic() - begin < wait_s:
@@ -61,23 +59,23 @@ def crash_lost(settings: Settings) -> list[UUID]:
     """
     alive = flow_runs(settings)
     message = "Its process is gone: the worker or the machine was stopped while it ran"
-    with get_client(sync_client=True) as client:
+    with prefect_client(settings) as client:
         lost = [run.id for run in _runs(client, IN_FLIGHT) if str(run.id) not in alive]
         for identity in lost:
             client.set_flow_run_state(identity, State(type=StateType.CRASHED, message=message))
     return lost
 
 
-def skip_missed(now: datetime | None = None) -> list[UUID]:
+def skip_missed(settings: Settings) -> list[UUID]:
     """Of the scheduled runs that nobody started in time, keep the last of each deployment and cancel the others.
 
     Runs that a person or an automation asked for are kept.
     """
-    now = now or datetime.now(UTC)
-    due = FlowRunFilterNextScheduledStartTime(before_=now)
+    now = datetime.now(UTC)
+    due = FlowRunFilterNextScheduledStartTime.model_validate({"before_": now})
     message = "Missed while no worker was running; only the last missed run is made up for"
     skipped = []
-    with get_client(sync_client=True) as client:
+    with prefect_client(settings) as client:
         late = [run for run in _runs(client, [StateType.SCHEDULED], due) if run.auto_scheduled]
         late.sort(key=lambda run: run.next_scheduled_start_time or now)
         last = {run.deployment_id: run.id for run in late}

@@ -102,9 +102,7 @@ def _start(
     raise AssertionError("unreachable")
 
 
-def _launch_and_wait(
-    settings: Settings, ports: Ports, wanted: list[Service], progress: Progress
-) -> dict[str, float]:
+def _launch_and_wait(settings: Settings, ports: Ports, wanted: list[Service], progress: Progress) -> dict[str, float]:
     door = new_door(ports.supervisor)
     write_ports(settings, ports)
     write_config(settings, door, wanted)

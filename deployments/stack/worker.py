@@ -1,4 +1,4 @@
-"""`python -m deployments.stack.worker`: the Prefect worker, started when the server answers and old runs are settled."""
+"""`python -m deployments.stack.worker`: the Prefect worker, once the server answers and old runs are settled."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     from prefect.cli import app
-    from prefect.client.orchestration import get_client
 
+    from deployments.prefect_api import prefect_client
     from deployments.stack.runs import crash_lost, ensure_pool, skip_missed
 
     _wait_for_server(os.environ["PREFECT_API_URL"])
-    with get_client(sync_client=True) as prefect:
+    settings = Settings.load().model_copy(update={"prefect_api_url": os.environ["PREFECT_API_URL"]})
+    with prefect_client(settings) as prefect:
         ensure_pool(prefect)
-    settings = Settings.load()
-    sys.stdout.write(f"runs marked as crashed: {len(crash_lost(settings))}, missed runs skipped: {len(skip_missed())}\n")
+    crashed, skipped = crash_lost(settings), skip_missed(settings)
+    sys.stdout.write(f"runs marked as crashed: {len(crashed)}, missed runs skipped: {len(skipped)}\n")
     sys.stdout.flush()
     sys.argv = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local"]
     app()

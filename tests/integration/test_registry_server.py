@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from trimtab.registry.tracking import Tracking
 pytestmark = pytest.mark.integration
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-LOADER = '''
+LOADER = """
 import json, pathlib
 import mlflow
 import numpy as np
@@ -53,7 +54,7 @@ class Linear(mlflow.pyfunc.PythonModel):
         return {{"probabilities": np.asarray(model_input["input"]) @ self.weights + MARK}}
 
 mlflow.models.set_model(Linear())
-'''
+"""
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (folder / "server.log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
         for key, value in QUIET.items():
             patch.setenv(key, value)
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             yield _ready(f"http://127.0.0.1:{port}", process, folder / "server.log")
         finally:
@@ -98,11 +97,18 @@ class World:
         self.server, self.folder, self.name = server, folder, name
         self.registry = Registry.connect(server, Ledger(f"sqlite:///{folder / 'ledger.db'}"), folder / "locks")
         self.tracking = Tracking(server, folder / "locks")
-        self.experiment = self.tracking.experiment(name)
-        self.run = self.tracking.start_release_run(self.experiment, "release-1", "release", {}, {})
+
+    @cached_property
+    def experiment(self) -> str:
+        return self.tracking.experiment(self.name)
+
+    @cached_property
+    def run(self) -> str:
+        return self.tracking.start_release_run(self.experiment, "release-1", "release", {}, {})
 
     def submission(self, mark: float = 0.0, *, answer: str = "pass") -> Submission:
         """A release of a linear model; another mark makes another release."""
+        mark = float(mark)
         folder = self.folder / f"release-{mark}"
         if not folder.exists():
             _pack(self.folder / f"converted-{mark}", folder, self.name, mark)
@@ -409,8 +415,8 @@ def test_an_alias_moved_by_hand_is_honoured_if_the_version_passed_and_put_back_i
     assert "honoured" in note
     assert world.serves_consistently() == second
     assert history(world.registry, world.name)[-1]["outside"] is True
-    unverified = client.create_model_version(world.name, "mlflow-artifacts:/elsewhere", tags={"mine": "yes"})
-    client.set_registered_model_alias(world.name, "champion", unverified.version)
+    unverified = _made_by_hand(world)
+    client.set_registered_model_alias(world.name, "champion", str(unverified))
     (note,) = reconcile(world.registry, world.name)
     assert "put back to 2" in note
     assert world.serves_consistently() == second
@@ -419,6 +425,14 @@ def test_an_alias_moved_by_hand_is_honoured_if_the_version_passed_and_put_back_i
     assert "put back" in note
     assert world.serves_consistently() == second
     assert reconcile(world.registry, world.name) == []
+
+
+def _made_by_hand(world: World) -> int:
+    """A version that somebody registered in MLflow without us."""
+    client = world.registry.client
+    model = client.create_logged_model(world.experiment, "mine", world.run)
+    client.finalize_logged_model(model.model_id, "READY")
+    return int(client.create_model_version(world.name, f"models:/{model.model_id}").version)
 
 
 def test_stages_moved_by_hand_are_brought_in_step_with_the_alias(world: World) -> None:
@@ -492,7 +506,10 @@ def test_racing_callers_get_one_experiment_one_parent_and_one_child(world: World
         assert len(set(pool.map(make, range(6)))) == 1
 
 
-def test_figures_texts_files_datasets_and_system_metrics_reach_the_run(world: World, tmp_path: Path) -> None:
+def test_figures_texts_files_datasets_and_system_metrics_reach_the_run(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     tracking, client, run = world.tracking, world.registry.client, world.run
     figure = Figure()
     figure.subplots().plot([0, 1])
@@ -504,7 +521,8 @@ def test_figures_texts_files_datasets_and_system_metrics_reach_the_run(world: Wo
     tracking.log_metrics(run, {"gate.accuracy": 0.5})
     tracking.set_tags(run, {"outcome": "pass"})
     with tracking.system_metrics(run):
-        threading.Event().wait(0.1)
+        while not any(key.startswith("system/") for key in client.get_run(run).data.metrics):
+            threading.Event().wait(0.1)
     tracking.finish(run)
     found = client.get_run(run)
     assert {item.path for item in client.list_artifacts(run)} == {"plots", "report.html", "evidence"}
@@ -513,7 +531,7 @@ def test_figures_texts_files_datasets_and_system_metrics_reach_the_run(world: Wo
     assert found.data.metrics["gate.accuracy"] == 0.5
     assert found.data.tags["outcome"] == "pass"
     assert found.info.status == "FINISHED"
-    assert any(key.startswith("system/") for key in found.data.metrics)
+    assert "system/cpu_utilization_percentage" in found.data.metrics
 
 
 def test_a_deleted_experiment_is_named_with_what_to_do(world: World) -> None:
@@ -530,7 +548,7 @@ def test_sweep_ends_what_dead_releases_left_and_touches_nothing_else(world: Worl
     killed_at(world, "register", 3.0, "register.create_model_version:after")
     (pointed_at,) = world.versions(3)
     client.set_registered_model_alias(world.name, "someone", str(pointed_at))
-    foreign = client.create_model_version(world.name, "mlflow-artifacts:/elsewhere")
+    foreign = _made_by_hand(world)
     alive = tracking.start_release_run(world.experiment, "alive", "alive", {}, {})
     child = client.create_run(world.experiment, tags={"mlflow.parentRunId": alive}).info.run_id
     orphan = client.create_run(world.experiment, tags={"mlflow.parentRunId": world.run}).info.run_id
@@ -546,7 +564,7 @@ def test_sweep_ends_what_dead_releases_left_and_touches_nothing_else(world: Worl
     }
     assert world.models(1.0) == ["FAILED"]
     kept = [int(version.version) for version in versions.every(client, world.name)]
-    assert kept == [whole, pointed_at, int(foreign.version)]
+    assert kept == [whole, pointed_at, foreign]
     again = sweep(world.registry, world.experiment, world.name, alive={"alive"})
     assert [note for note in again if "left as it is" not in note] == []
     assert world.release(1.0) == world.versions(1.0)[0]

@@ -9,10 +9,11 @@ import numpy as np
 
 from trimtab import runtime
 from trimtab.candidate import Candidate, Converted
-from trimtab.compress.make import open_torch
+from trimtab.compress.opening import open_torch
 from trimtab.compress.search import Point
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.data import Array
+from trimtab.errors import StateError
 from trimtab.runtime.eager import Predictor as Eager
 from trimtab.workbench import Workbench
 
@@ -28,6 +29,23 @@ def eager(bench: Workbench, candidate: Candidate) -> Eager:
 def open_build(bench: Workbench, build: Converted) -> Any:
     """The Predictor of a build on its target."""
     return runtime.load(build.target, bench.target_folder(build.candidate, build.target), bench.recipe.measure.threads)
+
+
+def parent_of(bench: Workbench, candidate: Candidate) -> Candidate:
+    """The stored candidate that a quantized one was made from.
+
+    Raises:
+        StateError: it is gone from the store.
+    """
+    found = bench.stored(Candidate(candidate.lineage[:-1], candidate.inputs).id)
+    if found is None:
+        raise StateError(f"the parent of {candidate.label} is gone from the store", where=str(bench.settings.store))
+    return found
+
+
+def original_bytes(bench: Workbench, original: str) -> int:
+    """Size of the original's FP32 weights: what every size ratio is relative to."""
+    return (bench.folder(original) / "weights.safetensors").stat().st_size
 
 
 def build_name(build: Converted) -> str:
@@ -51,14 +69,14 @@ def points(
     candidates: Mapping[str, Candidate],
     hits: Mapping[str, float],
     timings: Mapping[str, Mapping[int, Any]],
-    original_bytes: int,
+    original_size: int,
 ) -> list[Point]:
     """One point a build from what was measured.
 
     Args:
         hits: build name (or "baseline") → accuracy on validation.
         timings: build name → batch size → Latency.
-        original_bytes: size of the original's FP32 weights.
+        original_size: bytes of the original's FP32 weights.
     """
     first = bench.recipe.measure.batch_sizes[0]
     return [
@@ -69,7 +87,7 @@ def points(
             accuracy=hits[build_name(build)],
             drop=hits["baseline"] - hits[build_name(build)],
             speedup={batch: latency.speedup for batch, latency in timings[build_name(build)].items()},
-            size_ratio=original_bytes / build.size_bytes,
+            size_ratio=original_size / build.size_bytes,
             p99_ms=timings[build_name(build)][first].p99_s * 1000,
         )
         for build in builds

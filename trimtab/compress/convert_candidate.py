@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trimtab.candidate import Candidate, Converted
-from trimtab.compress.make import open_torch
+from trimtab.compress.opening import open_torch
 from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.store import new_folder

@@ -74,13 +74,15 @@ def distil(
         return distillation_loss(logits, targets[rows], labels, settings.temperature, settings.alpha)
 
     # All epochs are run: the schedule ends at a learning rate of zero, and the best epoch is restored anyway.
-    training = Train(
-        optimizer="adamw",
-        lr=settings.lr,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        patience=settings.epochs,
-        schedule="cosine",
-        seed=seed,
+    training = Train.model_validate(
+        {
+            "optimizer": "adamw",
+            "lr": settings.lr,
+            "batch_size": settings.batch_size,
+            "epochs": settings.epochs,
+            "patience": settings.epochs,
+            "schedule": "cosine",
+            "seed": seed,
+        }
     )
     return fit(student, train, validation, training, forward=forward, loss=loss, progress=progress)

@@ -59,10 +59,12 @@ def _tensors(model: nn.Module, cut: dict[str, Any]) -> Iterator[tuple[Tensor, in
     transposed = bool(getattr(layer, "transposed", False))
     if cut["side"] == "in":
         # A grouped convolution holds the input planes of one group only; the same place goes in each group.
-        planes = layer.weight.shape[0 if transposed else 1]
-        yield layer.weight, int(not transposed), sorted({index % planes for index in indices})
+        weight: Tensor = layer.get_parameter("weight")
+        planes = weight.shape[0 if transposed else 1]
+        yield weight, int(not transposed), sorted({index % planes for index in indices})
         return
-    if layer.weight is not None:
-        yield layer.weight, int(transposed and isinstance(layer, nn.modules.conv._ConvNd)), indices
+    own = getattr(layer, "weight", None)
+    if isinstance(own, Tensor):
+        yield own, int(transposed and isinstance(layer, nn.modules.conv._ConvNd)), indices
     if isinstance(bias, Tensor):
         yield bias, 0, indices

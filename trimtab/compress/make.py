@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,24 +11,20 @@ from trimtab.candidate import Candidate, Step
 from trimtab.compress.distil import distil
 from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
-from trimtab.compress.weights import load_candidate, save_candidate
-from trimtab.convert.graph import deployed
-from trimtab.convert.onnx_format import export_onnx
+from trimtab.compress.convert_candidate import convert_candidate
+from trimtab.compress.opening import open_torch
+from trimtab.compress.weights import save_candidate
 from trimtab.errors import UnsupportedError
 from trimtab.store import folder_digests, new_folder
 from trimtab.workbench import Workbench
 
+FLOAT_GRAPH = "onnxruntime-cpu"  # the target whose files are the FP32 ONNX graph
 Report = Callable[[int, int, dict[str, float]], None]
 
 
 def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
     """The candidate's identity before it is made."""
     return Candidate((*original.lineage, *steps), original.inputs)
-
-
-def open_torch(bench: Workbench, candidate: Candidate) -> nn.Module:
-    """The torch module of a candidate in torch format: built, pruned as recorded, weights loaded; eval mode."""
-    return load_candidate(bench.build, bench.folder(candidate.id))
 
 
 def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None = None) -> Candidate:
@@ -98,9 +92,19 @@ def _quantized(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> 
     result = planned(original, steps)
     train = bench.splits["train"]
     calibration = train.take(slice(0, settings.calibration_rows))
-    with tempfile.TemporaryDirectory() as scratch, new_folder(bench.folder(result.id)) as draft:
-        graph = Path(scratch) / "model.onnx"
-        export_onnx(deployed(open_torch(bench, parent), bench.recipe.preprocess), bench.example, graph)
+    if bench.stored_converted(parent.id, FLOAT_GRAPH) is None:
+        bench.keep_converted(convert_candidate(bench, _stored(bench, parent), FLOAT_GRAPH))
+    graph = bench.target_folder(parent.id, FLOAT_GRAPH) / "model.onnx"
+    with new_folder(bench.folder(result.id)) as draft:
         facts = quantize(graph, calibration.inputs, train.inputs, settings, draft / "model.onnx")
         files = folder_digests(draft)
     return Candidate(result.lineage, result.inputs, "onnx", files, facts)
+
+
+def _stored(bench: Workbench, planned_candidate: Candidate) -> Candidate:
+    found = bench.stored(planned_candidate.id)
+    if found is None:
+        raise UnsupportedError(
+            f"the candidate it is made from ({planned_candidate.label}) could not be made", where="compress.quantize"
+        )
+    return found

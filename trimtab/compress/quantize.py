@@ -16,6 +16,7 @@ Three choices, the same on every host, because a candidate's bytes must not depe
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,8 +26,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import load_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from trimtab.compress.calibration import Rows, calibration_rows
@@ -63,27 +64,34 @@ def quantize(
     used = len(next(iter(rows.values())))
     with tempfile.TemporaryDirectory(prefix="trimtab-quantize-") as folder, _silent():
         ready, draft = Path(folder) / "ready.onnx", Path(folder) / "int8.onnx"
+        ranges = Path(folder) / "ranges.json"
         quant_pre_process(str(fp32_onnx), str(ready))
         graph = onnx.load(ready)
         _name_nodes(graph)
         onnx.save(graph, ready)
         kept_float = _float_nodes(graph)
-        quantize_static(
-            str(ready),
-            str(draft),
-            Rows(rows),
-            quant_format=QuantFormat.QDQ,
-            calibrate_method=CalibrationMethod.MinMax,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=settings.per_channel,
-            reduce_range=True,
-            nodes_to_exclude=sorted(kept_float),
-            # MatMul with two activations (attention) stays in float, and is not counted as a quantized layer.
-            extra_options={"MatMulConstBOnly": True},
-        )
+        try:
+            quantize_static(
+                str(ready),
+                str(draft),
+                Rows(rows),
+                quant_format=QuantFormat.QDQ,
+                calibrate_method=CalibrationMethod.MinMax,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=settings.per_channel,
+                reduce_range=True,
+                nodes_to_exclude=sorted(kept_float),
+                # MatMul with two activations (attention) stays in float, and is not counted as a quantized layer.
+                extra_options={"MatMulConstBOnly": True},
+                calibration_cache_path=ranges,
+            )
+        except AssertionError:
+            # ONNX Runtime's "scale issue" does not say where.
+            _check_ranges(ranges)
+            raise
+        _check_ranges(ranges)
         graph = onnx.load(draft)
-    _check_scales(graph)
     quantized = _quantized_nodes(graph)
     if not quantized:
         raise UnsupportedError(
@@ -178,14 +186,13 @@ def _free_output(graph: onnx.ModelProto) -> None:
         graph.graph.initializer.remove(item)
 
 
-def _check_scales(graph: onnx.ModelProto) -> None:
-    values = {item.name: item for item in graph.graph.initializer}
-    for node in graph.graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[1] in values:
-            scale = numpy_helper.to_array(values[node.input[1]])
-            if not (np.isfinite(scale).all() and (scale > 0).all()):
-                raise CalibrationError(
-                    f"the calibration rows give this tensor no finite range (scale {scale})",
-                    where=f"tensor {node.input[0]}",
-                    fix="see why the model computes NaN or infinity there for these rows",
-                )
+def _check_ranges(cache: Path) -> None:
+    """Refuse activations that are NaN for all rows, or infinite; NaN beside finite ones is passed over."""
+    for tensor, data in load_tensors_data(cache).items():
+        low, high = (float(np.min(bound)) for bound in data.range_value)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise CalibrationError(
+                f"the calibration rows give it no finite range: {low} … {high}",
+                where=f"tensor {tensor}",
+                fix="see why the model computes NaN or infinity there for these rows",
+            )

@@ -18,7 +18,7 @@ from torch.onnx._internal.exporter import _registration
 
 from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
 from trimtab.convert.probing import check_answers
-from trimtab.convert.tracing import exported, frozen, is_refusal, quiet, traced
+from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced
 from trimtab.errors import ConversionError
 from trimtab.runtime.onnxruntime_cpu import Predictor, open_session
 
@@ -74,7 +74,7 @@ def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large
 
 def _by_script(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool, why: BaseException) -> str:
     traced(module, example, TARGET)  # raises if a trace froze a decision
-    reason = f"{type(why).__name__}: {str(why).strip().splitlines()[0][:300]}"
+    reason = f"{type(why).__name__}: {first_line(why)[:300]}"
     try:
         with quiet():
             torch.onnx.export(
@@ -90,7 +90,7 @@ def _by_script(module: nn.Module, example: Mapping[str, Array], out: Path, large
     except Exception as error:
         raise ConversionError(
             f"neither exporter can write it: torch.export-based: {reason}; TorchScript-based: "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}",
+            f"{type(error).__name__}: {first_line(error)[:300]}",
             where=TARGET,
             fix="replace the operation they name, or take the target out of `targets`",
         ) from None

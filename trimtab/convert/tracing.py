@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.export import _trace as _trace_module
 
 from trimtab.convert.graph import Positional, example_tensors
 from trimtab.errors import ConversionError
@@ -64,12 +65,17 @@ def exported(module: nn.Module, example: Mapping[str, Array]) -> torch.export.Ex
     values = example_tensors(example)
     batch = torch.export.Dim("batch")
     with quiet():
-        return torch.export.export(
-            Positional(module, list(example)).eval(),
-            values,
-            dynamic_shapes={"values": tuple({0: batch} for _ in values)},
-            strict=False,
-        )
+        # On a refusal it prints the graph so far to stderr; only its own print is silenced, not other threads'.
+        _trace_module.print = lambda *_, **__: None  # type: ignore[attr-defined]
+        try:
+            return torch.export.export(
+                Positional(module, list(example)).eval(),
+                values,
+                dynamic_shapes={"values": tuple({0: batch} for _ in values)},
+                strict=False,
+            )
+        finally:
+            del _trace_module.print  # type: ignore[attr-defined]
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -77,20 +83,24 @@ def is_refusal(error: BaseException) -> bool:
 
     Other errors mean only that this exporter does not know an operation.
     """
-    kind = type(error).__name__
-    constrained = getattr(getattr(error, "error_type", None), "name", "") == "CONSTRAINT_VIOLATION"
-    return constrained or kind in (
-        "GuardOnDataDependentSymNode",
-        "UserErrorWithDataDependent",
-        "ConstraintViolationError",
-    )
+    return _is_constraint(error) or type(error).__name__ == "GuardOnDataDependentSymNode"
+
+
+def _is_constraint(error: BaseException) -> bool:
+    return getattr(getattr(error, "error_type", None), "name", "") == "CONSTRAINT_VIOLATION"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind if it has none: exporters write pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def frozen(module: nn.Module, example: Mapping[str, Array], error: BaseException, target: str) -> ConversionError:
     """The error for a refusal, with the source lines it comes from."""
-    lines = _lines_of_error(error) or _lines_of_warnings(_trace(module, example)[1])
-    reason = "the batch size" if "batch" in str(error).split("\n", 2)[0] or not _lines_of_error(error) else "values"
-    return _frozen_error(lines, reason, str(error).strip().splitlines()[0], target)
+    # The batch size is judged after tracing, outside the user's code: then torch.jit.trace knows the lines.
+    constrained = _is_constraint(error)
+    lines = _lines_of_warnings(_trace(module, example)[1]) if constrained else _lines_of_error(error)
+    return _frozen_error(lines, "the batch size" if constrained else "values", first_line(error), target)
 
 
 def traced(module: nn.Module, example: Mapping[str, Array], target: str) -> torch.jit.ScriptModule:
@@ -111,7 +121,7 @@ def _judge(module: nn.Module, example: Mapping[str, Array], suspects: list[str],
     try:
         program = exported(module, example)
     except Exception as error:
-        raise _frozen_error(suspects, "values or the batch size", str(error).strip().splitlines()[0], target) from None
+        raise _frozen_error(suspects, "values or the batch size", first_line(error), target) from None
     if any(str(node.target) in _FREEZES for node in program.graph.nodes):
         raise _frozen_error(suspects, "values", "a tensor's value becomes a Python number", target)
 

@@ -34,7 +34,7 @@ def columns(
     """Columns of n rows: the inputs', then confidence, entropy (nats) and the predicted class.
 
     Args:
-        inputs: name → (n, ...); None when inputs are not journalled (then only the output's columns are returned).
+        inputs: name → (n, ...) or fewer rows; None when they are not journalled: only the output's columns come back.
         output: (n, C) probabilities.
         predicted: (n,) class indices.
         confidence: (n,) probability of the predicted class.
@@ -66,6 +66,11 @@ def _kind(values: Array) -> InputKind:
 
 
 def _of_input(name: str, values: Array, kind: InputKind) -> dict[str, Array]:
+    if values.dtype.kind == "f":
+        # What the model saw. A client's 0.1 in double precision is another number than the reference's float32 0.1,
+        # and would make a constant column look changed.
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
     if kind == "descriptors":
         return {f"{name}.{key}": column for key, column in descriptors(values).items()}
     table = np.asarray(values, np.float64).reshape(len(values), -1)

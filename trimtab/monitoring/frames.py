@@ -55,7 +55,7 @@ def frames(window: Mapping[str, Array], reference: Mapping[str, Array], profile:
     """Frames of the columns that hold a finite value on both sides; the others would stop Evidently's whole report.
 
     Args:
-        window, reference: name → (n,) and (m,) columns.
+        window, reference: name → (n,) and (m,) columns; n may differ between columns.
         profile: says which column is of which kind.
         alpha: family-wise level over all columns.
 
@@ -71,8 +71,9 @@ def frames(window: Mapping[str, Array], reference: Mapping[str, Array], profile:
         )
     usable = [column for column in profile.columns if _usable(column, window, reference)]
     return Frames(
-        current=pd.DataFrame({column.name: prepared(column, window[column.name]) for column in usable}),
-        reference=pd.DataFrame({column.name: prepared(column, reference[column.name]) for column in usable}),
+        # A Series each, because columns may differ in length: the shorter are filled with NaN, which is not tested.
+        current=pd.DataFrame({column.name: pd.Series(prepared(column, window[column.name])) for column in usable}),
+        reference=pd.DataFrame({column.name: pd.Series(prepared(column, reference[column.name])) for column in usable}),
         methods={column.name: "ks" if column.kind == "numeric" else TWO_SAMPLE for column in usable},
         threshold=threshold(profile, alpha),
     )

@@ -95,8 +95,10 @@ def judge(
 
 
 def watched(rows: Answered, profile: Profile) -> dict[str, Array]:
-    """The watched columns of the judged rows."""
-    return columns(rows.inputs, rows.output, rows.predicted, rows.confidence, profile.kinds)
+    """The watched columns of the judged rows; the inputs' are shorter when some rows' inputs were not journalled."""
+    # A window that straddles two versions is as wide as the one with more classes, and NaN beyond this one's.
+    output = rows.output[:, : profile.classes]
+    return columns(rows.inputs, output, rows.predicted, rows.confidence, profile.kinds)
 
 
 def _kind(rows: Answered, results: tuple[ColumnResult, ...], performance: Performance) -> VerdictKind:
@@ -129,8 +131,10 @@ def _reasons(
         reasons += [f"{result.name}: {finding.detail}" for finding in result.findings if _worth_saying(finding.code)]
         if result.drifted:
             reasons.append(f"{result.name} drifted: p = {result.p:.2g} ≤ {result.threshold:.2g} ({result.change})")
-    if any(finding.code == "not_journalled" for result in results for finding in result.findings):
+    if results and rows.inputs is None:
         reasons.append("inputs are not journalled: only the answers are watched")
+    elif results and rows.without_inputs:
+        reasons.append(f"{rows.without_inputs} rows have no journalled inputs, or of another shape: answers only")
     if results and not any(result.drifted for result in results):
         reasons.append(f"no drift in {sum(result.p is not None for result in results)} columns tested")
     return [*reasons, _accuracy_in_words(performance)]

@@ -16,6 +16,7 @@ class WindowLike(Protocol):
     """The attributes of `trimtab.journal.window.Window` that are read here; n rows, C classes.
 
     `label` is int64 with -1 for "none yet"; labels were joined by request id and row, never by order of arrival.
+    `has_inputs` is bool (n,), or empty for "all have": where it is False the inputs hold a filler, not values.
     """
 
     @property
@@ -28,6 +29,8 @@ class WindowLike(Protocol):
     def output(self) -> Array: ...
     @property
     def inputs(self) -> Mapping[str, Array] | None: ...
+    @property
+    def has_inputs(self) -> Array: ...
     @property
     def label(self) -> Array: ...
     @property
@@ -48,7 +51,8 @@ class Answered:
 
     Attributes:
         version: the version they are about.
-        inputs: name → (n, ...), or None when inputs are not journalled.
+        inputs: name → (m, ...) of the m ≤ n rows whose inputs were journalled, in order; None when there are none.
+        without_inputs: n − m.
         output: (n, C) probabilities; predicted, label: int64 (n,); confidence: (n,).
         errors: rows of this version that ended in an error; they are not among the n.
         other_versions: rows of the window that another version answered; left out.
@@ -56,6 +60,7 @@ class Answered:
 
     version: str
     inputs: Mapping[str, Array] | None
+    without_inputs: int
     output: Array
     predicted: Array
     confidence: Array
@@ -89,10 +94,13 @@ def answered(window: WindowLike, version: str | None = None) -> Answered:
     mine = versions == version
     failed = np.asarray(window.status) >= FIRST_ERROR_STATUS
     keep = mine & ~failed
-    inputs = window.inputs
+    has_inputs = np.asarray(window.has_inputs, bool)
+    kept = keep & has_inputs if len(has_inputs) else keep
+    inputs = window.inputs if window.inputs is not None and kept.any() else None
     return Answered(
         version=version,
-        inputs=None if inputs is None else {name: np.asarray(values)[keep] for name, values in inputs.items()},
+        inputs=None if inputs is None else {name: np.asarray(values)[kept] for name, values in inputs.items()},
+        without_inputs=int(keep.sum() - (0 if inputs is None else kept.sum())),
         output=np.asarray(window.output)[keep],
         predicted=np.asarray(window.predicted)[keep].astype(np.int64),
         confidence=np.asarray(window.confidence)[keep],

@@ -16,9 +16,7 @@ Array = np.ndarray
 Forward = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 
 
-def predict_logits(
-    model: nn.Module, inputs: Mapping[str, Array], preprocess: Preprocess, batch: int = 256
-) -> Array:
+def predict_logits(model: nn.Module, inputs: Mapping[str, Array], preprocess: Preprocess, batch: int = 256) -> Array:
     """Logits float32 (n, classes) for raw inputs, name → array (n, ...), computed in evaluation mode.
 
     Raises:

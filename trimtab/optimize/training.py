@@ -33,7 +33,7 @@ from trimtab.recipe.schema import Train
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Progress = Callable[[int, int, dict[str, float]], None]
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -129,9 +129,7 @@ def _silent_lightning() -> Iterator[None]:
 class _Module(pl.LightningModule):
     """The user's module as Lightning wants it."""
 
-    def __init__(
-        self, model: nn.Module, names: tuple[str, ...], forward: Forward, loss: Loss, settings: Train
-    ) -> None:
+    def __init__(self, model: nn.Module, names: tuple[str, ...], forward: Forward, loss: Loss, settings: Train) -> None:
         super().__init__()
         self.model, self.names, self.logits_of, self.loss, self.settings = model, names, forward, loss, settings
         self.total, self.rows = torch.zeros(()), 0
@@ -147,6 +145,10 @@ class _Module(pl.LightningModule):
         self.total = self.total + loss.detach() * len(labels)
         self.rows += len(labels)
         return loss
+
+    def mean_loss(self) -> float:
+        """Mean training loss a row of the epoch so far."""
+        return float(self.total) / max(self.rows, 1)
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
@@ -179,11 +181,12 @@ class _Judge(pl.Callback):
         self.best_weights: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, _Module)
         logits = predict(self.model, self.inputs, self.forward)
         epoch = len(self.history) + 1
         figures = {
             "epoch": float(epoch),
-            "train_loss": float(pl_module.total) / max(pl_module.rows, 1),
+            "train_loss": pl_module.mean_loss(),
             "validation_loss": float(F.cross_entropy(logits, self.labels)),
             "validation_accuracy": float((logits.argmax(1) == self.labels).float().mean()),
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),

@@ -39,16 +39,13 @@ def aliases(client: MlflowClient, name: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in found.items()}
 
 
-def point(client: MlflowClient, name: str, alias: str, version: int | None) -> bool:
-    """Set an alias, or delete it for None; whether it had to be changed."""
-    if aliases(client, name).get(alias) == version:
-        return False
+def point(client: MlflowClient, name: str, alias: str, version: int | None) -> None:
+    """Set an alias, or delete it for None. Both are atomic, and do nothing if it is so already."""
     with around(f"promote.alias_{alias}"):
         if version is None:
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, str(version))
-    return True
 
 
 def align_stages(client: MlflowClient, name: str, champion: int | None) -> list[int]:

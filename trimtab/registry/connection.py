@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,20 @@ RELEASE_KEY = "trimtab.release_key"
 CANDIDATE_KEY = "trimtab.candidate_key"
 RELEASE_NAME = "trimtab.release"
 PARENT_RUN = "mlflow.parentRunId"  # MLflow's own: nests the child in the UI
+
+# MLflow 3.17 reads these from the environment only. A value that the user set stays.
+_MANNERS = {
+    "MLFLOW_UV_AUTO_DETECT": "false",  # would copy uv.lock and pyproject.toml of the working directory into a model
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def mlflow_client(tracking_uri: str) -> MlflowClient:
+    """A client for tracking and registry on one server; independent of MLflow's global state."""
+    for variable, value in _MANNERS.items():
+        os.environ.setdefault(variable, value)
+    return MlflowClient(tracking_uri, tracking_uri)
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Registry:
     @classmethod
     def connect(cls, tracking_uri: str, ledger: Ledger, locks: Path) -> Registry:
         """Bind to an MLflow server; nothing is sent yet."""
-        return cls(MlflowClient(tracking_uri, tracking_uri), tracking_uri, ledger, locks)
+        return cls(mlflow_client(tracking_uri), tracking_uri, ledger, locks)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Registry:

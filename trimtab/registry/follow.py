@@ -6,8 +6,10 @@ under paths that stay inside the folder, each checked by its SHA-256, the manife
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +112,7 @@ def _fetch(client: httpx.Client, url: str, path: Path) -> None:
 @contextmanager
 def _client(tracking_uri: str) -> Iterator[httpx.Client]:
     try:
-        with httpx.Client(base_url=tracking_uri, timeout=TIMEOUT, auth=_auth()) as client:
+        with httpx.Client(base_url=tracking_uri, timeout=TIMEOUT, auth=_auth(), verify=_tls()) as client:
             yield client
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RegistryError(
@@ -118,6 +120,12 @@ def _client(tracking_uri: str) -> Iterator[httpx.Client]:
             where=tracking_uri,
             fix="see that it runs (`trimtab status`) and read its log",
         ) from None
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Loading the certificates takes longer (40 ms) than everything else in a poll; once a process is enough."""
+    return httpx.create_ssl_context()
 
 
 def _auth() -> httpx.BasicAuth | None:

@@ -6,11 +6,9 @@ Everything in the model is relative: MLflow writes the absolute path of the load
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from trimtab.registry.contents import LOADER
 from trimtab.registry.package import GOLDEN, Golden, read_golden, read_spec
 
 ARTIFACT = "release"
-# MLflow hands a "models from code" model over in a module-level variable, and reads its settings from os.environ.
+# MLflow hands a "models from code" model over in a module-level variable.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -53,7 +51,7 @@ def build(
     (stage / LOADER).write_text(loader_source)
     shutil.copytree(release, stage / ARTIFACT)  # pyfunc names the folder in the model after this one
     model = Model(model_id=model_id, model_uuid=model_id, run_id=run_id)
-    with _ONE_AT_A_TIME, _quiet_save():
+    with _ONE_AT_A_TIME:
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(stage / LOADER),
@@ -85,19 +83,3 @@ def _tensors(entries: Sequence[dict[str, Any]]) -> list[ColSpec | TensorSpec]:
         )
         for entry in entries
     ]
-
-
-@contextlib.contextmanager
-def _quiet_save() -> Iterator[None]:
-    """MLflow (3.17) would copy uv.lock and pyproject.toml of the working directory in, and draw a progress bar."""
-    settings = {"MLFLOW_UV_AUTO_DETECT": "false", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    before = {key: os.environ.get(key) for key in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value

@@ -90,11 +90,14 @@ def _show_again(registry: Registry, name: str, serving: tuple[int, ...]) -> list
 def _show(registry: Registry, name: str, serving: tuple[int, ...]) -> list[int]:
     """Make aliases and stages say that the top of `serving` serves; the versions that had to be changed."""
     top, back = (serving[-1] if serving else None), way_back(serving)
-    changed = {top} if point(registry.client, name, CHAMPION, top) else set()
-    if not _exists(registry, name, back):
+    now = aliases(registry.client, name)
+    if back != now.get(PREVIOUS) and not _exists(registry, name, back):
         back = None
-    if point(registry.client, name, PREVIOUS, back):
-        changed.add(back)
+    changed = set()
+    for alias, version in ((CHAMPION, top), (PREVIOUS, back)):
+        if now.get(alias) != version:
+            point(registry.client, name, alias, version)
+            changed.add(version)
     changed.update(align_stages(registry.client, name, top))
     return sorted(version for version in changed if version is not None)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -24,7 +23,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from trimtab.candidate import digest_of
 from trimtab.errors import RegistryError
 from trimtab.registry.comparison import ABSENT
-from trimtab.registry.connection import CANDIDATE_KEY, PARENT_RUN, RELEASE_KEY, mlflow_errors
+from trimtab.registry.connection import CANDIDATE_KEY, PARENT_RUN, RELEASE_KEY, mlflow_client, mlflow_errors
 from trimtab.store import os_lock
 
 BATCH = 100  # params a request (MLflow's limit); metrics and tags are far below theirs
@@ -41,7 +40,7 @@ class Tracking:
 
     def __init__(self, tracking_uri: str, locks: Path) -> None:
         self.tracking_uri, self.locks = tracking_uri, locks
-        self.client = MlflowClient(tracking_uri, tracking_uri)
+        self.client = mlflow_client(tracking_uri)
 
     def experiment(self, name: str) -> str:
         """Id of the experiment, made if absent; two callers at once get the same one.

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
 # bundle: drop
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # bundle: keep
 
 
-class Release(mlflow.pyfunc.PythonModel):
+class Release(PythonModel):
     """A release in MLflow: loads the folder logged as artifact "release", answers {"probabilities": (n, classes)}."""
 
     def load_context(self, context: Any) -> None:

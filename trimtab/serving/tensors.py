@@ -94,12 +94,14 @@ def _scalar_fault(value: Any, dtype: str) -> tuple[str, str] | None:
     if isinstance(value, list | dict):
         return "must be a number: the rows are ragged or have too many dimensions", "BAD_REQUEST"
     try:
-        number = np.float32(value) if dtype == "float32" else float(value)
+        with np.errstate(over="ignore"):
+            number = np.float32(value) if dtype == "float32" else float(value)
     except (ValueError, TypeError, OverflowError):
         return "is not a number", "BAD_REQUEST"
     if not np.isfinite(number):
         return f"is not a finite {dtype}", "INVALID_PARAMETER_VALUE"
-    if dtype == "int64" and (number != np.trunc(number) or not -(2.0**63) <= number < 2.0**63):
+    limit = _EXACT if isinstance(value, float) else 2.0**63  # a larger integer was rounded when it was read
+    if dtype == "int64" and (number != np.trunc(number) or not -limit <= number <= limit or value == 2**63):
         return "is not a whole number that fits int64", "INVALID_PARAMETER_VALUE"
     if dtype == "bool" and number not in (0, 1):
         return "is neither true nor false", "INVALID_PARAMETER_VALUE"

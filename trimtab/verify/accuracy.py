@@ -84,7 +84,7 @@ def paired(original_correct: Array, candidate_correct: Array, confidence: float)
 
 
 def from_counts(both: int, lost: int, gained: int, n: int, confidence: float) -> Paired:
-    """`paired` from counts: rows both get right, rows only the original does, rows only the candidate does, all rows."""
+    """`paired` from counts: rows both get right, only the original does, only the candidate does, and all rows."""
     low, high = difference_limits(lost, gained, n, confidence)
     discordant = lost + gained
     return Paired(

@@ -74,9 +74,9 @@ def lower_limit(lost: int, gained: int, n: int, tail: float) -> float:
     return _bearable(needed, n, low[doubtful], high[doubtful], limit, allowed)
 
 
-def score(lost: Array, gained: Array, n: int, difference: float) -> Array:
+def score(lost: Array | int, gained: Array | int, n: int, difference: float) -> Array:
     """Tango's score statistic of "p_gained - p_lost = difference"; positive where the result is better than that."""
-    lost, gained = np.asarray(lost, float), np.asarray(gained, float)
+    lost, gained = np.asarray(lost, np.float64), np.asarray(gained, np.float64)
     b = -gained - lost + (2 * n - gained + lost) * difference
     c = -lost * difference * (1 - difference)
     rate = (np.sqrt(np.maximum(b * b - 8 * n * c, 0)) - b) / (4 * n)
@@ -89,8 +89,8 @@ def _better_results(lost: int, gained: int, n: int, tail: float) -> Array:
     z = float(norm.isf(tail))
     below, above = -1.0, (gained - lost) / n
     for _ in range(60):
-        middle = (below + above) / 2
-        below, above = (middle, above) if score(lost, gained, n, middle) >= z else (below, middle)
+        trial = (below + above) / 2
+        below, above = (trial, above) if score(lost, gained, n, trial) >= z else (below, trial)
     number = np.arange(n + 1)
     least, most = np.zeros(n + 1, np.int64), n + 1 - number
     while (least < most).any():
@@ -129,7 +129,7 @@ def _largest_chance(needed: Array, n: int, low: Array, high: Array, limit: float
 
 
 def _chance(needed: Array, n: int, lost_rate: Array, gain_rate: Array) -> Array:
-    """Chance (k,) of the better results at k pairs of rates: the sum over lost rows l of P(l) P(gained >= needed | l)."""
+    """Chance (k,) of the better results at k pairs of rates: the sum over l of P(l lost) P(enough gained | l lost)."""
     result = np.empty(len(lost_rate))
     for start in range(0, len(lost_rate), CHUNK):
         part = slice(start, start + CHUNK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ CLASSES = 4
 class FakeWindow:
     """The attributes of a journal window."""
 
+    has_inputs: Array = field(default_factory=lambda: np.empty(0, bool), kw_only=True)
     request_id: Array
     row: Array
     time_ns: Array

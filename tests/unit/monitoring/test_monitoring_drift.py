@@ -90,6 +90,13 @@ def test_a_constant_column_that_stays_constant_is_no_drift() -> None:
     assert all(result.p == 1.0 and not result.drifted for result in results.values())
 
 
+def test_a_constant_sent_in_double_precision_is_still_the_same_constant() -> None:
+    profile, reference = world.tabular(np.full((50, 1), 0.1, np.float32))
+    results = compare(watched(np.full((50, 1), 0.1), profile.kinds), reference, profile, 0.01)
+    assert results[0].p == 1.0
+    assert results[0].findings == ()
+
+
 def test_a_constant_column_that_starts_to_vary_is_drift() -> None:
     result = judged(np.ones((50, 1)), np.random.default_rng(0).normal(size=(50, 1)))["input[0]"]
     assert result.drifted

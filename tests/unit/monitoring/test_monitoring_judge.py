@@ -86,6 +86,24 @@ def test_an_input_that_disappeared_is_data_quality_and_one_not_journalled_is_not
 
 
 @pytest.mark.usefixtures("quick")
+def test_rows_without_journalled_inputs_are_watched_by_their_answers_only() -> None:
+    window = world.window().but(has_inputs=np.arange(200) >= 80)
+    window.inputs["input"][:80] = 0.0  # the journal's filler
+    verdict = verdict_on(window)
+    assert verdict.kind == "healthy"
+    assert {column.n for column in verdict.columns if column.name.startswith("input")} == {120}
+    assert any(reason.startswith("80 rows have no journalled inputs") for reason in verdict.reasons)
+    assert verdict_on(window.but(has_inputs=np.zeros(200, bool))).columns[0].findings[0].code == "not_journalled"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_wider_output_of_another_version_does_not_spoil_this_ones() -> None:
+    window = world.window()
+    wide = np.column_stack([window.output, np.full((200, 2), np.nan)])
+    assert verdict_on(window.but(output=wide)).kind == "healthy"
+
+
+@pytest.mark.usefixtures("quick")
 def test_rows_of_another_version_are_left_out_and_counted() -> None:
     window = world.window(accuracy=0.95, contrast=1.0)
     window.version[:60] = "2"

@@ -20,8 +20,8 @@ from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
 from trimtab.optimize.predicting import predict_logits
 from trimtab.optimize.training import Fit, fit
-from trimtab.recipe.schema import Preprocess, Train
 from trimtab.preprocess import logits
+from trimtab.recipe.schema import Preprocess, Train
 
 SIXTEENTH = Preprocess(scale=1 / 16)
 

@@ -29,9 +29,7 @@ def test_promote_three_then_seven_then_roll_back_serves_three_and_the_record_say
     done = {"act": "promoted"}
     log = fold(
         "m",
-        entries(
-            change("promote", 3, None), done, change("promote", 7, 3), done, change("rollback", 3, 7), done
-        ),
+        entries(change("promote", 3, None), done, change("promote", 7, 3), done, change("rollback", 3, 7), done),
     )
     assert (log.champion, log.previous) == (3, None)
     assert [(item.kind, item.version, item.previous) for item in log.done] == [

@@ -1,0 +1,98 @@
+"""`trimtab doctor`: look for what a crash or a hand left behind, and mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from deployments.cli.output import AsJson, Home, emit, errors, settings_for
+from trimtab.errors import Conflict, TrimtabError
+from trimtab.settings import Settings
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the state directory, the servers, the ledger's chain and the registry; exit code 1 if something is wrong.
+
+    Example: trimtab doctor --fix
+    """
+    with errors(as_json):
+        settings = settings_for(home)
+        checks: dict[str, Callable[[Settings, bool], list[str]]] = {
+            "state": _state,
+            "servers": _servers,
+            "ledger": _ledger,
+            "registry": _registry,
+        }
+        found: dict[str, list[str]] = {}
+        for name, check in checks.items():
+            try:
+                found[name] = check(settings, fix)
+            except TrimtabError as error:
+                found[name] = [f"✗ {error}"]
+        bad = [line for lines in found.values() for line in lines if line.startswith("✗")]
+        text = "\n".join(f"{name:<9} {line}" for name, lines in found.items() for line in lines or ["fine"])
+        emit({"ok": not bad, "checks": found}, as_json, text.replace("[", "\\["))
+        if bad:
+            raise typer.Exit(1)
+
+
+def _state(settings: Settings, fix: bool) -> list[str]:
+    if not settings.home.exists():
+        return [f"nothing here yet: {settings.home}"]
+    settings.ensure_home()
+    return []
+
+
+def _servers(settings: Settings, fix: bool) -> list[str]:
+    from deployments.stack import status
+
+    found = status(settings)
+    if not found:
+        return ["not started (`trimtab up`)"]
+    return [f"✗ {s.name} is {s.state}; its log: {s.log}" for s in found if not s.ready]
+
+
+def _ledger(settings: Settings, fix: bool) -> list[str]:
+    from trimtab.ledger import Ledger
+
+    if settings.ledger.startswith("sqlite") and not (settings.home / "ledger.db").exists():
+        return ["empty"]
+    ledger = Ledger(settings.ledger)
+    problems = []
+    for stream in ledger.streams():
+        try:
+            ledger.check(stream)
+        except TrimtabError as error:
+            problems.append(f"✗ {error}")
+    return problems
+
+
+def _registry(settings: Settings, fix: bool) -> list[str]:
+    from trimtab.ledger import Ledger
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.promote import reconcile
+    from trimtab.registry.sweep import sweep
+    from trimtab.registry.tracking import Tracking
+    from trimtab.store import os_lock
+
+    settings.tracking_uri()
+    names = sorted({s.partition("/")[2] for s in Ledger(settings.ledger).streams() if s.startswith("versions/")})
+    if not fix:
+        return [f"releases: {', '.join(names) or 'none'}; `--fix` settles what a crash or a hand left behind"]
+    registry = Registry.from_settings(settings)
+    tracking = Tracking(settings.tracking_uri(), settings.locks)
+    done: list[Any] = []
+    for name in names:
+        try:
+            with os_lock(settings.locks / f"release-{name}.lock", wait=False, what=f"a release of {name}"):
+                done += sweep(registry, tracking.experiment(name), name, set())
+                done += reconcile(registry, name)
+        except Conflict as error:
+            done.append(str(error))
+    return [str(line) for line in done]

@@ -1,0 +1,108 @@
+"""`trimtab promote`, `rollback` and `status`: what serves, what served, and changing it with a record."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from deployments.cli.output import AsJson, Home, emit, errors, settings_for
+
+Name = Annotated[str, typer.Argument(help="Name of the registered model.", show_default=False)]
+Why = Annotated[str, typer.Option("--why", help="The reason; it goes into the promotion log.", show_default=False)]
+
+
+def promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="Version number.", min=1, show_default=False)],
+    why: Why,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version that passed the gate the champion: stage Production and alias together.
+
+    Example: trimtab promote digits 3 --why "agreed with the product owner"
+    """
+    with errors(as_json):
+        from tasks.promote import author
+        from trimtab.registry.connection import Registry
+        from trimtab.registry.promote import promote as move
+
+        done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why)
+        emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
+
+
+def rollback(name: Name, why: Why, home: Home = None, as_json: AsJson = False) -> None:
+    """Go back to the version that served before.
+
+    Example: trimtab rollback digits --why "errors since this morning"
+    """
+    with errors(as_json):
+        from tasks.promote import author
+        from trimtab.registry.connection import Registry
+        from trimtab.registry.promote import rollback as back
+
+        done = back(Registry.from_settings(settings_for(home)), name, who=author(), why=why)
+        emit(done.to_json(), as_json, f"{name}: back to version {done.version} (was {done.previous})")
+
+
+def status(
+    name: Annotated[str | None, typer.Argument(help="Also say what this release is up to.")] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """What runs, what serves, what was decided.
+
+    Example: trimtab status digits
+    """
+    with errors(as_json):
+        from deployments.stack import status as servers
+
+        settings = settings_for(home)
+        found: dict[str, Any] = {
+            "home": str(settings.home),
+            "servers": [
+                {"name": s.name, "state": s.state, "ready": s.ready, "url": s.url, "log": str(s.log)}
+                for s in servers(settings)
+            ],
+        }
+        names = [name] if name else sorted(settings.scoring)
+        found["releases"] = {each: _release(each, home) for each in names}
+        emit(found, as_json, _text(found))
+
+
+def _release(name: str, home: Any) -> dict[str, Any]:
+    from trimtab.ledger import Ledger
+    from trimtab.registry.names import release_name
+    from trimtab.registry.promotions import read_log
+
+    release_name(name)
+    ledger = Ledger(settings_for(home).ledger)
+    log = read_log(ledger, name)
+    verdicts = [item.entry for item in ledger.read(f"verdicts/{name}") if "verdict" in item.entry]
+    reactions = [item.entry for item in ledger.read(f"reactions/{name}")]
+    return {
+        "champion": log.champion,
+        "previous": log.previous,
+        "promotions": [promotion.to_json() for promotion in log.done],
+        "verdicts": [entry["verdict"]["kind"] for entry in verdicts],
+        "reactions": [f"{entry['act']}: {entry.get('outcome') or entry.get('reason')}" for entry in reactions],
+    }
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"state  {found['home']}"]
+    if not found["servers"]:
+        lines.append("no servers: start them with `trimtab up`")
+    for server in found["servers"]:
+        mark = "[green]ready[/green]" if server["ready"] else f"[red]{server['state']}[/red]"
+        lines.append(f"  {server['name']:<20} {mark}  {server['url'] or server['log']}")
+    for name, release in found["releases"].items():
+        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}")
+        lines += [
+            f"  {p['time'][:19]} {p['kind']} version {p['version']} by {p['who']}: {p['why']}"
+            for p in release["promotions"][-5:]
+        ]
+        lines.append(f"  verdicts: {', '.join(release['verdicts'][-8:]) or 'none yet'}")
+        lines += [f"  reaction {text}" for text in release["reactions"][-4:]]
+    return "\n".join(lines)

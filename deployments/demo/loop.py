@@ -1,0 +1,178 @@
+"""The loop of `make run`: release → healthy traffic → drifted traffic → verdict → retrain → recovered traffic."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from deployments.demo.summary import show
+from deployments.demo.traffic import Sent, Trickle, post_labels, send
+from deployments.deploy import deploy
+from flows.release import release
+from trimtab import runtime
+from trimtab.compress.assess import predicted
+from trimtab.data import Split, load_split
+from trimtab.errors import StateError
+from trimtab.journal import reader
+from trimtab.monitoring.verdict import Verdict
+from trimtab.settings import Settings
+from trimtab.store import write_atomic
+from trimtab.watch import Watch
+from trimtab.recipe import UserCode
+
+PATIENCE_S = 150.0
+Phase = Callable[[], dict[str, Any]]
+
+
+class Loop:
+    """One walk through the loop; each finished phase is written down, so that a second walk reuses it."""
+
+    def __init__(self, settings: Settings, recipe: Path, console: Console, begin: float) -> None:
+        self.settings, self.recipe, self.console, self.begin = settings, recipe, console, begin
+        self.watch = Watch(recipe, settings)
+        self.code = UserCode(recipe)
+        self.url = settings.scoring[self.watch.name]
+        self.record = settings.home / "demo.json"
+        self.done: dict[str, Any] = json.loads(self.record.read_text()) if self.record.exists() else {}
+        self.seconds = {"training": 0.0, "measuring": 0.0, "serving": 0.0}
+
+    def run(self) -> None:
+        """Every phase in order, then the summary."""
+        with_automations = deploy(self.settings, self.recipe)
+        self.say("deployed", ", ".join(with_automations))
+        phases: dict[str, Phase] = {
+            "release": self.first_release,
+            "healthy": lambda: self.traffic("traffic-1", "healthy"),
+            "drifted": lambda: self.traffic("traffic-1-drifted", "drift+damage"),
+            "reaction": self.reaction,
+            "recovered": lambda: self.traffic("traffic-2-drifted", "healthy"),
+        }
+        for name, phase in phases.items():
+            self.phase(name, phase)
+        show(self)
+
+    def phase(self, name: str, work: Phase) -> None:
+        """Do a phase, or say that it was done before."""
+        self.console.rule(f"[bold]{name}", align="left")
+        if name in self.done:
+            self.say(name, "done before: reused")
+            return
+        self.done[name] = work()
+        write_atomic(self.record, json.dumps(self.done).encode())
+
+    def first_release(self) -> dict[str, Any]:
+        """The first release, in this process; its flow run is in the Prefect UI like any other."""
+        summary = release(str(self.recipe), str(self.settings.home), "first release")
+        for kind, spent in summary["seconds"].items():
+            self.seconds[kind] += spent
+        return summary
+
+    def traffic(self, split: str, expected: str) -> dict[str, Any]:
+        """Send a split, post its labels, and wait for the verdict of the scheduled monitoring."""
+        data = load_split(self.code, split)
+        start = time.monotonic()
+        sent = send(self.url, data)
+        post_labels(self.url, sent)
+        self.seconds["serving"] += time.monotonic() - start
+        self.say(split, f"{len(sent.ids)} requests, {sent.failed} failed, accuracy {sent.accuracy:.1%}")
+        verdict = self.next_verdict(reader.end(self.watch.journal))
+        self.say("verdict", f"{verdict.kind}: {'; '.join(verdict.reasons)}")
+        if verdict.kind != expected:
+            raise StateError(
+                f"the verdict is {verdict.kind!r}, expected {expected!r}: {'; '.join(verdict.reasons)}",
+                where=split,
+                fix="see the Evidently report of the window; start over with `make down clean run`",
+            )
+        return {"accuracy": sent.accuracy, "failed": sent.failed, "verdict": verdict.kind, "versions": versions(sent)}
+
+    def next_verdict(self, end: int) -> Verdict:
+        """The verdict whose window ends near `end`; the monitoring deployment is asked to run now and not in a minute."""
+        known = len(self.watch.verdicts())
+        asked = 0.0
+        for waited in self.waiting("the monitoring flow"):
+            verdicts = self.watch.verdicts()
+            if len(verdicts) > known:
+                return verdicts[-1]
+            if waited - asked >= 20 or not asked:
+                asked = waited
+                self.ask_monitor()
+        raise AssertionError(end)
+
+    def ask_monitor(self) -> None:
+        """One more run of the scheduled deployment, now."""
+        from prefect.deployments import run_deployment
+
+        run_deployment(f"monitor/{self.watch.name}", timeout=0, as_subflow=False)
+
+    def reaction(self) -> dict[str, Any]:
+        """The automation starts the reaction; requests go on all the while, and none may fail."""
+        before = json.loads(httpx.get(f"{self.url}/version").text)["version"]
+        data = load_split(self.code, "traffic-1-drifted")
+        digest = self.watch.verdicts()[-1].digest
+        with Trickle(self.url, data, stop_at_version=str(int(before) + 1)) as trickle:
+            for _ in self.waiting("the reaction (retrain, gate, promotion)"):
+                entry = self.finished(digest)
+                if entry is not None and (trickle.first_of_version or "release" not in entry):
+                    break
+        if "release" not in entry:
+            raise StateError(f"the reaction ended without a release: {entry['outcome']}", where="react")
+        for kind, spent in entry["release"]["seconds"].items():
+            self.seconds[kind] += spent
+        self.say("served", f"{trickle.answered} requests during the swap, {trickle.failed} failed")
+        return {**entry["release"], "answered": trickle.answered, "failed": trickle.failed}
+
+    def finished(self, digest: str) -> dict[str, Any] | None:
+        """The ledger's record of the reaction to a verdict, once it has ended."""
+        for item in self.watch.ledger.read(f"reactions/{self.watch.name}"):
+            if item.entry["act"] == "finished" and item.entry["verdict"] == digest:
+                return item.entry
+        return None
+
+    def waiting(self, what: str) -> Any:
+        """Seconds waited, twice a second; a line every four seconds; an error when it takes too long."""
+        start = said = time.monotonic()
+        while time.monotonic() - start < PATIENCE_S:
+            yield time.monotonic() - start
+            time.sleep(0.5)
+            if time.monotonic() - said >= 4:
+                said = time.monotonic()
+                self.say("waiting", f"for {what}, {said - start:.0f} s{self.latest_run()}")
+        raise StateError(
+            f"{what} did not finish within {PATIENCE_S:.0f} s",
+            where=self.watch.name,
+            fix="look at the flow runs in the Prefect UI and at the worker's log (`trimtab status`)",
+        )
+
+    def latest_run(self) -> str:
+        """What the newest flow run of ours is doing, as Prefect says."""
+        body = {"sort": "START_TIME_DESC", "limit": 1}
+        try:
+            runs = httpx.post(f"{self.settings.prefect_api_url}/flow_runs/filter", json=body, timeout=3).json()
+            tasks = {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+            last = httpx.post(f"{self.settings.prefect_api_url}/task_runs/filter", json=tasks, timeout=3).json()
+            return f" ({runs[0]['name']}: {last[0]['name'] if last else runs[0]['state_name']})"
+        except (httpx.HTTPError, ValueError, LookupError):
+            return ""
+
+    def offline(self, version: int | str, split: Split) -> float:
+        """Accuracy of a registered version on a split, by the Predictor that serves it."""
+        folder = self.watch.release(version)
+        facts = json.loads((folder / "release.json").read_bytes())
+        predictor = runtime.load(facts["target"], folder, facts["threads"])
+        return float((predicted(predictor, split.inputs).argmax(1) == split.labels).mean())
+
+    def say(self, what: str, text: str) -> None:
+        """One line on the console."""
+        self.console.print(f"  {time.monotonic() - self.begin:6.1f} s  [cyan]{what}[/cyan]  ", end="")
+        self.console.print(text, markup=False)
+
+
+def versions(sent: Sent) -> list[str]:
+    """Versions that answered, each once."""
+    return sorted({version for version in sent.versions if version})

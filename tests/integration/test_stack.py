@@ -1,0 +1,327 @@
+"""The real servers on free ports: they start, are reused, fire schedules and events, and come back after `kill -9`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from deployments.automations import automate
+from deployments.deploy import deploy
+from deployments.stack import Stack, down, status, up
+from deployments.stack.leftovers import flow_runs, servers
+from deployments.stack.ports import HOST, USUAL, is_free
+from deployments.stack.record import read_ports
+from deployments.stack.supervise import Supervisor
+from trimtab.settings import Settings
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+PATIENCE_S = 180.0  # a busy machine; nothing is asserted about time
+
+FLOWS = {
+    "release": """
+        import time
+        @flow(name="release")
+        def release(recipe: str, home: str, reason: str = "manual", retrain_verdict: str | None = None):
+            if reason == "fail":
+                raise ValueError("as the test asked")
+            if reason == "sleep":
+                (Path(home) / "asleep").touch()
+                time.sleep(600)
+            return reason
+    """,
+    "monitor": """
+        @flow(name="monitor")
+        def monitor(recipe: str, home: str):
+            with (Path(home) / "monitored.txt").open("a") as stream:
+                stream.write("once\\n")
+    """,
+    "react": """
+        @flow(name="react")
+        def react(recipe: str, home: str, verdict: str):
+            with (Path(home) / "reacted.txt").open("a") as stream:
+                stream.write(verdict + "\\n")
+    """,
+    "alert": """
+        @flow(name="alert")
+        def alert(name: str, subject: str, body: str):
+            with (Path(os.environ["TRIMTAB_HOME"]) / "alerts.txt").open("a") as stream:
+                stream.write(f"{name}|{subject}|{body}\\n")
+    """,
+}
+
+RECIPE = """
+name: tiny
+model: tiny:build
+data: tiny:split
+monitoring:
+  schedule: {interval_s: 10, timezone: Europe/London}
+"""
+
+
+def wait_for(what: str, seen: Callable[[], Any]) -> Any:
+    """Poll until `seen` gives something true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := seen():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}")
+
+
+@dataclass
+class World:
+    """A stack in its own state directory, with tiny flows deployed on it."""
+
+    home: Path
+    recipe: Path
+    first: Stack
+    blocked: int | None  # a usual port that somebody else had
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.load(self.home)
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        with httpx.Client(trust_env=False, timeout=30) as http:
+            answer = http.request(method, f"{self.settings.prefect_api_url}{path}", json=body)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return dict(self.api("GET", f"/deployments/name/{name}/tiny"))
+
+    def run(self, name: str, **parameters: Any) -> str:
+        created = self.api(
+            "POST", f"/deployments/{self.deployment(name)['id']}/create_flow_run", {"parameters": parameters}
+        )
+        return str(created["id"])
+
+    def state(self, run: str) -> str:
+        return str(self.api("GET", f"/flow_runs/{run}")["state"]["type"])
+
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        wanted = {"deployments": {"id": {"any_": [self.deployment(name)["id"]]}}, "limit": 200}
+        return list(self.api("POST", "/flow_runs/filter", wanted))
+
+    def lines(self, name: str) -> list[str]:
+        path = self.home / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def pids(self) -> dict[str, int | None]:
+        return {service.name: service.pid for service in status(self.settings)}
+
+    def set_schedule(self, active: bool) -> None:
+        monitor = self.deployment("monitor")
+        self.api("PATCH", f"/deployments/{monitor['id']}/schedules/{monitor['schedules'][0]['id']}", {"active": active})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    root = tmp_path_factory.mktemp("stack")
+    home = root / "100% odd state"
+    (root / "flows").mkdir()
+    for name, body in FLOWS.items():
+        head = "import os\nfrom pathlib import Path\nfrom prefect import flow\n"
+        (root / "flows" / f"{name}.py").write_text(head + textwrap.dedent(body))
+    (root / "recipe.yaml").write_text(RECIPE)
+    blocker = socket.create_server((HOST, USUAL.prefect)) if is_free(USUAL.prefect) else None
+    settings = Settings(home=home)
+    try:
+        said: list[str] = []
+        stack = up(settings, lambda service, state, seconds: said.append(f"{service} {state} {seconds:.1f}"))
+        print("\n".join(said), f"all ready: {stack.total_s:.1f} s", sep="\n")
+        deploy(stack.settings, root / "recipe.yaml", root=root)
+        automate(stack.settings, root / "recipe.yaml", "tiny")
+        yield World(home, root / "recipe.yaml", stack, USUAL.prefect)
+    finally:
+        try:
+            down(settings)
+        finally:
+            if blocker:
+                blocker.close()
+            for process in [*servers(settings), *(p for run in flow_runs(settings).values() for p in run)]:
+                process.kill()
+
+
+def test_every_server_answers_and_a_port_in_use_is_left_to_its_owner(world: World) -> None:
+    found = {service.name: service for service in status(world.settings)}
+
+    assert set(found) == {"prefect", "mlflow", "worker", "evidently"}
+    assert all(service.ready and service.log.exists() for service in found.values())
+    assert read_ports(world.settings).prefect != world.blocked  # type: ignore[union-attr]
+    assert set(world.first.started) == set(found)
+
+
+def test_a_second_up_starts_nothing(world: World) -> None:
+    before = world.pids()
+    again = up(world.settings)
+
+    assert again.reused
+    assert again.started == ()
+    assert world.pids() == before
+
+
+def test_a_release_to_serve_is_added_without_touching_the_others(world: World) -> None:
+    before = world.pids()
+    stack = up(world.settings, release="tiny")
+
+    assert stack.started == ("scoring-tiny",)
+    assert {name: pid for name, pid in world.pids().items() if name != "scoring-tiny"} == before
+    assert stack.settings.scoring_for("tiny") == world.settings.scoring_for("tiny")
+
+
+def test_the_schedule_really_fires(world: World) -> None:
+    wait_for("a monitor run made by the schedule", lambda: world.lines("monitored.txt"))
+    finished = wait_for("it is completed", lambda: [r for r in world.runs("monitor") if r["state_type"] == "COMPLETED"])
+
+    assert finished[0]["auto_scheduled"]
+    assert world.deployment("monitor")["schedules"][0]["schedule"]["timezone"] == "Europe/London"
+
+
+def test_a_schedule_that_a_user_paused_stays_paused_and_deploying_again_changes_nothing_else(world: World) -> None:
+    before = world.deployment("monitor")
+    world.set_schedule(active=False)
+
+    names = deploy(world.settings, world.recipe, root=world.recipe.parent)
+
+    after = world.deployment("monitor")
+    assert set(names) == {"release/tiny", "monitor/tiny", "react/tiny", "alert/tiny"}
+    assert [schedule["active"] for schedule in after["schedules"]] == [False]
+    assert (after["id"], after["parameters"]) == (before["id"], before["parameters"])
+    assert after["schedules"][0]["schedule"] == before["schedules"][0]["schedule"]
+
+
+def test_an_event_starts_the_reaction_with_its_verdict(world: World) -> None:
+    event = {
+        "event": "trimtab.verdict.damage",
+        "occurred": datetime.now(UTC).isoformat(),
+        "resource": {"prefect.resource.id": "trimtab.release.tiny"},
+        "payload": {"verdict": "0123456789"},
+    }
+    world.api("POST", "/events", [event])
+
+    wait_for("the reaction", lambda: world.lines("reacted.txt"))
+    assert world.lines("reacted.txt") == ["0123456789"]
+
+
+def test_automations_are_updated_in_place_and_one_that_was_switched_off_stays_off(world: World) -> None:
+    def found() -> dict[str, tuple[str, bool]]:
+        return {a["name"]: (a["id"], a["enabled"]) for a in world.api("POST", "/automations/filter", {})}
+
+    identity, _ = found()["tiny: verdict → alert"]
+    world.api("PATCH", f"/automations/{identity}", {"enabled": False})
+    before = found()
+
+    automate(world.settings, world.recipe, "tiny")
+
+    assert found() == before
+    assert not found()["tiny: verdict → alert"][1]
+
+
+def test_a_failed_run_raises_an_alert(world: World) -> None:
+    run = world.run("release", reason="fail")
+
+    line = wait_for("the alert", lambda: world.lines("alerts.txt"))[0]
+    assert line.startswith("tiny|release Failed: ")
+    assert "as the test asked" in line
+    assert world.state(run) == "FAILED"
+
+
+def test_a_run_that_has_ended_is_never_made_crashed(world: World) -> None:
+    """What the silent-run automation asks of the server, when a heartbeat came after the end."""
+    run = world.run("release", reason="quick")
+    wait_for("the end of the run", lambda: world.state(run) == "COMPLETED")
+
+    answer = world.api("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CRASHED"}, "force": False})
+
+    assert answer["status"] == "ABORT"
+    assert world.state(run) == "COMPLETED"
+
+
+def test_missed_runs_do_not_all_start_when_the_worker_comes_back(world: World) -> None:
+    supervisor = Supervisor.find(world.settings)
+    assert supervisor
+    world.set_schedule(active=True)
+    wait_for("scheduled runs", lambda: [r for r in world.runs("monitor") if r["state_type"] == "SCHEDULED"])
+    supervisor.stop("worker")
+
+    def late() -> list[dict[str, Any]]:
+        now = datetime.now(UTC).isoformat()
+        return [r for r in world.runs("monitor") if r["state_type"] == "SCHEDULED" and r["expected_start_time"] < now]
+
+    wait_for("three missed runs", lambda: len(late()) >= 3)
+    missed = {run["id"] for run in late()}
+    world.set_schedule(active=False)  # this also drops scheduled runs: read what is left
+    missed &= {run["id"] for run in world.runs("monitor")}
+
+    up(world.settings)
+
+    def settled() -> bool:
+        return all(r["state_type"] != "SCHEDULED" for r in world.runs("monitor") if r["id"] in missed)
+
+    wait_for("the missed runs are settled", settled)
+    names = [run["state_name"] for run in world.runs("monitor") if run["id"] in missed]
+    assert names.count("Skipped") >= len(missed) - 1
+
+
+def test_every_server_comes_back_after_kill_9_and_no_run_stays_running(world: World) -> None:
+    run = world.run("release", reason="sleep")
+    wait_for("the run is under way", lambda: (world.home / "asleep").exists())
+    before = world.pids()
+    assert all(before.values())
+    for process in flow_runs(world.settings)[run]:
+        process.kill()
+    for pid in before.values():
+        os.kill(int(pid or 0), signal.SIGKILL)
+
+    def back() -> bool:
+        return all(service.ready and service.pid != before[service.name] for service in status(world.settings))
+
+    wait_for("every server is back", back)
+    wait_for("the run is no longer Running", lambda: world.state(run) == "CRASHED")
+    assert up(world.settings).reused
+
+
+def test_up_recovers_from_kill_9_of_the_supervisor(world: World) -> None:
+    supervisor, ports = Supervisor.find(world.settings), read_ports(world.settings)
+    assert supervisor
+    orphans = [pid for pid in world.pids().values() if pid]
+    os.kill(supervisor.pid(), signal.SIGKILL)
+    wait_for("the supervisor is gone", lambda: Supervisor.find(world.settings) is None)
+
+    stack = up(world.settings)
+
+    assert not stack.reused
+    assert read_ports(world.settings) == ports
+    assert all(service.ready for service in status(world.settings))
+    assert not [pid for pid in orphans if psutil.pid_exists(pid)]
+
+
+def test_down_cancels_what_is_in_flight_and_leaves_nothing(world: World) -> None:
+    (world.home / "asleep").unlink()
+    run = world.run("release", reason="sleep")
+    wait_for("the run is under way", lambda: (world.home / "asleep").exists())
+    settings = world.settings
+
+    assert down(settings)
+
+    assert servers(settings) == []
+    assert flow_runs(settings) == {}
+    assert not (world.home / "stack.json").exists()
+    assert [service.state for service in status(settings)] == ["DOWN"] * 5
+    stack = up(Settings.load(world.home))
+    assert stack.settings.prefect_api_url == settings.prefect_api_url
+    assert world.state(run) in ("CANCELLED", "CRASHED")

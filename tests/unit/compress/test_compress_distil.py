@@ -1,0 +1,110 @@
+"""Distillation: the loss has its closed forms in the limits, the teacher is followed, runs can be repeated."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trimtab.compress.distil import distil, distillation_loss
+from trimtab.data import Split, from_arrays
+from trimtab.errors import ModelError
+from trimtab.optimize.architectures.mlp import mlp
+from trimtab.optimize.predicting import predict
+from trimtab.recipe.schema import Distil
+
+SEEDS = st.integers(0, 1000)
+
+
+def draw(seed: int, rows: int = 4, classes: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64) for _ in range(2))
+    return student, teacher, torch.randint(classes, (rows,), generator=generator)
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEEDS)
+def test_at_temperature_one_it_is_the_divergence_of_the_probabilities(seed: int) -> None:
+    student, teacher, labels = draw(seed)
+    p, q = teacher.softmax(1), student.softmax(1)
+    expected = (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(distillation_loss(student, teacher, labels, 1.0, 1.0), expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEEDS)
+def test_at_great_temperature_it_is_half_the_variance_of_the_difference(seed: int) -> None:
+    student, teacher, labels = draw(seed)
+    expected = 0.5 * (teacher - student).var(1, correction=0).mean()
+    torch.testing.assert_close(distillation_loss(student, teacher, labels, 1e4, 1.0), expected, rtol=1e-2, atol=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEEDS, st.floats(0.5, 20), st.floats(0, 1))
+def test_it_is_linear_in_alpha_and_zero_soft_loss_for_equal_logits(seed: int, temperature: float, alpha: float) -> None:
+    student, teacher, labels = draw(seed)
+    soft, hard = (distillation_loss(student, teacher, labels, temperature, weight) for weight in (1.0, 0.0))
+    mixed = distillation_loss(student, teacher, labels, temperature, alpha)
+    torch.testing.assert_close(hard, F.cross_entropy(student, labels))
+    torch.testing.assert_close(mixed, alpha * soft + (1 - alpha) * hard)
+    assert soft >= -1e-9
+    assert distillation_loss(teacher, teacher, labels, temperature, 1.0).abs() < 1e-9
+
+
+def forward(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    return model(inputs["input"])
+
+
+@pytest.fixture(scope="module")
+def rows() -> Split:
+    values = np.random.default_rng(0).normal(size=(96, 6)).astype(np.float32)
+    return from_arrays("train", {"input": values}, np.arange(96) % 3)
+
+
+@pytest.fixture
+def pair() -> tuple[nn.Module, nn.Module]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return mlp(6, 3, hidden=(8,)), mlp(6, 3, hidden=(16,))
+
+
+def distance(student: nn.Module, teacher: nn.Module, rows: Split) -> float:
+    inputs = {"input": torch.from_numpy(rows.inputs["input"])}
+    return float(
+        (predict(student, inputs, forward).softmax(1) - predict(teacher, inputs, forward).softmax(1)).abs().mean()
+    )
+
+
+def test_the_student_comes_nearer_to_the_teacher_not_to_the_labels(
+    pair: tuple[nn.Module, nn.Module], rows: Split
+) -> None:
+    student, teacher = pair
+    # Validation labels are what the teacher says, so that the best epoch is the nearest.
+    said = predict(teacher, {"input": torch.from_numpy(rows.inputs["input"])}, forward).argmax(1).numpy()
+    validation = from_arrays("validation", rows.inputs, said)
+    before, teacher_before = distance(student, teacher, rows), copy.deepcopy(teacher.state_dict())
+    result = distil(student, teacher, rows, validation, Distil(alpha=1.0, epochs=15, lr=0.02), forward, seed=0)
+    assert distance(student, teacher, rows) < 0.5 * before
+    assert result.epochs_run == 15
+    assert all(torch.equal(teacher_before[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_the_same_seed_gives_bit_identical_students(pair: tuple[nn.Module, nn.Module], rows: Split) -> None:
+    student, teacher = pair
+    students = [copy.deepcopy(student) for _ in range(3)]
+    for one, seed in zip(students, (1, 1, 2), strict=True):
+        distil(one, teacher, rows, rows, Distil(epochs=2), forward, seed)
+    first, again, other = (torch.cat([value.flatten() for value in one.state_dict().values()]) for one in students)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_other_classes_than_the_teacher_are_refused(pair: tuple[nn.Module, nn.Module], rows: Split) -> None:
+    with pytest.raises(ModelError, match="the student gives 4 logits, the teacher 3"):
+        distil(mlp(6, 4, hidden=(8,)), pair[1], rows, rows, Distil(epochs=1), forward, seed=0)

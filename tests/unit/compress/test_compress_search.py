@@ -1,0 +1,125 @@
+"""The search: the plan is complete and carries everything, the front and the choice do not depend on order."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.candidate import Candidate, InputsDigest, Step
+from trimtab.compress.search import Point, choose, front, how_near, plan
+from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
+
+
+def labels(compress: Compress) -> list[str]:
+    inputs = InputsDigest("d", "w", "c", "v")
+    return [Candidate((Step("train"), *steps), inputs).label for steps in plan(compress, seed=7)]
+
+
+def test_defaults_plan_fourteen_candidates() -> None:
+    found = labels(Compress())
+    assert len(found) == len(set(found)) == 14
+    assert found[:4] == ["original", "int8", "prune-l1-0.25 distil", "prune-l1-0.25 distil int8"]
+    assert "prune-linf-0.5 distil int8" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"prune": None}, ["original", "int8"]),
+        ({"quantize": None, "prune": Prune(norms=["l2"], ratios=[0.5])}, ["original", "prune-l2-0.5 distil"]),
+        ({"distil": None, "quantize": None, "prune": Prune(norms=["l1"], ratios=[0.3])}, ["original", "prune-l1-0.3"]),
+        ({"prune": None, "distil": None, "quantize": None}, ["original"]),
+    ],
+)
+def test_methods_can_be_switched_off(changes: dict[str, object], expected: list[str]) -> None:
+    assert labels(Compress(**changes)) == expected  # type: ignore[arg-type]
+
+
+def test_steps_carry_every_parameter_and_are_json() -> None:
+    compress = Compress(
+        prune=Prune(norms=["l1"], ratios=[0.5], round_to=4),
+        distil=Distil(temperature=2.0, alpha=0.5, epochs=3, lr=0.1, batch_size=8),
+        quantize=Quantize(calibration_rows=50, per_channel=False),
+    )
+    pruned, distilled, quantized = plan(compress, seed=7)[-1]
+    assert pruned == Step("prune", {"norm": "l1", "ratio": 0.5, "round_to": 4, "label": "prune-l1-0.5"})
+    assert distilled.seed == 7
+    assert distilled.parameters == {
+        **{"temperature": 2.0, "alpha": 0.5, "epochs": 3, "lr": 0.1, "batch_size": 8, "label": "distil"}
+    }
+    assert quantized.parameters["per_channel"] is False
+    json.dumps([dict(step.parameters) for step in (pruned, distilled, quantized)])
+
+
+def point(name: str, accuracy: float = 0.9, speedup: float = 2.0, size: float = 2.0, p99: float = 1.0) -> Point:
+    return Point(name, "onnxruntime-cpu", name, accuracy, 0.95 - accuracy, {1: speedup, 32: 1.0}, size, p99)
+
+
+POINTS = st.lists(
+    st.builds(
+        point,
+        st.text("abc", min_size=1, max_size=3),
+        st.sampled_from([0.8, 0.9, 0.95]),
+        st.sampled_from([0.5, 1.0, 2.0]),
+        st.sampled_from([1.0, 4.0]),
+    ),
+    max_size=12,
+    unique_by=lambda p: p.candidate,
+)
+
+
+@given(POINTS)
+def test_every_point_off_the_front_is_beaten_by_one_on_it(points: list[Point]) -> None:
+    def beats(one: Point, other: Point) -> bool:
+        pairs = [
+            (one.accuracy, other.accuracy),
+            (one.speedup[1], other.speedup[1]),
+            (one.size_ratio, other.size_ratio),
+        ]
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    found = front(points)
+    assert not any(beats(one, other) for one in points for other in found)
+    assert all(any(beats(one, other) for one in found) for other in points if other not in found)
+
+
+@given(POINTS, st.randoms(use_true_random=False))
+def test_the_choice_is_within_budget_fastest_first_and_independent_of_order(
+    points: list[Point], shuffle: random.Random
+) -> None:
+    budget = Budget(max_drop=0.05, min_speedup=1.0)
+    chosen = choose(points, budget, finalists=3)
+    shuffled = list(points)
+    shuffle.shuffle(shuffled)
+    assert choose(shuffled, budget, finalists=3) == chosen
+    meets = [p for p in points if p.drop <= 0.05 + 1e-9 and p.speedup[1] >= 1.0]
+    assert len(chosen) == min(3, len(meets))
+    assert [p.speedup[1] for p in chosen] == sorted((p.speedup[1] for p in meets), reverse=True)[:3]
+
+
+def test_a_drop_of_the_margin_exactly_is_within_budget() -> None:
+    edge = Point("a", "t", "a", 0.9, 0.93 - 0.9, {1: 2.0}, 2.0, 1.0)
+    assert edge.drop > 0.03
+    assert choose([edge], Budget(max_drop=0.03), 1) == [edge]
+
+
+def test_how_near_names_every_miss_with_figures_nearest_first() -> None:
+    budget = Budget(max_drop=0.03, min_speedup=1.5, min_size_ratio=3, max_p99_ms=0.5)
+    lines = how_near([point("bad", accuracy=0.8, speedup=1.2), point("good", 0.94, 2.0, 4.0, 0.4)], budget)
+    assert lines[0] == "good on onnxruntime-cpu: meets the budget"
+    for figure in (
+        "drop 0.1500 > max_drop 0.03",
+        "1.20 < min_speedup 1.5",
+        "2.00 < min_size_ratio 3",
+        "1.000 ms > max_p99_ms 0.5",
+    ):
+        assert figure in lines[1]
+
+
+def test_a_point_survives_json() -> None:
+    one = point("a")
+    assert Point.from_json(json.loads(json.dumps(one.to_json()))) == one

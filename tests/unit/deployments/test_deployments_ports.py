@@ -1,0 +1,48 @@
+"""Ports: the remembered one, else the usual one, else a free one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from deployments.stack.ports import HOST, USUAL, Ports, choose, is_free, with_scoring
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.create_server((HOST, 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use_moves_to_another_one(taken: int) -> None:
+    chosen = choose(replace(USUAL, prefect=taken, scoring={"digits": taken}), ["digits"])
+
+    assert taken not in chosen.all()
+    assert all(is_free(port) for port in chosen.all())
+
+
+def test_the_remembered_ports_are_kept_while_they_are_free() -> None:
+    first = choose(USUAL, ["digits", "tabular"])
+
+    assert choose(first, ["digits", "tabular"]) == first
+
+
+def test_no_two_services_get_the_same_port() -> None:
+    same = choose(USUAL, []).prefect
+    chosen = choose(Ports(same, same, same, same, {"a": same, "b": same}), ["a", "b"])
+
+    assert len(set(chosen.all())) == 6
+
+
+def test_one_more_release_leaves_the_other_ports_alone() -> None:
+    before = choose(USUAL, ["digits"])
+    after = with_scoring(before, "tabular")
+
+    assert after.scoring["digits"] == before.scoring["digits"]
+    assert replace(after, scoring=before.scoring) == before
+    assert after.scoring["tabular"] not in before.all()
+    assert with_scoring(after, "tabular") == after

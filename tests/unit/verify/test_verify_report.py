@@ -1,0 +1,141 @@
+"""The report: whole in one file, small, escaped, and saying the same as its JSON; figures that hold what was given."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from trimtab.recipe.schema import Budget
+from trimtab.verify import confusion, pareto
+from trimtab.verify.evidence import Evidence
+from trimtab.verify.gate import decide
+from trimtab.verify.report import as_json, render, sentence
+
+Make = Callable[..., Evidence]
+
+
+@pytest.fixture(scope="module")
+def page(make_evidence: Make, points: list, meta: dict) -> str:
+    evidence = make_evidence(champion=(3, 9), today=(5, 60), must_improve="today")
+    return render("digits <b>&", evidence, decide(evidence, meta["budget"], 0.95), points, points[-4:], meta)
+
+
+def test_the_page_needs_no_network_and_is_small(page: str) -> None:
+    assert not re.search(r"https?:|//[a-z]|<link|<script|@import|url\(", page)
+    assert len(page.encode()) <= 2_000_000
+    assert page.count('src="data:image/png;base64,') == 3
+    assert 'name="viewport"' in page
+
+
+def test_what_others_wrote_is_escaped(page: str) -> None:
+    for hostile in ("<b>&", "<script>x", "<img src=x>", "<b>detail"):
+        assert hostile not in page
+    assert "&lt;script&gt;x&lt;/script&gt;" in page
+
+
+def test_every_element_is_closed(page: str) -> None:
+    class Nesting(HTMLParser):
+        void = frozenset({"meta", "br", "img"})
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list) -> None:
+            if tag not in self.void:
+                self.open.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: list) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    parser = Nesting()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_the_outcome_comes_first_in_plain_words(page: str) -> None:
+    text = re.sub(r"<[^>]+>", " ", page.split("<body>")[1])
+    first = " ".join(text.split())[:220]
+    assert "PASS: 2.3x faster at batch 1, 3.1x smaller, accuracy on gate 98.6 % (99.0 % before)." in first
+
+
+def test_point_interval_margin_spread_and_noise_floor_are_all_there(page: str) -> None:
+    for figure in (
+        "−0.40",
+        "−1.66 to +0.73",
+        "−3.00",
+        "2.07x – 2.53x",
+        "±5.0 %",
+        "4 / 2",
+        "2.13.0",
+        "calibration_rows = 200",
+    ):
+        assert figure in page, figure
+    assert page.count('<tr class="winner"><td>prune-l2-0.5 distil int8 ◀') == 1
+
+
+def test_a_failure_names_what_is_not_met(make_evidence: Make) -> None:
+    evidence = make_evidence(speedup=0.5)
+    said = sentence(evidence, decide(evidence, Budget(), 0.95))
+    assert said.startswith("FAIL: 2.0x slower at batch 1")
+    assert said.endswith("not met: speed-up at batch 1.")
+
+
+def test_an_open_decision_says_how_many_rows_are_missing(make_evidence: Make) -> None:
+    evidence = make_evidence(speedup=1.02)
+    decision = decide(evidence, Budget(max_drop=0.01), 0.95)
+    said = sentence(evidence, decision)
+    assert said.startswith("UNDECIDED: no faster at batch 1")
+    assert f"{decision.needed_rows:,} more rows" in said
+
+
+def test_the_json_holds_the_same_content(make_evidence: Make, points: list, meta: dict) -> None:
+    evidence = make_evidence()
+    decision = decide(evidence, meta["budget"], 0.95)
+    value = json.loads(json.dumps(as_json("digits", evidence, decision, points, points[:2], meta), allow_nan=False))
+    assert value["summary"] == sentence(evidence, decision)
+    assert Evidence.from_json(value["evidence"]) == evidence
+    assert value["confusion"]["after"][8][1] == 3
+    assert [one["label"] for one in value["points"]] == [one["label"] for one in points]
+
+
+def test_a_report_without_candidates_or_with_a_hundred_classes_still_renders(make_evidence: Make, meta: dict) -> None:
+    many = np.random.default_rng(0).integers(0, 50, (100, 100))
+    wide = {**meta, "labels": [f"class {i}" for i in range(100)], "confusion_before": many, "confusion_after": many}
+    evidence = make_evidence()
+    page = render("many", evidence, decide(evidence, meta["budget"], 0.95), [], [], wide)
+    assert len(page.encode()) <= 2_000_000
+
+
+def test_confusion_counts_true_classes_in_rows() -> None:
+    matrix = confusion.counts(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 0]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
+
+
+def test_a_confusion_figure_writes_every_count_that_is_not_zero() -> None:
+    drawing = confusion.figure(np.array([[5, 2], [0, 7]]), ["a", "b"], "before")
+    assert isinstance(drawing, Figure)
+    assert sorted(text.get_text() for text in drawing.axes[0].texts) == ["2", "5", "7"]
+
+
+def test_the_pareto_figure_shows_every_point_and_names_the_winner(points: list) -> None:
+    drawing = pareto.figure(points, points[:2], Budget(), ("c3", "openvino-cpu"))
+    texts = [text.get_text() for text in drawing.axes[0].texts]
+    assert texts == ["prune-l2-0.5 distil int8"]
+    # each point, the original, the ring around the winner, the region of the budget
+    assert len(drawing.axes[0].collections) == len(points) + 3
+
+
+def test_points_may_be_values_with_to_json(points: list) -> None:
+    class Point:
+        def to_json(self) -> dict:
+            return points[0]
+
+    assert pareto.spots([Point()]) == pareto.spots(points[:1])

@@ -1,0 +1,97 @@
+"""Everything that was measured on a finalist, as one value: what the gate decides on and the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from trimtab.candidate import Json, Latency
+from trimtab.errors import DataError
+from trimtab.verify.accuracy import Paired
+from trimtab.verify.parity import Parity
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for and against one candidate on one target.
+
+    Attributes:
+        paired: split → candidate against the original on that split; "gate" and the recipe's further splits.
+        versus_champion: split → candidate against the serving champion; None when there is no champion.
+        parity: the converted candidate against the torch model it was converted from.
+        latency: batch size → Latency against the eager original; the first one counts for the budget.
+        noise_floor: batch size → largest |ratio - 1| of the baseline against itself, same run.
+        size_bytes: as shipped. original_size_bytes: FP32 weights of the original.
+        must_improve: the split on which a retrained candidate has to beat the champion, if any.
+        baseline_latency: batch size → Latency of the eager original, for the report.
+    """
+
+    paired: Mapping[str, Paired]
+    parity: Parity
+    latency: Mapping[int, Latency]
+    noise_floor: Mapping[int, float]
+    size_bytes: int
+    original_size_bytes: int
+    versus_champion: Mapping[str, Paired] | None = None
+    must_improve: str | None = None
+    baseline_latency: Mapping[int, Latency] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse evidence that cannot decide anything.
+
+        Raises:
+            DataError: no split, no latency, no size, or an improvement asked for on a split that was not compared.
+        """
+        if not self.paired or not self.latency:
+            raise DataError("no accuracy or no latency was measured", where="evidence")
+        if set(self.latency) - set(self.noise_floor):
+            raise DataError("a batch size has no noise floor", where="evidence", fix="use one measure() for both")
+        if self.size_bytes < 1 or self.original_size_bytes < 1:
+            raise DataError(f"{self.size_bytes} and {self.original_size_bytes} bytes are no sizes", where="evidence")
+        if self.must_improve is not None and self.must_improve not in (self.versus_champion or {}):
+            raise DataError(
+                f"must improve on {self.must_improve!r}, which was not compared with the champion",
+                where="evidence.must_improve",
+                fix="measure champion and candidate on that split",
+            )
+
+    @property
+    def first_batch(self) -> int:
+        """The batch size the budget speaks of: the first measured."""
+        return next(iter(self.latency))
+
+    @property
+    def size_ratio(self) -> float:
+        """Bytes of the original's FP32 weights over bytes shipped."""
+        return self.original_size_bytes / self.size_bytes
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain dict, JSON-safe; what is keyed by batch size becomes a list, so the order survives sorted keys."""
+        champion = self.versus_champion
+        return {
+            "paired": {name: value.to_json() for name, value in self.paired.items()},
+            "versus_champion": None if champion is None else {k: v.to_json() for k, v in champion.items()},
+            "parity": self.parity.to_json(),
+            "latency": [asdict(value) for value in self.latency.values()],
+            "baseline_latency": [asdict(value) for value in self.baseline_latency.values()],
+            "noise_floor": [[batch, value] for batch, value in self.noise_floor.items()],
+            "size_bytes": self.size_bytes,
+            "original_size_bytes": self.original_size_bytes,
+            "must_improve": self.must_improve,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Evidence:
+        """The inverse of `to_json`."""
+        champion = value["versus_champion"]
+        return cls(
+            paired={name: Paired.from_json(one) for name, one in value["paired"].items()},
+            versus_champion=None if champion is None else {k: Paired.from_json(v) for k, v in champion.items()},
+            parity=Parity.from_json(value["parity"]),
+            latency={one["batch"]: Latency(**one) for one in value["latency"]},
+            baseline_latency={one["batch"]: Latency(**one) for one in value["baseline_latency"]},
+            noise_floor=dict(value["noise_floor"]),
+            size_bytes=value["size_bytes"],
+            original_size_bytes=value["original_size_bytes"],
+            must_improve=value["must_improve"],
+        )

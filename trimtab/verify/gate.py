@@ -1,0 +1,225 @@
+"""The gate: does the evidence meet the budget. Pure and deterministic; every answer comes with words and figures.
+
+Accuracy is decided by the interval. Where the point estimate is within the margin but the interval reaches beyond
+it, the answer is "undecided": the data are too few, and the decision says how many more rows would do. Where the
+point itself is beyond the margin, the answer is "fail". Nothing a candidate does better can turn a pass into a fail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from scipy.stats import norm
+
+from trimtab.candidate import Interval, Json
+from trimtab.errors import DataError
+from trimtab.recipe.schema import Budget
+from trimtab.verify.accuracy import Paired
+from trimtab.verify.evidence import Evidence
+from trimtab.verify.parity import Parity
+from trimtab.verify.trinomial import score
+
+Answer = Literal["pass", "fail", "undecided"]
+EXACT_IS_WIDER = 1.05  # rows are planned with the score interval; the exact one needs a little more
+ROUNDING = 1e-12  # a limit that is met exactly must not fail by the last bit
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the budget.
+
+    Attributes:
+        name: what is checked. limit: what the recipe allows. measured: the point estimate.
+        interval: of the measurement, where the interval decides; its lower or upper end is compared with the limit.
+        passed: True, False, or None where the data are too few to say.
+        reason: one sentence with the figures.
+    """
+
+    name: str
+    limit: float
+    measured: float
+    interval: Interval | None
+    passed: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says.
+
+    Attributes:
+        answer: "fail" if any check failed, else "undecided" if any is, else "pass".
+        needed_rows: rows needed *besides* those measured, if the rates stay as they are, so that every undecided
+            check passes; None when nothing is undecided, or no number of rows would do.
+    """
+
+    answer: Answer
+    checks: tuple[Check, ...]
+    needed_rows: int | None
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain dict, JSON-safe."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Decision:
+        """The inverse of `to_json`."""
+        checks = tuple(
+            Check(**{**one, "interval": None if one["interval"] is None else Interval(**one["interval"])})
+            for one in value["checks"]
+        )
+        return cls(value["answer"], checks, value["needed_rows"])
+
+
+def decide(evidence: Evidence, budget: Budget, confidence: float) -> Decision:
+    """Check the evidence against the budget.
+
+    Args:
+        confidence: what the decision is to be made with, corrected for the number of finalists by the caller; the
+            intervals in the evidence must have been computed with at least this.
+
+    Raises:
+        DataError: an interval in the evidence has a lower confidence.
+    """
+    _check_confidence(evidence, confidence)
+    checks: list[Check] = []
+    needed: list[int | None] = []
+    for check, rows in _accuracy_checks(evidence, budget):
+        checks.append(check)
+        if check.passed is None:
+            needed.append(rows)
+    checks += [_speed(evidence, budget), _size(evidence, budget), *_p99(evidence, budget)]
+    if any(check.passed is False for check in checks):
+        return Decision("fail", tuple(checks), None)
+    if needed:
+        known = [rows for rows in needed if rows is not None]
+        return Decision("undecided", tuple(checks), max(known) if len(known) == len(needed) else None)
+    return Decision("pass", tuple(checks), None)
+
+
+def _accuracy_checks(evidence: Evidence, budget: Budget) -> Iterator[tuple[Check, int | None]]:
+    for split, paired in evidence.paired.items():
+        yield _not_below(f"accuracy on {split}, against the original", paired, -budget.max_drop)
+    for split, paired in (evidence.versus_champion or {}).items():
+        yield _not_below(f"accuracy on {split}, against the champion", paired, -budget.max_drop)
+    if evidence.must_improve is not None and evidence.versus_champion is not None:
+        paired = evidence.versus_champion[evidence.must_improve]
+        yield _not_below(f"better than the champion on {evidence.must_improve}", paired, 0.0, strictly=True)
+    yield from _parity(evidence.parity, budget)
+
+
+def _not_below(name: str, paired: Paired, limit: float, strictly: bool = False) -> tuple[Check, int | None]:
+    """Whether the lower end of the difference is at or above (`strictly`: above) the limit."""
+    difference = paired.difference
+    point = difference.value > limit + ROUNDING if strictly else difference.value >= limit - ROUNDING
+    end = difference.low > limit + ROUNDING if strictly else difference.low >= limit - ROUNDING
+    passed = True if end else None if point else False
+    rows = _rows_for_difference(paired, limit) if passed is None else None
+    word = "above 0" if strictly else f"at or above {_points(limit)}"
+    figures = (
+        f"{_points(difference.value)} points, {difference.confidence:.3g} confidence from {_points(difference.low)} "
+        f"to {_points(difference.high)} ({paired.lost} lost, {paired.gained} gained of {difference.n} rows)"
+    )
+    reason = {
+        True: f"{figures}; the lower end is {word}",
+        False: f"{figures}; the estimate itself is not {word}",
+        None: f"{figures}; the lower end is not {word}: too few rows to say{_more(rows)}",
+    }[passed]
+    return Check(name, limit, difference.value, difference, passed, reason), rows
+
+
+def _parity(parity: Parity, budget: Budget) -> Iterator[tuple[Check, int | None]]:
+    """FP32: the numbers must agree. INT8: the upper end of the share of other decisions must be within the budget."""
+    if parity.atol is not None:
+        ok = parity.max_abs <= parity.atol
+        reason = f"largest difference {parity.max_abs:.2e} on {parity.rows} rows; {parity.atol:g} is allowed"
+        yield Check("probabilities equal torch's", parity.atol, parity.max_abs, None, ok, reason), None
+    else:
+        yield _disagreement(parity.disagreement, budget.max_disagreement)
+    deciding = [edge for edge in parity.edges if edge.decides]
+    wrong = [edge for edge in deciding if not edge.ok]
+    reason = "; ".join(f"{edge.name}: {edge.detail}" for edge in wrong) or f"all {len(deciding)} probes are right"
+    yield Check("answers at the edges", 0.0, float(len(wrong)), None, not wrong, reason), None
+
+
+def _disagreement(share: Interval, limit: float) -> tuple[Check, int | None]:
+    passed = True if share.high <= limit + ROUNDING else None if share.value <= limit + ROUNDING else False
+    rows = _rows_for_share(share, limit) if passed is None else None
+    figures = f"{share.value:.2%} of {share.n} rows decided otherwise, up to {share.high:.2%}; {limit:.2%} is allowed"
+    reason = figures if passed is not None else f"{figures}: too few rows to say{_more(rows)}"
+    return Check("decisions equal torch's", limit, share.value, share, passed, reason), rows
+
+
+def _speed(evidence: Evidence, budget: Budget) -> Check:
+    batch = evidence.first_batch
+    latency, floor = evidence.latency[batch], evidence.noise_floor[batch]
+    figures = (
+        f"{latency.speedup:.2f}x at batch {batch} ({latency.speedup_low:.2f}x to {latency.speedup_high:.2f}x "
+        f"over {latency.rounds} rounds); at least {budget.min_speedup:g}x is asked"
+    )
+    noise = f"the baseline differs from itself by up to {floor:.0%}"
+    small = abs(latency.speedup - 1) <= floor
+    reason = f"no gain: {figures}, and {noise}" if small else f"{figures}; {noise}"
+    passed = latency.speedup >= budget.min_speedup
+    return Check(f"speed-up at batch {batch}", budget.min_speedup, latency.speedup, None, passed, reason)
+
+
+def _size(evidence: Evidence, budget: Budget) -> Check:
+    ratio = evidence.size_ratio
+    reason = (
+        f"{evidence.size_bytes:,} bytes shipped, {evidence.original_size_bytes:,} before: {ratio:.2f}x smaller; "
+        f"at least {budget.min_size_ratio:g}x is asked"
+    )
+    return Check("size", budget.min_size_ratio, ratio, None, ratio >= budget.min_size_ratio, reason)
+
+
+def _p99(evidence: Evidence, budget: Budget) -> Iterator[Check]:
+    if budget.max_p99_ms is None:
+        return
+    batch = evidence.first_batch
+    p99_ms = 1e3 * evidence.latency[batch].p99_s
+    reason = f"{p99_ms:.3f} ms over {evidence.latency[batch].n} calls; at most {budget.max_p99_ms:g} ms is allowed"
+    yield Check(f"p99 at batch {batch}", budget.max_p99_ms, p99_ms, None, p99_ms <= budget.max_p99_ms, reason)
+
+
+def _check_confidence(evidence: Evidence, confidence: float) -> None:
+    champion = evidence.versus_champion or {}
+    intervals = [paired.difference for paired in (*evidence.paired.values(), *champion.values())]
+    lowest = min(one.confidence for one in (*intervals, evidence.parity.disagreement))
+    if lowest < confidence - ROUNDING:
+        raise DataError(
+            f"an interval of {lowest:g} cannot decide at {confidence:g}",
+            where="evidence",
+            fix="compute the intervals with the confidence the gate decides with",
+        )
+
+
+def _rows_for_difference(paired: Paired, limit: float) -> int | None:
+    """More rows at the same rates until the lower end reaches the limit: the score statistic grows with √rows."""
+    difference = paired.difference
+    z = float(norm.isf((1 - difference.confidence) / 2))
+    statistic = float(score(paired.lost, paired.gained, difference.n, limit))
+    return _more_rows(difference.n, z / statistic) if statistic > ROUNDING else None
+
+
+def _rows_for_share(share: Interval, limit: float) -> int | None:
+    z = float(norm.isf((1 - share.confidence) / 2))
+    if limit - share.value <= ROUNDING:
+        return None
+    statistic = (limit - share.value) / math.sqrt(limit * (1 - limit) / share.n) if limit < 1 else math.inf
+    return _more_rows(share.n, z / statistic)
+
+
+def _more_rows(n: int, short_by: float) -> int:
+    return max(1, math.ceil(EXACT_IS_WIDER * n * max(short_by, 1.0) ** 2) - n)
+
+
+def _more(rows: int | None) -> str:
+    return f"; about {rows:,} more rows would, at these rates" if rows is not None else "; no number of rows would"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"

@@ -1,0 +1,143 @@
+"""The Pareto front as an image: accuracy against speed-up, size as area, the budget as a shaded region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from trimtab.recipe.schema import Budget
+from trimtab.verify.confusion import NEUTRAL
+
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # one a target
+FULL_SIZE = 420  # area, in points², of a model as large as the original
+LOGARITHMIC_FROM = 8  # ratio of the largest to the smallest speed-up
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A candidate on a target, as drawn: figures of the validation split; `speedup` by batch size, first one counts."""
+
+    candidate: str
+    target: str
+    label: str
+    accuracy: float
+    drop: float
+    speedup: Mapping[int, float]
+    size_ratio: float
+    p99_ms: float
+
+    @property
+    def first(self) -> float:
+        """Speed-up at the first batch size."""
+        return next(iter(self.speedup.values()))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies it."""
+        return self.candidate, self.target
+
+
+def spots(points: Sequence[Any]) -> list[Spot]:
+    """The points of a search, given as mappings or as values with `to_json`."""
+    rows: list[Mapping[str, Any]] = [point if isinstance(point, Mapping) else point.to_json() for point in points]
+    return [
+        Spot(
+            **{name: row[name] for name in Spot.__dataclass_fields__ if name != "speedup"},
+            speedup={int(batch): float(ratio) for batch, ratio in row["speedup"].items()},
+        )
+        for row in rows
+    ]
+
+
+def figure(
+    points: Sequence[Any], front: Sequence[Any], budget: Budget, winner: tuple[str, str] | None = None
+) -> Figure:
+    """Draw the points.
+
+    Args:
+        points, front: mappings with the keys of `Spot`, or values with such a `to_json`.
+        budget: its `min_speedup` and `max_drop` bound the shaded region.
+        winner: (candidate, target) of the one to be named.
+    """
+    every, best = spots(points), spots(front)
+    drawing = Figure(figsize=(5.4, 4.8), layout="constrained")
+    axes = drawing.add_subplot()
+    colours = {target: COLOURS[i % len(COLOURS)] for i, target in enumerate(sorted({spot.target for spot in every}))}
+    on_front = {spot.key for spot in best}
+    for spot in every:
+        axes.scatter(
+            spot.first,
+            100 * spot.accuracy,
+            s=FULL_SIZE / max(spot.size_ratio, 0.25),
+            color=colours[spot.target],
+            alpha=0.85 if spot.key in on_front else 0.3,
+            edgecolors=NEUTRAL if spot.key in on_front else "none",
+            linewidths=1.2,
+            zorder=3,
+        )
+    _draw_budget(axes, every, budget)
+    _name_winner(axes, every, winner)
+    _decorate(axes, colours, every)
+    return drawing
+
+
+def _draw_budget(axes: Axes, every: Sequence[Spot], budget: Budget) -> None:
+    """The original at 1x, and the region the recipe accepts, to the upper right of its corner."""
+    original = 100 * (every[0].accuracy + every[0].drop) if every else 100.0
+    floor = original - 100 * budget.max_drop
+    speeds = [1.0, budget.min_speedup, *(spot.first for spot in every)]
+    heights = [original, floor, *(100 * spot.accuracy for spot in every)]
+    if max(speeds) / min(speeds) > LOGARITHMIC_FROM:
+        axes.set_xscale("log")
+        axes.set_xlim(min(speeds) * 0.8, max(speeds) * 1.3)
+    else:
+        pad = 0.1 * (max(speeds) - min(speeds)) + 0.05
+        axes.set_xlim(max(0.0, min(speeds) - pad), max(speeds) + pad)
+    pad = 0.15 * (max(heights) - min(heights)) + 0.1
+    axes.set_ylim(min(heights) - pad, max(heights) + pad)
+    right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+    axes.fill_between([budget.min_speedup, right], floor, top, color="#10b981", alpha=0.13, zorder=0, lw=0)
+    axes.plot([budget.min_speedup] * 2, [floor, top], color="#10b981", lw=1, ls="--", zorder=1)
+    axes.plot([budget.min_speedup, right], [floor] * 2, color="#10b981", lw=1, ls="--", zorder=1)
+    axes.scatter(1.0, original, marker="*", s=170, color=NEUTRAL, zorder=4)
+
+
+def _name_winner(axes: Axes, every: Sequence[Spot], winner: tuple[str, str] | None) -> None:
+    for spot in every:
+        if spot.key != winner:
+            continue
+        low, high = axes.get_xlim()
+        on_right = spot.first > (low * high) ** 0.5 if axes.get_xscale() == "log" else spot.first > (low + high) / 2
+        at = (spot.first, 100 * spot.accuracy)
+        axes.scatter(*at, s=FULL_SIZE / max(spot.size_ratio, 0.25) + 140, facecolors="none", edgecolors="#ef4444", lw=2)
+        axes.annotate(
+            spot.label,
+            at,
+            xytext=(-14 if on_right else 14, -24),
+            textcoords="offset points",
+            ha="right" if on_right else "left",
+            fontsize=12,
+            color="#ef4444",
+            fontweight="bold",
+        )
+
+
+def _decorate(axes: Axes, colours: Mapping[str, str], every: Sequence[Spot]) -> None:
+    batch = next(iter(every[0].speedup)) if every else 1
+    axes.set_xlabel(f"times as fast as the original, batch {batch}", color=NEUTRAL, fontsize=12)
+    axes.set_ylabel("accuracy on validation, %", color=NEUTRAL, fontsize=12)
+    axes.tick_params(which="both", colors=NEUTRAL, labelsize=11)
+    axes.grid(color=NEUTRAL, alpha=0.2)
+    for spine in axes.spines.values():
+        spine.set_color(NEUTRAL)
+    handles = [Line2D([], [], marker="o", ls="", color=colour, label=name) for name, colour in colours.items()]
+    handles.append(Line2D([], [], marker="*", ls="", ms=11, color=NEUTRAL, label="original"))
+    handles.append(Line2D([], [], marker="s", ls="", ms=10, color="#10b981", alpha=0.3, label="within budget"))
+    axes.figure.legend(
+        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=11, labelcolor=NEUTRAL
+    )

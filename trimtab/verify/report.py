@@ -1,0 +1,176 @@
+"""The report of a gate: one HTML file that needs nothing else, and the same content as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any, TypedDict
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from trimtab.candidate import Interval, Json
+from trimtab.recipe.schema import Budget
+from trimtab.verify import confusion, pareto
+from trimtab.verify.evidence import Evidence
+from trimtab.verify.gate import Decision
+from trimtab.verify.predictor import Array
+
+TEMPLATE = "report.html.j2"
+WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
+
+
+class Meta(TypedDict):
+    """What the report says beyond the evidence.
+
+    Keys:
+        budget: the recipe's. candidate, label, target, precision: of the finalist the evidence is about.
+        labels: class names. confusion_before, confusion_after: int (C, C) on the gate split, original and finalist.
+        lineage: steps applied, as mappings with method, parameters, seed.
+        environment: name → value, e.g. host, cpu, cores, threads, versions.
+    """
+
+    budget: Budget
+    candidate: str
+    label: str
+    target: str
+    precision: str
+    labels: Sequence[str]
+    confusion_before: Array
+    confusion_after: Array
+    lineage: Sequence[Mapping[str, Any]]
+    environment: Mapping[str, Any]
+
+
+def render(
+    title: str,
+    evidence: Evidence,
+    decision: Decision,
+    points: Sequence[Any],
+    front: Sequence[Any],
+    meta: Meta,
+) -> str:
+    """One self-contained HTML page: no script, no network, readable on a phone, light and dark.
+
+    Args:
+        title: of the page.
+        points, front: of the search, as `pareto.spots` takes them.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=_percent, points=_points, kb=_kilobytes, ms=_milliseconds)
+    template = environment.from_string(files("trimtab.verify").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    winner = (meta["candidate"], meta["target"])
+    best = {spot.key for spot in pareto.spots(front)}
+    spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first, -spot.accuracy, spot.key))
+    labels = meta["labels"]
+    return template.render(
+        title=title,
+        evidence=evidence,
+        decision=decision,
+        word=WORDS[decision.answer],
+        sentence=sentence(evidence, decision),
+        spots=spots,
+        best=best,
+        winner=winner,
+        meta=meta,
+        bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
+        front_image=_inline(pareto.figure(points, front, meta["budget"], winner)),
+        before_image=_inline(confusion.figure(meta["confusion_before"], labels, "before: the original")),
+        after_image=_inline(confusion.figure(meta["confusion_after"], labels, "after: this candidate")),
+    )
+
+
+def as_json(
+    title: str,
+    evidence: Evidence,
+    decision: Decision,
+    points: Sequence[Any],
+    front: Sequence[Any],
+    meta: Meta,
+) -> dict[str, Json]:
+    """The content of `render`, JSON-safe; matrices instead of images."""
+    return {
+        "title": title,
+        "summary": sentence(evidence, decision),
+        "evidence": evidence.to_json(),
+        "decision": decision.to_json(),
+        "points": [_spot_json(spot) for spot in pareto.spots(points)],
+        "front": [_spot_json(spot) for spot in pareto.spots(front)],
+        "budget": meta["budget"].model_dump(mode="json"),
+        "confusion": {
+            "labels": [str(label) for label in meta["labels"]],
+            "before": np.asarray(meta["confusion_before"]).tolist(),
+            "after": np.asarray(meta["confusion_after"]).tolist(),
+        },
+        "lineage": [dict(step) for step in meta["lineage"]],
+        "environment": dict(meta["environment"]),
+        **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
+    }
+
+
+def sentence(evidence: Evidence, decision: Decision) -> str:
+    """The outcome in one plain sentence, e.g. "PASS: 2.3x faster, 3.1x smaller, accuracy 98.2 % (98.6 % before)."."""
+    split, paired = next(iter(evidence.paired.items()))
+    latency = evidence.latency[evidence.first_batch]
+    noise = evidence.noise_floor[evidence.first_batch]
+    speed = (
+        "no faster" if abs(latency.speedup - 1) <= noise else _times(latency.speedup, "faster", "slower")
+    ) + f" at batch {evidence.first_batch}"
+    said = (
+        f"{WORDS[decision.answer]}: {speed}, {_times(evidence.size_ratio, 'smaller', 'larger')}, accuracy on {split} "
+        f"{_percent(paired.candidate.value)} ({_percent(paired.original.value)} before)"
+    )
+    failed = [check.name for check in decision.checks if check.passed is False]
+    if failed:
+        return f"{said}; not met: {', '.join(failed)}."
+    if decision.answer == "undecided":
+        more = f", about {decision.needed_rows:,} more rows would" if decision.needed_rows else ""
+        return f"{said}; the rows are too few to decide{more}."
+    return f"{said}."
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    return f"{ratio:.1f}x {more}" if ratio >= 1 else f"{1 / ratio:.1f}x {less}"
+
+
+def _bar(name: str, difference: Interval, margin: float) -> dict[str, Any]:
+    """An interval and the margin on one scale: positions in percent of the width."""
+    lowest, highest = min(difference.low, margin, 0.0), max(difference.high, 0.0)
+    pad = 0.08 * (highest - lowest)
+
+    def at(value: float) -> float:
+        return round(100 * (value - lowest + pad) / (highest - lowest + 2 * pad), 2)
+
+    values = {"low": difference.low, "high": difference.high, "value": difference.value, "margin": margin, "zero": 0.0}
+    return {"name": name, "difference": difference, "at": {key: at(value) for key, value in values.items()}}
+
+
+def _inline(drawing: Figure) -> str:
+    """A figure as a data URL (PNG, transparent)."""
+    stream = io.BytesIO()
+    drawing.savefig(stream, format="png", dpi=150, transparent=True, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _spot_json(spot: pareto.Spot) -> dict[str, Json]:
+    return {**asdict(spot), "speedup": {str(batch): ratio for batch, ratio in spot.speedup.items()}}
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3f}" if seconds < 0.1 else f"{1e3 * seconds:.1f}"
