@@ -84,7 +84,8 @@ def verdict_alert(name: str, alert: UUID) -> AutomationCore:
 def failure_alert(name: str, alert: UUID) -> AutomationCore:
     """A run of ours Failed, TimedOut or Crashed → alert/<name>."""
     subject = _jinja("{{ flow.name }} {{ flow_run.state.name }}: {{ flow_run.name }}")
-    body = _jinja("{{ flow_run.state.message }}\n{{ flow_run|ui_url }}")
+    # Not {{ flow_run|ui_url }}: 3.9.1 registers that filter for notifications only, and the action fails when it fires.
+    body = _jinja("{{ flow_run.state.message }}\nflow run {{ flow_run.id }}")
     tagged = ("trimtab", name)
     tags: list[Related] = [
         {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"} for tag in tagged

@@ -23,16 +23,16 @@ from trimtab.workbench import Workbench
     cache_key_fn=content_key("compress"),
     **JSON_RESULT,
 )
-def make_candidate(bench: Workbench, original: dict[str, Any], steps: list[dict[str, Any]], label: str) -> dict[str, Any]:
+def make_candidate(
+    bench: Workbench, original: dict[str, Any], steps: list[dict[str, Any]], label: str
+) -> dict[str, Any]:
     """Apply the steps to the original; the figures that come back are the achieved ones."""
     base = Candidate.from_json(original)
     parsed = [Step(**step) for step in steps]
     done = bench.stored(planned(base, parsed).id)
     if done is None:
         with Progress(label) as progress, bench.stopwatch.on("training"):
-            done = bench.keep(
-                make(bench, base, parsed, lambda epoch, epochs, figures: progress(epoch, epochs, f"epochs {figures}"))
-            )
+            done = bench.keep(make(bench, base, parsed, progress.epoch))
     return done.to_json()
 
 

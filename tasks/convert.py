@@ -42,7 +42,5 @@ def convert(bench: Workbench, candidates: list[Candidate]) -> list[Converted]:
         targets = [target for target in bench.recipe.targets if carries(target, precision_of(candidate))]
         here = all(bench.stored_converted(candidate.id, target) for target in targets)
         fresh = convert_one.with_options(refresh_cache=not here)
-        result += [
-            Converted.from_json(value) for value in fresh(bench, candidate.to_json(), targets, candidate.label)
-        ]
+        result += [Converted.from_json(value) for value in fresh(bench, candidate.to_json(), targets, candidate.label)]
     return result

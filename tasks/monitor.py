@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
@@ -27,7 +28,7 @@ def open_watch(recipe: str, home: str) -> Watch:
     return Watch(recipe, Settings.load(Path(home)).ensure_home())
 
 
-@task(name="collect")
+@task(name="collect", cache_policy=NO_CACHE)
 def collect(watch: Watch) -> Window | None:
     """The next window that can be judged, or None with the reason in the log."""
     found = watch.next_window()
@@ -35,7 +36,7 @@ def collect(watch: Watch) -> Window | None:
     return found.window
 
 
-@task(name="judge")
+@task(name="judge", cache_policy=NO_CACHE)
 def judge(watch: Watch, window: Window) -> Verdict:
     """The verdict on a window against the profile of the release that answered it."""
     verdict = watch.judge(window)
@@ -45,13 +46,13 @@ def judge(watch: Watch, window: Window) -> Verdict:
     return verdict
 
 
-@task(name="record")
+@task(name="record", cache_policy=NO_CACHE)
 def record(watch: Watch, verdict: Verdict) -> int:
     """Write the verdict into the ledger, before anything follows from it."""
     return watch.record(verdict)
 
 
-@task(name="publish")
+@task(name="publish", cache_policy=NO_CACHE)
 def publish(watch: Watch, window: Window, verdict: Verdict) -> Decision:
     """Say what follows: an event first, then Evidently's page and snapshot, artifacts for the Prefect UI."""
     decision = watch.decide(verdict.digest)
@@ -63,7 +64,9 @@ def publish(watch: Watch, window: Window, verdict: Verdict) -> Decision:
         markdown=in_words(verdict, decision, url),
     )
     if url:
-        create_link_artifact(key=artifact_key("evidently", watch.name), link=url, link_text=f"Evidently: {verdict.kind}")
+        create_link_artifact(
+            key=artifact_key("evidently", watch.name), link=url, link_text=f"Evidently: {verdict.kind}"
+        )
     return decision
 
 
@@ -105,7 +108,7 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> str | None:
     return f"{base}/reports/{name}" if base else None
 
 
-@task(name="catch up")
+@task(name="catch up", cache_policy=NO_CACHE)
 def catch_up(watch: Watch) -> str | None:
     """Start the reaction that an event lost or a kill cut short; the schedule makes certain what events make fast."""
     digest = watch.owed()
@@ -126,4 +129,3 @@ def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:
         f"# {verdict.kind}\n\nrows {verdict.lo}–{verdict.hi}, version {verdict.version}\n\n{reasons}\n\n"
         f"**{decision.action}**: {decision.reason}{link}\n"
     )
-

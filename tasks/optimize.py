@@ -20,11 +20,7 @@ def train_original(bench: Workbench, warm_start: str | None) -> dict[str, Any]:
     done = bench.stored(planned_original(bench, warm_start).id)
     if done is None:
         with Progress("training the original") as progress, bench.stopwatch.on("training"):
-            done = bench.keep(
-                make_original(
-                    bench, warm_start, lambda epoch, epochs, figures: progress(epoch, epochs, f"epochs {figures}")
-                )
-            )
+            done = bench.keep(make_original(bench, warm_start, progress.epoch))
     return done.to_json()
 
 

@@ -32,6 +32,14 @@ class Progress:
         update_progress_artifact(self.artifact, progress=min(share, 100.0))  # type: ignore[arg-type]
         self.log.info("%s: %d of %d %s", self.title, done, total, what)
 
+    def epoch(self, done: int, total: int, figures: dict[str, float]) -> None:
+        """One epoch of a training."""
+        self(
+            done,
+            total,
+            f"epochs, validation accuracy {figures['validation_accuracy']:.1%}, loss {figures['validation_loss']:.3f}",
+        )
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

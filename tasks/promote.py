@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -14,7 +15,9 @@ from trimtab.registry.promote import promote as move
 from trimtab.workbench import Workbench
 
 
-@task(name="promote", task_run_name="promote version {version}", retries=2, retry_delay_seconds=1)
+@task(
+    name="promote", cache_policy=NO_CACHE, task_run_name="promote version {version}", retries=2, retry_delay_seconds=1
+)
 def promote_version(bench: Workbench, version: int, reason: str) -> int:
     """Settle what an earlier run left half-done, then make this version the champion if it is not already."""
     registry, name = Registry.from_settings(bench.settings), bench.recipe.name

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.bench import ReleaseRun
 from tasks.verify import Verified
@@ -23,7 +24,7 @@ from trimtab.workbench import Workbench
 GOLDEN_ROWS = 8
 
 
-@task(name="register", retries=2, retry_delay_seconds=2)
+@task(name="register", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def register_version(bench: Workbench, run: ReleaseRun, verified: Verified) -> int:
     """Pack the release and register it; the same release is the same version, however often this is called."""
     with tempfile.TemporaryDirectory(prefix="trimtab-release-") as scratch:
@@ -101,12 +102,18 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     rows: list[tuple[str, Any]] = [
         ("Accuracy (gate)", shown["accuracy"]),
         ("Difference from the original", shown["difference"]),
-        ("Speed-up", f"{shown['speedup']:.2f}x eager PyTorch ({shown['speedup_spread']}), batch {verified.latency.batch}"),
+        (
+            "Speed-up",
+            f"{shown['speedup']:.2f}x eager PyTorch ({shown['speedup_spread']}), batch {verified.latency.batch}",
+        ),
         ("p50 / p99", f"{shown['p50_ms']:.3f} ms / {shown['p99_ms']:.3f} ms"),
         ("Size", f"{build.size_bytes / 1024:.0f} KiB, {shown['size_ratio']:.2f}x smaller than the FP32 weights"),
         ("Runs on", f"{build.target}, {build.precision}, {recipe.serving.threads} thread(s)"),
         ("Made by", f"[run {run.run_id[:8]}]({run.link()}): {run.reason}"),
-        ("Report", f"[verification report]({verified.report_url})" if verified.report_url else "in the run's artifacts"),
+        (
+            "Report",
+            f"[verification report]({verified.report_url})" if verified.report_url else "in the run's artifacts",
+        ),
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     use = f"\n\n{recipe.intended_use}" if recipe.intended_use else ""

@@ -71,8 +71,7 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
     chosen = choose(found, bench.recipe.budget, bench.recipe.verify.finalists)
     if not chosen:
         raise BudgetNotMet(
-            "no candidate meets the budget on validation:\n    "
-            + "\n    ".join(how_near(found, bench.recipe.budget)),
+            "no candidate meets the budget on validation:\n    " + "\n    ".join(how_near(found, bench.recipe.budget)),
             where=bench.recipe.name,
             fix="loosen the budget, or give more methods, ratios or targets; nothing was registered",
         )

@@ -6,6 +6,7 @@ import time
 
 import httpx
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from trimtab.errors import StateError
@@ -14,7 +15,7 @@ from trimtab.workbench import Workbench
 PATIENCE_S = 30.0
 
 
-@task(name="serve", task_run_name="serve version {version}", retries=2, retry_delay_seconds=2)
+@task(name="serve", cache_policy=NO_CACHE, task_run_name="serve version {version}", retries=2, retry_delay_seconds=2)
 def wait_for_version(url: str, name: str, version: int) -> None:
     """Wait until the service says that it answers with this version.
 
@@ -44,7 +45,9 @@ def serve(bench: Workbench, version: int) -> str | None:
     url = bench.settings.scoring_for(bench.recipe.name)
     if url is None:
         get_run_logger().warning(
-            "%s version %d is the champion; nothing serves it here yet: trimtab serve RECIPE", bench.recipe.name, version
+            "%s version %d is the champion; nothing serves it here yet: trimtab serve RECIPE",
+            bench.recipe.name,
+            version,
         )
         return None
     wait_for_version(url, bench.recipe.name, version)

@@ -235,5 +235,7 @@ def _how_near(tried: list[Verified]) -> str:
     lines = []
     for verified in tried:
         missed = [f"{c.name}: {c.reason}" for c in verified.decision.checks if c.passed is not True]
-        lines.append(f"{verified.candidate.label} on {verified.build.target}: {verified.decision.answer}; " + "; ".join(missed))
+        lines.append(
+            f"{verified.candidate.label} on {verified.build.target}: {verified.decision.answer}; " + "; ".join(missed)
+        )
     return "no finalist passes the gate:\n    " + "\n    ".join(lines)

@@ -89,9 +89,7 @@ def make_split(name: str, rows: Sequence[Any]) -> Split:
     """Arrays from (input, label) pairs; an input is one tensor or a mapping of named tensors."""
     where = f"data({name!r})"
     if not all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
-        raise DataError(
-            "a row is not a pair (input, label)", where=where, fix="return (input, label) from __getitem__"
-        )
+        raise DataError("a row is not a pair (input, label)", where=where, fix="return (input, label) from __getitem__")
     named = [row[0] if isinstance(row[0], Mapping) else {"input": row[0]} for row in rows]
     inputs = {key: _stack([row[key] for row in named], f"{where}: {key}") for key in named[0]}
     labels = _labels([row[1] for row in rows], where)
@@ -103,9 +101,7 @@ def from_arrays(name: str, inputs: Mapping[str, Array], labels: Array) -> Split:
     for key, values in inputs.items():
         _check_finite(values, f"data({name!r}): {key}")
     blocks = [np.ascontiguousarray(values) for values in inputs.values()]
-    rows = tuple(
-        hashlib.sha256(b"".join(b[i].tobytes() for b in blocks)).hexdigest() for i in range(len(labels))
-    )
+    rows = tuple(hashlib.sha256(b"".join(b[i].tobytes() for b in blocks)).hexdigest() for i in range(len(labels)))
     return Split(name, dict(inputs), labels, rows)
 
 
@@ -134,9 +130,7 @@ def check_splits(splits: Mapping[str, Split]) -> None:
             )
     shared = set(splits["gate"].rows) & set(splits["validation"].rows)
     if shared:
-        raise DataError(
-            f"{len(shared)} rows are also in validation", where="data('gate')", fix="split by source"
-        )
+        raise DataError(f"{len(shared)} rows are also in validation", where="data('gate')", fix="split by source")
 
 
 def data_digest(splits: Mapping[str, Split]) -> str:
@@ -165,9 +159,7 @@ def _stack(values: Sequence[Any], where: str) -> Array:
         return np.ascontiguousarray(stacked, np.int64)
     if stacked.dtype.kind == "b":
         return np.ascontiguousarray(stacked)
-    raise DataError(
-        f"dtype {stacked.dtype} is not numeric", where=where, fix="return float, integer or bool tensors"
-    )
+    raise DataError(f"dtype {stacked.dtype} is not numeric", where=where, fix="return float, integer or bool tensors")
 
 
 def _check_finite(values: Array, where: str) -> None:
@@ -183,9 +175,7 @@ def _check_finite(values: Array, where: str) -> None:
 
 def _labels(values: Sequence[Any], where: str) -> Array:
     labels = np.asarray([np.asarray(value).item() for value in values])
-    if labels.dtype.kind == "f" and not (
-        np.isfinite(labels).all() and (labels == labels.astype(np.int64)).all()
-    ):
+    if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and (labels == labels.astype(np.int64)).all()):
         raise DataError("labels are not whole numbers", where=where, fix="give class indices 0 … C-1")
     labels = labels.astype(np.int64)
     if labels.min() < 0:

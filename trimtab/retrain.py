@@ -29,9 +29,7 @@ class NewRows:
     verdict: str
 
 
-def divide(
-    inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdout: float, verdict: str
-) -> NewRows:
+def divide(inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdout: float, verdict: str) -> NewRows:
     """Divide labelled rows by a hash of their request id, so that the same row always falls on the same side.
 
     Args:

@@ -84,9 +84,7 @@ class Workbench:
         return InputsDigest(
             data=data_digest(self.splits),
             weights=file_digest(self.code.folder / weights) if weights else "none",
-            code=digest_of(
-                [self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]
-            ),
+            code=digest_of([self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]),
             versions=digest_of({"trimtab": __version__, **{name: version(name) for name in DECIDING}}),
         )
 

@@ -26,11 +26,14 @@ def release(
     with errors(as_json):
         from trimtab.recipe.load import load_recipe
 
-        load_recipe(recipe)
+        name = load_recipe(recipe).name
         _need_servers(home)
+        from prefect import tags
+
         from flows.release import release as flow
 
-        summary = flow(str(recipe.resolve()), str(settings_for(home).home), reason)
+        with tags("trimtab", name):
+            summary = flow(str(recipe.resolve()), str(settings_for(home).home), reason)
         emit(summary, as_json, text_of(summary))
 
 

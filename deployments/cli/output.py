@@ -18,7 +18,9 @@ from trimtab.settings import Settings
 
 Home = Annotated[
     Path | None,
-    typer.Option("--home", help="State directory; default: $TRIMTAB_HOME, else the nearest .trimtab upwards.", show_default=False),
+    typer.Option(
+        "--home", help="State directory; default: $TRIMTAB_HOME, else the nearest .trimtab upwards.", show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe file.", show_default=False)]

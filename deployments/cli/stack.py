@@ -39,10 +39,11 @@ def start(recipe: Path | None, home: Path | None) -> Settings:
     if stack.reused:
         stderr.print("running already: reused")
     if recipe:
+        from deployments.automations import automate
         from deployments.deploy import deploy
 
-        for deployment in deploy(settings, recipe):
-            stderr.print(f"deployed {deployment}")
+        for done in [*deploy(settings, recipe), *automate(settings, recipe, str(name))]:
+            stderr.print(f"deployed {done}", markup=False)
     return settings
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prefect import tags
+from prefect.deployments import run_deployment
 from rich.console import Console
 
+from deployments.automations import automate
 from deployments.demo.summary import show
 from deployments.demo.traffic import Sent, Trickle, post_labels, send
 from deployments.deploy import deploy
@@ -21,10 +24,10 @@ from trimtab.data import Split, load_split
 from trimtab.errors import StateError
 from trimtab.journal import reader
 from trimtab.monitoring.verdict import Verdict
+from trimtab.recipe import UserCode
 from trimtab.settings import Settings
 from trimtab.store import write_atomic
 from trimtab.watch import Watch
-from trimtab.recipe import UserCode
 
 PATIENCE_S = 150.0
 Phase = Callable[[], dict[str, Any]]
@@ -44,8 +47,9 @@ class Loop:
 
     def run(self) -> None:
         """Every phase in order, then the summary."""
-        with_automations = deploy(self.settings, self.recipe)
-        self.say("deployed", ", ".join(with_automations))
+        deployed = deploy(self.settings, self.recipe)
+        automated = automate(self.settings, self.recipe, self.watch.name)
+        self.say("deployed", ", ".join([*deployed, *automated]))
         phases: dict[str, Phase] = {
             "release": self.first_release,
             "healthy": lambda: self.traffic("traffic-1", "healthy"),
@@ -68,7 +72,8 @@ class Loop:
 
     def first_release(self) -> dict[str, Any]:
         """The first release, in this process; its flow run is in the Prefect UI like any other."""
-        summary = release(str(self.recipe), str(self.settings.home), "first release")
+        with tags("trimtab", self.watch.name):
+            summary = release(str(self.recipe), str(self.settings.home), "first release")
         for kind, spent in summary["seconds"].items():
             self.seconds[kind] += spent
         return summary
@@ -106,8 +111,6 @@ class Loop:
 
     def ask_monitor(self) -> None:
         """One more run of the scheduled deployment, now."""
-        from prefect.deployments import run_deployment
-
         run_deployment(f"monitor/{self.watch.name}", timeout=0, as_subflow=False)
 
     def reaction(self) -> dict[str, Any]:

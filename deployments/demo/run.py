@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from pathlib import Path
 
 from rich.console import Console
 
@@ -45,7 +44,9 @@ def start(settings: Settings) -> Stack:
     if stack.reused:
         console.print("  running already: reused")
     known = stack.settings
-    console.print(f"  ready in {stack.total_s:.1f} s: Prefect {ui(known)}, MLflow {known.mlflow_tracking_uri}, ", end="")
+    console.print(
+        f"  ready in {stack.total_s:.1f} s: Prefect {ui(known)}, MLflow {known.mlflow_tracking_uri}, ", end=""
+    )
     console.print(f"Evidently {known.evidently_url}, scoring {known.scoring[NAME]}")
     return stack
 
@@ -65,5 +66,3 @@ def _import_heavy() -> None:
     import torch  # noqa: F401
 
     from trimtab.compress import make  # noqa: F401
-
-

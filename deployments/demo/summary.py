@@ -88,7 +88,9 @@ def addresses(loop: Loop) -> None:
     print_plain(f"MLflow UI       {known.mlflow_tracking_uri}  (experiment and registered model {name})")
     print_plain(f"Evidently UI    {known.evidently_url}  (one snapshot a window)")
     print_plain(f"scoring         {loop.url}  (/invocations, /version, /metrics, /reports/)")
-    print_plain(f"try it          curl -s {loop.url}/invocations -H 'Content-Type: application/json' -d '{row}'", markup=False)
+    print_plain(
+        f"try it          curl -s {loop.url}/invocations -H 'Content-Type: application/json' -d '{row}'", markup=False
+    )
     print_plain("stop            make down")
 
 

@@ -44,9 +44,11 @@ def cancel_all(settings: Settings, progress: Progress, wait_s: float = CANCEL_S)
     """Ask the worker to cancel every run in flight, and wait for it (at most `wait_s` seconds)."""
     begin = time.monotonic()
     with prefect_client(settings) as client:
-        for run in _runs(client, [StateType.RUNNING, StateType.PENDING]):
-            client.set_flow_run_state(run.id, State(type=StateType.CANCELLING, message="The stack is going down"))
         while (left := _runs(client, IN_FLIGHT)) and time.monotonic() - begin < wait_s:
+            for run in left:  # also those that the worker took meanwhile
+                if run.state_type != StateType.CANCELLING:
+                    going = State(type=StateType.CANCELLING, message="The stack is going down")
+                    client.set_flow_run_state(run.id, going)
             names = ", ".join(run.name for run in left)
             progress("worker", f"cancelling {names}", time.monotonic() - begin)
             time.sleep(0.5)

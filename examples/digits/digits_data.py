@@ -31,8 +31,6 @@ def split(name: str) -> TensorDataset:
 def drift(images: np.ndarray, seed: int) -> np.ndarray:
     """Lower contrast, a rotation of 20 to 35 degrees, sensor noise; float32 (n, 1, 8, 8) in 0..16."""
     random = np.random.default_rng(seed)
-    turned = np.stack(
-        [ndimage.rotate(i[0], random.uniform(20, 35), reshape=False, order=1)[None] for i in images]
-    )
+    turned = np.stack([ndimage.rotate(i[0], random.uniform(20, 35), reshape=False, order=1)[None] for i in images])
     noisy = 0.8 * turned + 1.0 + random.normal(0, 0.8, turned.shape)
     return np.clip(noisy, 0, 16).astype(np.float32)

@@ -432,7 +432,8 @@ def _made_by_hand(world: World) -> int:
     client = world.registry.client
     model = client.create_logged_model(world.experiment, "mine", world.run)
     client.finalize_logged_model(model.model_id, "READY")
-    return int(client.create_model_version(world.name, f"models:/{model.model_id}").version)
+    source = f"models:/{model.model_id}"
+    return int(client.create_model_version(world.name, source, world.run, model_id=model.model_id).version)
 
 
 def test_stages_moved_by_hand_are_brought_in_step_with_the_alias(world: World) -> None:
@@ -457,6 +458,8 @@ def test_a_champion_deleted_in_mlflow_is_told_and_a_rollback_still_works(world: 
 
 
 def test_eight_processes_register_once_each_and_promote_to_exactly_one_production(world: World) -> None:
+    for mark in range(6):
+        world.submission(mark)
     racers = [in_process(world, "register", float(number % 6)) for number in range(8)]
     _all_end_well(racers)
     made = [world.versions(mark) for mark in range(6)]

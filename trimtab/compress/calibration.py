@@ -34,7 +34,7 @@ class Rows(CalibrationDataReader):
         for start in range(0, rows, BATCH):
             yield {name: values[start : start + BATCH] for name, values in inputs.items()}
 
-    def get_next(self) -> dict[str, Array] | None:  # type: ignore[override]
+    def get_next(self) -> dict[str, Array] | None:
         """The next batch, or None at the end."""
         return next(self._batches, None)
 

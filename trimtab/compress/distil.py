@@ -83,6 +83,7 @@ def distil(
             "patience": settings.epochs,
             "schedule": "cosine",
             "seed": seed,
+            "threads": settings.threads,
         }
     )
     return fit(student, train, validation, training, forward=forward, loss=loss, progress=progress)

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from trimtab.candidate import Candidate, Step
+from trimtab.compress.convert_candidate import convert_candidate
 from trimtab.compress.distil import distil
+from trimtab.compress.opening import open_torch
 from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
-from trimtab.compress.convert_candidate import convert_candidate
-from trimtab.compress.opening import open_torch
 from trimtab.compress.weights import save_candidate
 from trimtab.errors import UnsupportedError
 from trimtab.store import folder_digests, new_folder
@@ -91,12 +91,11 @@ def _quantized(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> 
     parent = planned(original, steps[:-1])
     result = planned(original, steps)
     train = bench.splits["train"]
-    calibration = train.take(slice(0, settings.calibration_rows))
     if bench.stored_converted(parent.id, FLOAT_GRAPH) is None:
         bench.keep_converted(convert_candidate(bench, _stored(bench, parent), FLOAT_GRAPH))
     graph = bench.target_folder(parent.id, FLOAT_GRAPH) / "model.onnx"
     with new_folder(bench.folder(result.id)) as draft:
-        facts = quantize(graph, calibration.inputs, train.inputs, settings, draft / "model.onnx")
+        facts = quantize(graph, train.inputs, train.inputs, settings, draft / "model.onnx")
         files = folder_digests(draft)
     return Candidate(result.lineage, result.inputs, "onnx", files, facts)
 

@@ -12,7 +12,7 @@ from torch import nn
 from trimtab.candidate import Candidate, Step
 from trimtab.optimize.training import fit
 from trimtab.store import folder_digests, new_folder
-from trimtab.compress.weights import load_weights, save_candidate
+from trimtab.weights import load_weights, save_weights
 from trimtab.workbench import Workbench
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -62,7 +62,8 @@ def _train(bench: Workbench, model: nn.Module, progress: Report | None) -> list[
 def _keep(bench: Workbench, planned: Candidate, model: nn.Module, history: list[dict[str, Any]]) -> Candidate:
     final: Path = bench.folder(planned.id)
     with new_folder(final) as draft:
-        save_candidate(model, [], draft)
+        save_weights(model, draft / "weights.safetensors")
+        (draft / "pruning.json").write_text("[]")
         (draft / "history.json").write_text(json.dumps(history))
         files = folder_digests(draft)
     parameters = sum(p.numel() for p in model.parameters())

@@ -89,7 +89,11 @@ def fit(
     _check_classes(model, train, validation, forward)
     tensors = _tensors(validation), torch.from_numpy(validation.labels)
     judge = _Judge(model, forward, tensors, settings, progress)
-    with seeded(settings.seed), _silent_lightning(), tempfile.TemporaryDirectory(prefix="trimtab-fit-") as folder:
+    with (
+        seeded(settings.seed, settings.threads),
+        _silent_lightning(),
+        tempfile.TemporaryDirectory(prefix="trimtab-fit-") as folder,
+    ):
         module = _Module(model, tuple(train.inputs), forward, loss or _cross_entropy, settings)
         _trainer(settings, judge, folder).fit(module, _batches(train, settings))
     return judge.finish()

@@ -50,9 +50,7 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
         return Recipe.model_validate(value)
     except ValidationError as error:
         lines = [_line(detail) for detail in error.errors()]
-        raise RecipeError(
-            "\n  ".join(["not valid:", *lines]), where=where, fix="correct the keys above"
-        ) from None
+        raise RecipeError("\n  ".join(["not valid:", *lines]), where=where, fix="correct the keys above") from None
 
 
 def _read(path: Path) -> str:
@@ -94,9 +92,7 @@ def _line(detail: ErrorDetails) -> str:
 def _suggest(location: tuple[int | str, ...]) -> str:
     section: Any = Recipe
     for part in location[:-1]:
-        if not (
-            isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields
-        ):
+        if not (isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields):
             return ""
         section = _section_of(section.model_fields[str(part)].annotation)
     if not (isinstance(section, type) and issubclass(section, BaseModel)):

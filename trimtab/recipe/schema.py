@@ -46,11 +46,10 @@ class Train(Section):
     weight_decay: float = Field(1e-2, ge=0)
     batch_size: int = Field(32, ge=1)
     epochs: int = Field(40, ge=1)
-    patience: int = Field(
-        8, ge=1, description="early stop after so many epochs without a better validation loss"
-    )
+    patience: int = Field(8, ge=1, description="early stop after so many epochs without a better validation loss")
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_norm: float | None = Field(1.0, gt=0)
+    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = Field(0, ge=0)
 
 
@@ -59,21 +58,18 @@ class Prune(Section):
 
     norms: list[Norm] = Field(default_factory=lambda: ["l1", "l2", "linf"], min_length=1)
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
-    round_to: int = Field(
-        8, ge=1, description="channel counts are kept multiples of this where the layer allows"
-    )
+    round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
 
 
 class Distil(Section):
     """Knowledge distillation of each pruned candidate from its original (Hinton et al. 2015)."""
 
     temperature: float = Field(4.0, gt=0)
-    alpha: float = Field(
-        0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label"
-    )
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
     epochs: int = Field(15, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(5e-3, gt=0)
     batch_size: int = Field(32, ge=1)
+    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
 
 
 class Quantize(Section):
@@ -101,16 +97,10 @@ class Budget(Section):
         lt=1,
         description="non-inferiority margin: lower bound of (candidate - original) >= -max_drop",
     )
-    min_speedup: float = Field(
-        1.0, gt=0, description="at the first batch size, against eager PyTorch, median"
-    )
-    min_size_ratio: float = Field(
-        1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped"
-    )
+    min_speedup: float = Field(1.0, gt=0, description="at the first batch size, against eager PyTorch, median")
+    min_size_ratio: float = Field(1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped")
     max_p99_ms: float | None = Field(None, gt=0, description="at the first batch size")
-    max_disagreement: float = Field(
-        0.05, ge=0, le=1, description="decisions that differ from the torch model"
-    )
+    max_disagreement: float = Field(0.05, ge=0, le=1, description="decisions that differ from the torch model")
 
 
 class Measure(Section):
@@ -126,9 +116,7 @@ class Verify(Section):
     """The gate: measured on the `gate` split, which nothing else ever sees."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    finalists: int = Field(
-        3, ge=1, description="how many candidates may try the gate; intervals are corrected for it"
-    )
+    finalists: int = Field(3, ge=1, description="how many candidates may try the gate; intervals are corrected for it")
     also: list[str] = Field(
         default_factory=list, description="further splits the gate is measured on, e.g. a known drift"
     )
@@ -172,17 +160,13 @@ class Monitoring(Section):
 
     schedule: Schedule = Field(default_factory=lambda: Schedule(interval_s=60, cron=None))
     window: Window = Field(default_factory=Window)
-    drift_alpha: float = Field(
-        0.01, gt=0, lt=1, description="family-wise false-alarm rate a window, over all columns"
-    )
+    drift_alpha: float = Field(0.01, gt=0, lt=1, description="family-wise false-alarm rate a window, over all columns")
     max_damage: float = Field(
         0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage"
     )
     mode: Literal["act", "observe"] = "act"
     cooldown_s: float = Field(300, ge=0, description="least time between two reactions")
-    holdout: float = Field(
-        0.3, gt=0, lt=1, description="share of the journal rows kept from training on a retrain"
-    )
+    holdout: float = Field(0.3, gt=0, lt=1, description="share of the journal rows kept from training on a retrain")
 
 
 class Recipe(Section):

@@ -39,7 +39,9 @@ def _lines(key: str, field: FieldInfo, depth: int) -> list[str]:
     indent = "  " * depth
     if isinstance(default, BaseModel):
         about = " ".join((type(default).__doc__ or "").split("\n")[0].split())
-        body = [line for name, inner in type(default).model_fields.items() for line in _inner(default, name, inner, depth)]
+        body = [
+            line for name, inner in type(default).model_fields.items() for line in _inner(default, name, inner, depth)
+        ]
         return [f"# {indent}{key}:   # {about}", *body, *([""] if depth == 0 else [])]
     return [f"# {indent}{key}: {_yaml(default)}{note}", *([""] if depth == 0 else [])]
 

@@ -156,12 +156,12 @@ class _Registration:
             return client.finalize_logged_model(model.model_id, "READY")
 
     def _ensure_registered_model(self) -> None:
-        try:
-            with around("register.create_registered_model"):
+        with around("register.create_registered_model"):
+            try:
                 self.registry.client.create_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
 
     def _registered(self, version: int) -> int:
         with around("register.registered"):

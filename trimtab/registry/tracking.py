@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,7 @@ class Tracking:
         MLflow's own switch works only for its global active run, hence the monitor itself. Its thread stops by
         itself when the run is ended.
         """
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # it announces start and end
         with mlflow_errors(f"run {run_id}"):
             monitor = SystemMetricsMonitor(
                 run_id, SAMPLING_INTERVAL_S, resume_logging=True, tracking_uri=self.tracking_uri

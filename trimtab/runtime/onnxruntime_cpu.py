@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# `import onnxruntime` (1.32, Linux too) makes a device id below ~/.cache/Microsoft and starts an uploader of usage
+# events; disable_telemetry_events() comes too late for the first, this comes before both.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 # bundle: drop
 from trimtab.runtime.door import check_inputs, load_spec
@@ -58,5 +63,4 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _ERRORS_ONLY
-    onnxruntime.disable_telemetry_events()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -24,7 +24,7 @@ def counts(labels: Array, predicted: Array, classes: int) -> Array:
 
 
 def figure(matrix: Array, labels: Sequence[str], title: str) -> Figure:
-    """One matrix as an image: colour is the share of the true class, numbers are rows; slips in a colour of their own."""
+    """One matrix as an image: colour is the share of the true class, numbers are rows; slips have their own colour."""
     matrix = np.asarray(matrix)
     size = len(matrix)
     drawing = Figure(figsize=(5.2, 5.4), layout="constrained")

@@ -120,13 +120,13 @@ def _not_below(name: str, paired: Paired, limit: float, strictly: bool = False) 
     rows = _rows_for_difference(paired, limit) if passed is None else None
     word = "above 0" if strictly else f"at or above {_points(limit)}"
     figures = (
-        f"{_points(difference.value)} points, {difference.confidence:.3g} confidence from {_points(difference.low)} "
-        f"to {_points(difference.high)} ({paired.lost} lost, {paired.gained} gained of {difference.n} rows)"
+        f"{_points(difference.value)} points ({100 * difference.confidence:.4g} % interval {_points(difference.low)} "
+        f"to {_points(difference.high)}; {paired.lost} lost, {paired.gained} gained of {difference.n} rows)"
     )
     reason = {
-        True: f"{figures}; the lower end is {word}",
+        True: f"{figures}; the whole interval is {word}",
         False: f"{figures}; the estimate itself is not {word}",
-        None: f"{figures}; the lower end is not {word}: too few rows to say{_more(rows)}",
+        None: f"{figures}; the interval is not all {word}: too few rows to say{_more(rows)}",
     }[passed]
     return Check(name, limit, difference.value, difference, passed, reason), rows
 
@@ -222,4 +222,4 @@ def _more(rows: int | None) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.2f}"
+    return f"{100 * share:+.2f}".replace("-", "−")

@@ -28,8 +28,8 @@ SUM_ATOL = 1e-3
 class Edge:
     """One probe at an edge: what was tried, whether the answer was right, and the figure.
 
-    `decides` is False for what is reported only. A NaN input is such a case: OpenVINO answers it with ordinary
-    probabilities where torch and ONNX Runtime answer NaN, so no conversion to it could ever pass.
+    `decides` is False for what is reported only. A NaN input is such a case: ReLU on OpenVINO and max pooling on ONNX
+    Runtime may swallow a NaN that torch passes on, so hardly a conversion could ever pass.
     """
 
     name: str

@@ -11,7 +11,7 @@ for a given ordering of the possible results:
 d is the score limit of x itself. One rate is left free (the rate of lost rows); following Berger and Boos (1994)
 the worst case is taken over its one-sided confidence set only, and the error of that set is paid for out of `tail`.
 For n=500 the limits come out within a tenth of a point of the asymptotic score limits, with exact coverage; two
-Clopper-Pearson limits joined by Bonferroni are about a third wider.
+Clopper-Pearson limits joined by Bonferroni are half as wide again (4 lost, 2 gained: 3.7 points against 2.4).
 
 Example to check by hand: n rows, none lost, none gained. "At least as good" are the results (0, 0), (0, 1), ...:
 no row lost and any number gained. The chance that no row is lost is (1 - p_lost)^n, so the limit is about
@@ -39,6 +39,7 @@ PRECISION = 1e-9  # of the limit
 STEP = 0.01  # of the grid, in units of half a standard error of the number of lost rows
 CHUNK = 64
 JUMPS = 4
+SMALL_GRID = 450  # intervals; below it bisection over all of them at once is the quickest
 
 
 def difference_limits(lost: int, gained: int, n: int, confidence: float) -> tuple[float, float]:
@@ -64,7 +65,9 @@ def lower_limit(lost: int, gained: int, n: int, tail: float) -> float:
     limit = (gained - lost) / n
     doubtful = np.arange(len(low))
     worst = [min(int(np.searchsorted(grid, lost / n)), len(low) - 1)]
-    for _ in range(JUMPS):  # from the observed rate to ever worse ones: few evaluations, and mostly enough
+    for _ in range(
+        JUMPS if len(low) > SMALL_GRID else 0
+    ):  # from the observed rate to ever worse ones: few evaluations, and mostly enough
         limit = _bearable(needed, n, low[worst], high[worst], limit, allowed)
         chance = _largest_chance(needed, n, low[doubtful], high[doubtful], limit)
         doubtful, chance = doubtful[chance > allowed], chance[chance > allowed]

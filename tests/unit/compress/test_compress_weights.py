@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trimtab.compress.prune import prune
-from trimtab.compress.weights import load_candidate, load_weights, save_candidate
+from trimtab.compress.weights import load_candidate, save_candidate
 from trimtab.errors import ModelError
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
 from trimtab.store import folder_digests
+from trimtab.weights import load_weights
 
 
 def forward(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

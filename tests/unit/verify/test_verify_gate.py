@@ -129,7 +129,7 @@ def test_evidence_and_decision_survive_json_with_sorted_keys(make_evidence: Make
 RANK = {"fail": 0, "undecided": 1, "pass": 2}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lost=st.integers(0, 12),
     gained=st.integers(0, 12),

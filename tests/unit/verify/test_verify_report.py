@@ -25,7 +25,9 @@ def page(make_evidence: Make, points: list, meta: dict) -> str:
 
 
 def test_the_page_needs_no_network_and_is_small(page: str) -> None:
-    assert not re.search(r"https?:|//[a-z]|<link|<script|@import|url\(", page)
+    words = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"https?:|//[a-z]|<link|<script|@import|url\(", words)
+    assert set(re.findall(r'(?:src|href)="(.{0,22})', page)) == {"data:image/png;base64,"}
     assert len(page.encode()) <= 2_000_000
     assert page.count('src="data:image/png;base64,') == 3
     assert 'name="viewport"' in page
@@ -63,7 +65,7 @@ def test_every_element_is_closed(page: str) -> None:
 def test_the_outcome_comes_first_in_plain_words(page: str) -> None:
     text = re.sub(r"<[^>]+>", " ", page.split("<body>")[1])
     first = " ".join(text.split())[:220]
-    assert "PASS: 2.3x faster at batch 1, 3.1x smaller, accuracy on gate 98.6 % (99.0 % before)." in first
+    assert "PASS: 2.3x faster at batch 1, 3.1x smaller, accuracy on gate 98.2 % (98.6 % before)." in first
 
 
 def test_point_interval_margin_spread_and_noise_floor_are_all_there(page: str) -> None:

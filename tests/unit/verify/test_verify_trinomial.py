@@ -24,7 +24,7 @@ def miss_chance(n: int, limits: np.ndarray, results: np.ndarray, p_lost: float, 
     return float(chance[limits > p_gained - p_lost].sum())
 
 
-@pytest.mark.parametrize(("n", "tail"), [(1, 0.025), (4, 0.05), (9, 0.025), (14, 0.005)])
+@pytest.mark.parametrize(("n", "tail"), [(1, 0.025), (4, 0.05), (9, 0.025), (12, 0.005)])
 def test_a_lower_limit_is_too_high_no_more_often_than_promised_whatever_the_rates(n: int, tail: float) -> None:
     results, limits = every_result(n), all_lower_limits(n, tail)
     grid = np.concatenate([[0.0, 1e-3, 0.01], np.linspace(0.02, 1.0, 50)])
@@ -33,17 +33,17 @@ def test_a_lower_limit_is_too_high_no_more_often_than_promised_whatever_the_rate
     assert worst > 0.5 * tail, "so wide that it would be no use"
 
 
-@pytest.mark.parametrize("n", [9, 14])
+@pytest.mark.parametrize("n", [6, 10])
 def test_coverage_holds_just_below_each_limit_where_it_is_tightest(n: int) -> None:
     """The chance of a miss jumps where the true difference passes a limit: these are the worst differences."""
     tail = 0.025
     results, limits = every_result(n), all_lower_limits(n, tail)
     rates = np.linspace(0, 1, 41)
-    pairs = [(p, p + d - 1e-10) for d in np.unique(limits) for p in rates if 0 <= p + d - 1e-10 and 2 * p + d <= 1]
+    pairs = [(p, p + d - 1e-10) for d in np.unique(limits) for p in rates if p + d >= 1e-10 and 2 * p + d <= 1]
     assert max(miss_chance(n, limits, results, *pair) for pair in pairs) <= tail + ROUNDING
 
 
-@pytest.mark.parametrize(("p_lost", "p_gained"), [(0.004, 0.002), (0.002, 0.006), (0.003, 0.0)])
+@pytest.mark.parametrize(("p_lost", "p_gained"), [(0.004, 0.002), (0.003, 0.0)])
 def test_coverage_holds_at_the_size_of_a_real_gate(p_lost: float, p_gained: float) -> None:
     n, tail = 400, 0.025
     results = np.array([(lost, gained) for lost in range(9) for gained in range(11 if p_gained else 1)])
@@ -55,7 +55,7 @@ def test_coverage_holds_at_the_size_of_a_real_gate(p_lost: float, p_gained: floa
 
 
 def test_limits_keep_the_order_of_results() -> None:
-    n, tail = 12, 0.025
+    n, tail = 10, 0.025
     limit = {tuple(map(int, r)): low for r, low in zip(every_result(n), all_lower_limits(n, tail), strict=True)}
     for lost, gained in limit:
         if (lost + 1, gained) in limit:

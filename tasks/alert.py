@@ -1,0 +1,27 @@
+"""Writes an alert into the ledger, <home>/alerts.log and the Prefect UI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from tasks.artifacts import artifact_key
+from trimtab.ledger import Ledger
+from trimtab.settings import Settings
+
+
+@task(name="alert", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+def write_alert(settings: Settings, name: str, subject: str, body: str) -> None:
+    """The ledger first, then the places people look at."""
+    Ledger(settings.ledger).record(f"alerts/{name}", {"subject": subject, "body": body}, expect_seq=None)
+    with (settings.home / "alerts.log").open("a", encoding="utf-8") as log:
+        line = " | ".join(part.replace("\n", " ") for part in (name, subject, body) if part)
+        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+    get_run_logger().warning("%s: %s", name, subject)
+    create_markdown_artifact(
+        key=artifact_key("alert", name), description=subject, markdown=f"# {subject}\n\n{name}\n\n{body}\n"
+    )
