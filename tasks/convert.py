@@ -39,7 +39,7 @@ def convert(bench: Workbench, candidates: list[Candidate]) -> list[Converted]:
         if not carries(target, "int8") and any(precision_of(c) == "int8" for c in candidates):
             get_run_logger().info("%s does not carry INT8: it gets the FP32 candidates only", target)
     for candidate in candidates:
-        targets = [target for target in bench.recipe.targets if carries(target, precision_of(candidate))]
+        targets: list[str] = [target for target in bench.recipe.targets if carries(target, precision_of(candidate))]
         here = all(bench.stored_converted(candidate.id, target) for target in targets)
         fresh = convert_one.with_options(refresh_cache=not here)
         result += [Converted.from_json(value) for value in fresh(bench, candidate.to_json(), targets, candidate.label)]

@@ -44,14 +44,21 @@ def conclude(watch: Watch, decision: Decision, outcome: State[Any]) -> dict[str,
     result = outcome.result(raise_on_failure=False)
     if isinstance(result, Conflict):
         raise result
-    failed = isinstance(result, BaseException)
-    said = f"{type(result).__name__}: {result}" if failed else f"version {result['version']} serves"
-    watch.finish(decision, str(flow_run.get_id()), said, None if failed else result)
+    run = str(flow_run.get_id())
+    if isinstance(result, BaseException):
+        said = f"{type(result).__name__}: {result}"
+        watch.finish(decision, run, said)
+        _artifact(watch, decision, said)
+        raise result
+    said = f"version {result['version']} serves"
+    watch.finish(decision, run, said, result)
+    _artifact(watch, decision, said)
+    return {"action": decision.action, "outcome": said, "release": result}
+
+
+def _artifact(watch: Watch, decision: Decision, said: str) -> None:
     create_markdown_artifact(
         key=artifact_key("reaction", watch.name),
         description=f"{watch.name}: {decision.action}",
         markdown=f"# {decision.action}\n\n{decision.reason}\n\n**{said}**\n\nverdict `{decision.verdict_digest}`\n",
     )
-    if failed:
-        raise result
-    return {"action": decision.action, "outcome": said, "release": result}

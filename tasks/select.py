@@ -1,4 +1,4 @@
-"""Stage 3½: every build measured on validation, on the runtime that will serve it; the front, and who tries the gate."""
+"""Between 3 and 4: every build measured on validation, on the runtime that will serve it; who tries the gate."""
 
 from __future__ import annotations
 

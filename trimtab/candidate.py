@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class InputsDigest:
-    """What a candidate was made from: SHA-256 of the data splits, the weights, the user's code, and the versions used."""
+    """What a candidate was made from: SHA-256 of data splits, weights, the user's code, and the versions used."""
 
     data: str
     weights: str

@@ -1,4 +1,4 @@
-"""Labelled rows of the journal as training data: a part to train on, a part held out to prove the new model on today."""
+"""Labelled rows of the journal as training data: a part to train on, a part held out as proof."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def divide(inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdo
         DataError: fewer than 20 labelled rows on either side.
     """
     labelled = np.flatnonzero(labels >= 0)
-    draw = np.array([int(hashlib.sha256(ids[i].encode()).hexdigest()[:8], 16) / 2**32 for i in labelled])
+    draw = np.array([int(hashlib.sha256(ids[int(i)].encode()).hexdigest()[:8], 16) / 2**32 for i in labelled])
     parts = {"train": labelled[draw >= holdout], "today": labelled[draw < holdout]}
     for name, rows in parts.items():
         if len(rows) < LEAST_ROWS:

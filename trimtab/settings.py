@@ -20,7 +20,7 @@ STACK_FILE = "stack.json"
 
 
 def find_home(start: Path | None = None) -> Path:
-    """The nearest `.trimtab` folder from `start` (default: the working directory) upwards, else one in the user's home."""
+    """The nearest `.trimtab` folder from `start` (default: working directory) upwards, else one in the user's home."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / STATE_FOLDER).is_dir():

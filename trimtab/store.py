@@ -1,4 +1,4 @@
-"""Files of candidates and releases in the state directory: written aside, then renamed, so a folder is whole or absent."""
+"""Files of candidates in the state directory: written aside, then renamed, so a folder is whole or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stage of a release works with: the recipe with its code, the data, the folders, and what identifies them."""
+"""What every stage of a release works with: recipe and code, data, folders, and what identifies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab release`, `serve` and `monitor`: run the flows from here; their runs are in the Prefect UI like any other."""
+"""`trimtab release`, `serve` and `monitor`: run the flows from here, visible in the Prefect UI like any other."""
 
 from __future__ import annotations
 

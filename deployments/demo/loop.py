@@ -97,7 +97,7 @@ class Loop:
         return {"accuracy": sent.accuracy, "failed": sent.failed, "verdict": verdict.kind, "versions": versions(sent)}
 
     def next_verdict(self, end: int) -> Verdict:
-        """The verdict whose window ends near `end`; the monitoring deployment is asked to run now and not in a minute."""
+        """The verdict whose window ends near `end`; the monitoring deployment is asked to run now."""
         known = len(self.watch.verdicts())
         asked = 0.0
         for waited in self.waiting("the monitoring flow"):
@@ -119,16 +119,21 @@ class Loop:
         data = load_split(self.code, "traffic-1-drifted")
         digest = self.watch.verdicts()[-1].digest
         with Trickle(self.url, data, stop_at_version=str(int(before) + 1)) as trickle:
-            for _ in self.waiting("the reaction (retrain, gate, promotion)"):
-                entry = self.finished(digest)
-                if entry is not None and (trickle.first_of_version or "release" not in entry):
-                    break
+            entry = self.outcome(digest, trickle)
         if "release" not in entry:
             raise StateError(f"the reaction ended without a release: {entry['outcome']}", where="react")
         for kind, spent in entry["release"]["seconds"].items():
             self.seconds[kind] += spent
         self.say("served", f"{trickle.answered} requests during the swap, {trickle.failed} failed")
         return {**entry["release"], "answered": trickle.answered, "failed": trickle.failed}
+
+    def outcome(self, digest: str, trickle: Trickle) -> dict[str, Any]:
+        """How the reaction to a verdict ended, once its version has answered."""
+        for _ in self.waiting("the reaction (retrain, gate, promotion)"):
+            entry = self.finished(digest)
+            if entry is not None and (trickle.first_of_version or "release" not in entry):
+                return entry
+        raise AssertionError(digest)
 
     def finished(self, digest: str) -> dict[str, Any] | None:
         """The ledger's record of the reaction to a verdict, once it has ended."""

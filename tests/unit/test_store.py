@@ -12,9 +12,13 @@ from trimtab.store import folder_digests, matches, new_folder, os_lock, write_at
 
 
 def test_a_folder_appears_only_when_the_block_ends_well(tmp_path: Path):
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "made") as draft:
-        (draft / "half").write_text("x")
-        raise RuntimeError
+    def interrupted() -> None:
+        with new_folder(tmp_path / "made") as draft:
+            (draft / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
     with new_folder(tmp_path / "made") as draft:
         (draft / "whole").write_text("x")

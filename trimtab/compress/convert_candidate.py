@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from torch import nn
+
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.opening import open_torch
 from trimtab.convert import convert
@@ -23,6 +27,7 @@ def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Co
         UnsupportedError: the target does not carry the candidate's precision.
     """
     spec = spec_of(bench.example, bench.classes)
+    source: nn.Module | Path
     if candidate.format == "onnx":
         source = bench.folder(candidate.id) / "model.onnx"
     else:

@@ -1,7 +1,7 @@
 """Imports the user's code beside ours without either shadowing the other.
 
-A user's project may have `flows/`, `tasks/`, `deployments/` or `tests/` folders; so do we. While their code is imported or
-called, their folder leads `sys.path` and our modules of those names are set aside; afterwards ours are back and
+A user's project may have `flows/`, `tasks/`, `deployments/` or `tests/` folders; so do we. While their code is imported
+or called, their folder leads `sys.path` and our modules of those names are set aside; afterwards ours are back and
 theirs are kept for the next call. One lock, because `sys.modules` is one for the process.
 """
 
@@ -107,7 +107,7 @@ class UserCode:
                 sys.modules.update(ours)
 
     def digest(self) -> str:
-        """SHA-256 of the user's Python files beside the recipe and below it; hidden folders and environments left out."""
+        """SHA-256 of the user's Python files beside and below the recipe, without hidden folders and environments."""
         whole = hashlib.sha256()
         for file in sorted(_python_files(self.folder)):
             whole.update(str(file.relative_to(self.folder)).encode())

@@ -56,7 +56,7 @@ class Train(Section):
 class Prune(Section):
     """Structured pruning: each norm at each ratio makes one candidate."""
 
-    norms: list[Norm] = Field(default_factory=lambda: ["l1", "l2", "linf"], min_length=1)
+    norms: list[Norm] = Field(["l1", "l2", "linf"], min_length=1)
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
     round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
 
@@ -181,9 +181,7 @@ class Recipe(Section):
     preprocess: Preprocess = Field(default_factory=Preprocess)
     train: Train = Field(default_factory=Train)
     compress: Compress = Field(default_factory=Compress)
-    targets: list[Target] = Field(
-        default_factory=lambda: ["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"], min_length=1
-    )
+    targets: list[Target] = Field(["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"], min_length=1)
     budget: Budget = Field(default_factory=Budget)
     measure: Measure = Field(default_factory=Measure)
     verify: Verify = Field(default_factory=Verify)

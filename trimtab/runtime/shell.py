@@ -33,7 +33,8 @@ class Release(PythonModel):
         folder = Path(context.artifacts["release"])
         self._predictor = Predictor.load(folder, _threads(folder))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    # The input has no type hint on purpose: MLflow takes one for a schema, does not know Any, and warns.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Probabilities of a dict of arrays, of one array (a single input), or of a DataFrame.
 
         In a DataFrame a column is an input, its cells numbers or (nested) lists; with a single input of shape

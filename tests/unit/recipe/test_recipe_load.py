@@ -77,6 +77,6 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path):
 def test_missing_weights_are_refused_at_the_door(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text("name: demo\nmodel: {callable: net:build, weights: gone.safetensors}\ndata: net:split\n")
-    with pytest.raises(RecipeError, match="gone.safetensors") as caught:
+    with pytest.raises(RecipeError, match="gone") as caught:
         load_recipe(path)
     assert str(tmp_path / "gone.safetensors") in str(caught.value)
