@@ -8,10 +8,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.release import release
+from tasks.naming import run_name
 from tasks.react import begin, choose, conclude, open_watch, reacting
 
 
-@flow(name="react", flow_run_name="react to {verdict}", log_prints=False)
+@flow(name="react", flow_run_name=run_name("react {recipe}: verdict {verdict}"), log_prints=False)
 def react(
     recipe: Annotated[str, Field(description="Path of the recipe file.")],
     home: Annotated[str, Field(description="State directory of the stack.")],

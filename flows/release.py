@@ -10,6 +10,7 @@ from pydantic import Field
 from tasks.bench import open_bench, release_run
 from tasks.compress import compress
 from tasks.convert import convert
+from tasks.naming import run_name
 from tasks.optimize import optimize
 from tasks.promote import promote
 from tasks.register import register
@@ -23,7 +24,7 @@ Reason = Annotated[str, Field(description="Why this release is made; it goes int
 VerdictDigest = Annotated[str | None, Field(description="Retrain on the labelled rows of this verdict's window.")]
 
 
-@flow(name="release", flow_run_name="release: {reason}", log_prints=False)
+@flow(name="release", flow_run_name=run_name("release {recipe}: {reason}"), log_prints=False)
 def release(
     recipe: RecipePath, home: HomePath, reason: Reason = "manual", retrain_verdict: VerdictDigest = None
 ) -> dict[str, Any]:

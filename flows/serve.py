@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from tasks.naming import run_name
 from tasks.serve import wait_for_version
 from trimtab.errors import RegistryError, StateError
 from trimtab.recipe import load_recipe
@@ -15,7 +16,7 @@ from trimtab.registry.follow import current_champion
 from trimtab.settings import Settings
 
 
-@flow(name="serve", flow_run_name="serve")
+@flow(name="serve", flow_run_name=run_name("serve {recipe}"))
 def serve(
     recipe: Annotated[str, Field(description="Path of the recipe file.")],
     home: Annotated[str, Field(description="State directory of the stack.")],

@@ -13,6 +13,7 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from tasks.artifacts import artifact_key
+from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
 from trimtab.monitoring.judge import watched
 from trimtab.monitoring.policy import Decision
@@ -106,6 +107,12 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> str | None:
     write_atomic(watch.settings.reports / name, html.encode())
     base = watch.settings.scoring_for(watch.name)
     return f"{base}/reports/{name}" if base else None
+
+
+@task(name="compact", cache_policy=NO_CACHE)
+def tidy(watch: Watch) -> int:
+    """Closed segments of the journal become Parquet; how many."""
+    return compact(watch.journal)
 
 
 @task(name="catch up", cache_policy=NO_CACHE)

@@ -84,12 +84,18 @@ def _wanted(verdicts: Sequence[Verdict]) -> tuple[Action, str]:
     if verdict.kind == "data_quality":
         return "alert", "the data are broken; nothing is retrained on them"
     if verdict.kind == "drift":
-        return "alert", f"{', '.join(verdict.drifted)} drifted without measured damage"
+        return "alert", f"{_some(verdict.drifted)} drifted without measured damage"
     if verdict.kind == "drift+damage":
-        return "retrain", f"{', '.join(verdict.drifted)} drifted and accuracy is damaged"
+        return "retrain", f"{_some(verdict.drifted)} drifted and accuracy is damaged"
     if _damaged_before(verdicts):
         return "retrain", "accuracy is damaged in two windows running"
     return "alert", "accuracy is damaged without drift, in one window so far"
+
+
+def _some(names: Sequence[str], limit: int = 3) -> str:
+    """The first few names, and how many more."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _damaged_before(verdicts: Sequence[Verdict]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import warnings
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ def build(
     (stage / LOADER).write_text(loader_source)
     shutil.copytree(release, stage / ARTIFACT)  # pyfunc names the folder in the model after this one
     model = Model(model_id=model_id, model_uuid=model_id, run_id=run_id)
-    with _ONE_AT_A_TIME, _without_environment_scan():
+    with _ONE_AT_A_TIME, _without_environment_scan(), warnings.catch_warnings():
+        # The signature is explicit; MLflow advises to infer it from type hints instead.
+        warnings.filterwarnings("ignore", message=".*type hints.*")
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(stage / LOADER),
