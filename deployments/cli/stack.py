@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deployments.cli.output import AsJson, Home, emit, errors, settings_for, stderr
+from deployments.cli.waiting import Waiting
 from trimtab.settings import Settings
 
 
@@ -34,7 +35,7 @@ def start(recipe: Path | None, home: Path | None) -> Settings:
     from trimtab.recipe.load import load_recipe
 
     name = load_recipe(recipe).name if recipe else None
-    stack = bring_up(settings_for(home), _say, release=name)
+    stack = bring_up(settings_for(home), Waiting(stderr), release=name)
     settings = settings_for(home)
     if stack.reused:
         stderr.print("running already: reused")
@@ -55,7 +56,7 @@ def down(home: Home = None, as_json: AsJson = False) -> None:
     from deployments.stack import down as bring_down
 
     with errors(as_json):
-        ran = bring_down(settings_for(home), _say)
+        ran = bring_down(settings_for(home), Waiting(stderr))
         emit({"stopped": ran}, as_json, "stopped" if ran else "nothing was running")
 
 
@@ -68,7 +69,3 @@ def addresses(settings: Settings) -> dict[str, Any]:
         **{f"scoring {name}": url for name, url in settings.scoring.items()},
         "state": str(settings.home),
     }
-
-
-def _say(service: str, state: str, seconds: float) -> None:
-    stderr.print(f"{seconds:5.1f} s  {service}: {state}")

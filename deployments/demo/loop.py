@@ -29,7 +29,8 @@ from trimtab.settings import Settings
 from trimtab.store import write_atomic
 from trimtab.watch import Watch
 
-PATIENCE_S = 150.0
+PATIENCE_S = 300.0
+PERIOD_S = 20.0
 Phase = Callable[[], dict[str, Any]]
 
 
@@ -81,12 +82,13 @@ class Loop:
     def traffic(self, split: str, expected: str) -> dict[str, Any]:
         """Send a split, post its labels, and wait for the verdict of the scheduled monitoring."""
         data = load_split(self.code, split)
+        offset = reader.end(self.watch.journal)
         start = time.monotonic()
         sent = send(self.url, data)
         post_labels(self.url, sent)
         self.seconds["serving"] += time.monotonic() - start
         self.say(split, f"{len(sent.ids)} requests, {sent.failed} failed, accuracy {sent.accuracy:.1%}")
-        verdict = self.next_verdict(reader.end(self.watch.journal))
+        verdict = self.verdict_on(sent.versions[-1], offset)
         self.say("verdict", f"{verdict.kind}: {'; '.join(verdict.reasons)}")
         if verdict.kind != expected:
             raise StateError(
@@ -96,18 +98,17 @@ class Loop:
             )
         return {"accuracy": sent.accuracy, "failed": sent.failed, "verdict": verdict.kind, "versions": versions(sent)}
 
-    def next_verdict(self, end: int) -> Verdict:
-        """The verdict whose window ends near `end`; the monitoring deployment is asked to run now."""
-        known = len(self.watch.verdicts())
-        asked = 0.0
+    def verdict_on(self, version: str, offset: int) -> Verdict:
+        """The verdict on the rows a version answered after an offset; the monitoring deployment is asked to run now."""
+        asked = -PERIOD_S
         for waited in self.waiting("the monitoring flow"):
-            verdicts = self.watch.verdicts()
-            if len(verdicts) > known:
-                return verdicts[-1]
-            if waited - asked >= 20 or not asked:
+            for verdict in self.watch.verdicts():
+                if verdict.version == version and verdict.hi > offset:
+                    return verdict
+            if waited - asked >= PERIOD_S:
                 asked = waited
                 self.ask_monitor()
-        raise AssertionError(end)
+        raise AssertionError(version)
 
     def ask_monitor(self) -> None:
         """One more run of the scheduled deployment, now."""
@@ -150,21 +151,19 @@ class Loop:
             time.sleep(0.5)
             if time.monotonic() - said >= 4:
                 said = time.monotonic()
-                self.say("waiting", f"for {what}, {said - start:.0f} s{self.latest_run()}")
+                self.say("waiting", f"for {what}, {said - start:.0f} s{self.latest_log()}")
         raise StateError(
             f"{what} did not finish within {PATIENCE_S:.0f} s",
             where=self.watch.name,
             fix="look at the flow runs in the Prefect UI and at the worker's log (`trimtab status`)",
         )
 
-    def latest_run(self) -> str:
-        """What the newest flow run of ours is doing, as Prefect says."""
-        body = {"sort": "START_TIME_DESC", "limit": 1}
+    def latest_log(self) -> str:
+        """The newest line of any flow run's log, as Prefect has it."""
+        newest = {"sort": "TIMESTAMP_DESC", "limit": 1}
         try:
-            runs = httpx.post(f"{self.settings.prefect_api_url}/flow_runs/filter", json=body, timeout=3).json()
-            tasks = {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
-            last = httpx.post(f"{self.settings.prefect_api_url}/task_runs/filter", json=tasks, timeout=3).json()
-            return f" ({runs[0]['name']}: {last[0]['name'] if last else runs[0]['state_name']})"
+            lines = httpx.post(f"{self.settings.prefect_api_url}/logs/filter", json=newest, timeout=3).json()
+            return f"; {lines[0]['message'].splitlines()[0][:90]}" if lines else ""
         except (httpx.HTTPError, ValueError, LookupError):
             return ""
 

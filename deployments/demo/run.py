@@ -8,6 +8,7 @@ import time
 
 from rich.console import Console
 
+from deployments.cli.waiting import Waiting
 from deployments.environment import PACKAGE_ROOT, apply
 from deployments.stack import Stack, up
 from trimtab.errors import TrimtabError
@@ -39,7 +40,7 @@ def start(settings: Settings) -> Stack:
     console.print(f"[bold]servers[/bold]  state in {settings.home}")
     warm = threading.Thread(target=_import_heavy, daemon=True)
     warm.start()
-    stack = up(settings, _say, release=NAME)
+    stack = up(settings, Waiting(console), release=NAME)
     warm.join()
     if stack.reused:
         console.print("  running already: reused")
@@ -54,10 +55,6 @@ def start(settings: Settings) -> Stack:
 def ui(settings: Settings) -> str:
     """Address of the Prefect UI."""
     return (settings.prefect_api_url or "").removesuffix("/api")
-
-
-def _say(service: str, state: str, seconds: float) -> None:
-    console.print(f"  {seconds:5.1f} s  {service}: {state}")
 
 
 def _import_heavy() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import warnings
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
