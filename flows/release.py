@@ -32,7 +32,7 @@ def release(
     bench = open_bench(recipe, home, retrain_verdict)
     with bench.exclusively(), release_run(bench, reason) as run:
         original = optimize(bench, run.warm_start)
-        candidates = compress(bench, original)
+        candidates = compress(bench, original, run.finalists)
         builds = convert(bench, candidates)
         finalists = select(bench, run, candidates, builds)
         verified = verify(bench, run, finalists)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from trimtab.candidate import digest_of
+from trimtab.candidate import Step, digest_of
 from trimtab.registry.connection import Registry
 from trimtab.registry.follow import current_champion
 from trimtab.registry.sweep import sweep
@@ -31,6 +31,7 @@ class ReleaseRun:
         key: what identifies the release: recipe, data, code and the verdict that caused it.
         champion: version that serves at the start, or None.
         warm_start: on a retrain, the champion's original candidate; training starts from its weights.
+        finalists: on a retrain, the steps of what reached the gate when the champion was made.
     """
 
     bench: Workbench
@@ -40,7 +41,8 @@ class ReleaseRun:
     key: str
     reason: str
     champion: int | None
-    warm_start: str | None
+    warm_start: str | None = None
+    finalists: Sequence[Sequence[Step]] = ()
 
     def summary(self, version: int, verified: Any) -> dict[str, Any]:
         """What the flow returns: the version, its figures, where the time went."""
@@ -95,8 +97,7 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
             source=bench.recipe.data,
             profile={"rows": len(data)},
         )
-    run = ReleaseRun(bench, tracking, registry, run_id, key, reason, champion, None)
-    run.warm_start = _warm_start(run)
+    run = ReleaseRun(bench, tracking, registry, run_id, key, reason, champion, *_from_champion(bench, champion))
     try:
         with tracking.system_metrics(run_id):
             yield run
@@ -121,8 +122,10 @@ def _params(bench: Workbench) -> dict[str, Any]:
     return flat
 
 
-def _warm_start(run: ReleaseRun) -> str | None:
-    if run.bench.new_rows is None or run.champion is None:
-        return None
-    folder = Watch(run.bench.code.path, run.bench.settings).release(run.champion)
-    return str(json.loads((folder / "release.json").read_bytes())["original"])
+def _from_champion(bench: Workbench, champion: int | None) -> tuple[str | None, list[list[Step]]]:
+    """What a retrain takes over from the champion: its original candidate and what reached the gate with it."""
+    if bench.new_rows is None or champion is None:
+        return None, []
+    folder = Watch(bench.code.path, bench.settings).release(champion)
+    facts = json.loads((folder / "release.json").read_bytes())
+    return facts["original"], [[Step(**step) for step in steps] for steps in facts["finalists"]]

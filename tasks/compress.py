@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,7 @@ from tasks.caching import JSON_RESULT, content_key
 from tasks.progress import Progress
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.make import make, planned
-from trimtab.compress.search import plan
+from trimtab.compress.search import plan, replan
 from trimtab.errors import UnsupportedError
 from trimtab.workbench import Workbench
 
@@ -36,12 +37,15 @@ def make_candidate(
     return done.to_json()
 
 
-def compress(bench: Workbench, original: Candidate) -> list[Candidate]:
-    """Every candidate of the plan, the original first; what a method cannot do is logged by name, not hidden."""
+def compress(bench: Workbench, original: Candidate, finalists: Sequence[Sequence[Step]] = ()) -> list[Candidate]:
+    """Every candidate of the plan, the original first; what a method cannot do is logged by name, not hidden.
+
+    Args:
+        finalists: on a retrain, the steps that reached the gate last time; only these are made again.
+    """
+    plans = replan(finalists) if finalists else plan(bench.recipe.compress, bench.recipe.train.seed)
     candidates = [original]
-    for steps in plan(bench.recipe.compress, bench.recipe.train.seed):
-        if not steps:
-            continue
+    for steps in filter(None, plans):
         candidate = planned(original, steps)
         fresh = make_candidate.with_options(refresh_cache=bench.stored(candidate.id) is None)
         state = fresh(bench, original.to_json(), [asdict(step) for step in steps], candidate.label, return_state=True)

@@ -69,6 +69,7 @@ def pack(bench: Workbench, verified: Verified, folder: Path) -> str:
         accuracy=asdict(verified.gate.candidate),
         extra={
             "original": verified.original,
+            "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
             "serving": recipe.serving.model_dump(mode="json"),
             "lineage": [asdict(step) for step in verified.candidate.lineage],
             "evidence": verified.evidence.to_json(),

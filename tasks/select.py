@@ -17,6 +17,7 @@ from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import accuracies, build_name, eager, open_build, original_bytes, points
 from trimtab.compress.search import Point, choose, front, how_near
 from trimtab.errors import BudgetNotMet
+from trimtab.recipe.schema import Measure
 from trimtab.registry.comparison import knobs
 from trimtab.verify.latency import measure
 from trimtab.workbench import Workbench
@@ -48,11 +49,17 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
             baseline,
             predictors,
             validation.inputs,
-            bench.recipe.measure,
+            screening(bench),
             lambda done, total: progress(done, total, "rounds of latency"),
         )
     found = points(bench, parsed, by_id, hits, timings.by_name, original_bytes(bench, original.id))
     return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits["baseline"]}
+
+
+def screening(bench: Workbench) -> Measure:
+    """The recipe's measurement with fewer rounds: it orders the builds, the gate measures the finalists again."""
+    settings = bench.recipe.measure
+    return settings.model_copy(update={"rounds": settings.screening_rounds})
 
 
 def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], builds: list[Converted]) -> Finalists:

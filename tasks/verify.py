@@ -16,7 +16,7 @@ from tasks.progress import Progress
 from tasks.reporting import publish_report
 from tasks.select import Finalists
 from trimtab import runtime
-from trimtab.candidate import Candidate, Converted, Latency
+from trimtab.candidate import Candidate, Converted, Latency, Step
 from trimtab.compress.assess import build_name, eager, open_build, original_bytes, parent_of, predicted
 from trimtab.data import Array
 from trimtab.errors import BudgetNotMet
@@ -41,6 +41,7 @@ class Verified:
     original: str
     evidence: Evidence
     decision: Decision
+    finalists: list[list[Step]]
     report_url: str | None
 
     @property
@@ -227,6 +228,7 @@ def _read(bench: Workbench, finalists: Finalists, entry: Mapping[str, Any]) -> V
         original=finalists.original.id,
         evidence=Evidence.from_json(entry["evidence"]),
         decision=Decision.from_json(entry["decision"]),
+        finalists=[list(finalists.candidates[one.candidate].lineage[1:]) for one in finalists.builds],
         report_url=None,
     )
 

@@ -80,7 +80,7 @@ class Trickle:
     url: str
     split: Split
     stop_at_version: str
-    per_second: float = 4.0
+    per_second: float = 2.0
     failed: int = 0
     answered: int = 0
     first_of_version: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trimtab.candidate import Step
+from trimtab.candidate import Step, digest_of
 from trimtab.recipe.schema import Budget, Compress
 
 ORIGINAL: tuple[Step, ...] = ()
@@ -61,6 +61,20 @@ def plan(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     starts = [ORIGINAL, *_pruned(compress, seed)]
     quantized = _quantized(compress)
     return [steps for start in starts for steps in ([start, (*start, *quantized)] if quantized else [start])]
+
+
+def replan(finalists: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
+    """The plan of a retrain: the original, and what reached the gate last time with what each was made from.
+
+    Which shapes are fast does not depend on their weights, so the search need not be repeated for new data.
+    """
+    plans: dict[tuple[str, ...], tuple[Step, ...]] = {(): ORIGINAL}
+    for steps in finalists:
+        for end in range(1, len(steps) + 1):
+            part = tuple(steps[:end])
+            if part[-1].method == "quantize" or end == len(steps) or steps[end].method == "quantize":
+                plans.setdefault(tuple(digest_of(asdict(step)) for step in part), part)
+    return list(plans.values())
 
 
 def _pruned(compress: Compress, seed: int) -> list[tuple[Step, ...]]:

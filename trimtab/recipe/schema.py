@@ -108,7 +108,8 @@ class Measure(Section):
 
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [1, 32], min_length=1)
     threads: int = Field(1, ge=1)
-    rounds: int = Field(9, ge=3)
+    rounds: int = Field(9, ge=3, description="interleaved rounds at the gate")
+    screening_rounds: int = Field(3, ge=3, description="the same when all builds are compared on validation")
     calls: int = Field(30, ge=1, description="timed calls a round and predictor")
 
 

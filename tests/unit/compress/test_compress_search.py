@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.candidate import Candidate, InputsDigest, Step
-from trimtab.compress.search import Point, choose, front, how_near, plan
+from trimtab.compress.search import Point, choose, front, how_near, plan, replan
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
 
@@ -123,3 +123,9 @@ def test_how_near_names_every_miss_with_figures_nearest_first() -> None:
 def test_a_point_survives_json() -> None:
     one = point("a")
     assert Point.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+def test_a_retrain_makes_the_finalists_again_with_what_each_is_made_from_and_nothing_else():
+    prune, distil, int8 = Step("prune", {"norm": "l1"}), Step("distil", {}, 0), Step("quantize", {})
+    plans = replan([[prune, distil, int8], [prune, distil], []])
+    assert plans == [(), (prune, distil), (prune, distil, int8)]
