@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from trimtab.recipe.schema import Measure
 from trimtab.registry.comparison import knobs
 from trimtab.verify.latency import measure
 from trimtab.workbench import Workbench
+
+LOGGERS = 4  # child runs are logged so many at a time
 
 
 @dataclass(frozen=True)
@@ -95,21 +98,8 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
 def _record(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], found: list[Point]) -> None:
     by_id = {candidate.id: candidate for candidate in candidates}
     columns = knobs([by_id[point.candidate].lineage for point in found])
-    for point, params in zip(found, columns, strict=True):
-        run.tracking.child_run(
-            run.run_id,
-            f"{point.candidate}@{point.target}",
-            f"{point.label} on {point.target}",
-            {**params, "target": point.target},
-            {
-                "validation_accuracy": point.accuracy,
-                "validation_drop": point.drop,
-                "size_ratio": point.size_ratio,
-                "p99_ms": point.p99_ms,
-                **{f"speedup_b{batch}": value for batch, value in point.speedup.items()},
-            },
-            {"trimtab.candidate": point.candidate},
-        )
+    with ThreadPoolExecutor(LOGGERS) as pool:
+        list(pool.map(lambda pair: _child(run, *pair), zip(found, columns, strict=True)))
     create_table_artifact(
         key=artifact_key("front", bench.recipe.name),
         description="Every build on the validation split, fastest first",
@@ -123,4 +113,22 @@ def _record(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], foun
             }
             for point in sorted(found, key=lambda point: -point.first_speedup)
         ],
+    )
+
+
+def _child(run: ReleaseRun, point: Point, params: dict[str, str]) -> str:
+    """The MLflow run of one build: the same keys in every child, so that the compare view can draw them."""
+    return run.tracking.child_run(
+        run.run_id,
+        f"{point.candidate}@{point.target}",
+        f"{point.label} on {point.target}",
+        {**params, "target": point.target},
+        {
+            "validation_accuracy": point.accuracy,
+            "validation_drop": point.drop,
+            "size_ratio": point.size_ratio,
+            "p99_ms": point.p99_ms,
+            **{f"speedup_b{batch}": value for batch, value in point.speedup.items()},
+        },
+        {"trimtab.candidate": point.candidate},
     )

@@ -49,7 +49,15 @@ def test_steps_carry_every_parameter_and_are_json() -> None:
     assert pruned == Step("prune", {"norm": "l1", "ratio": 0.5, "round_to": 4, "label": "prune-l1-0.5"})
     assert distilled.seed == 7
     assert distilled.parameters == {
-        **{"temperature": 2.0, "alpha": 0.5, "epochs": 3, "lr": 0.1, "batch_size": 8, "label": "distil"}
+        **{
+            "temperature": 2.0,
+            "alpha": 0.5,
+            "epochs": 3,
+            "lr": 0.1,
+            "batch_size": 8,
+            "threads": None,
+            "label": "distil",
+        }
     }
     assert quantized.parameters["per_channel"] is False
     json.dumps([dict(step.parameters) for step in (pruned, distilled, quantized)])
