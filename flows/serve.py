@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field
 
 from tasks.naming import run_name
-from tasks.serve import wait_for_version
+from tasks.serve import stock_file, wait_for_version
 from trimtab.errors import RegistryError, StateError
 from trimtab.recipe import load_recipe
 from trimtab.registry.follow import current_champion
@@ -22,12 +22,13 @@ def serve(
     home: Annotated[str, Field(description="State directory of the stack.")],
 ) -> dict[str, Any]:
     """See that the champion of the recipe's release is what answers."""
-    settings, name = Settings.load(Path(home)), load_recipe(recipe).name
+    settings, parsed = Settings.load(Path(home)), load_recipe(recipe)
+    name = parsed.name
     version = current_champion(settings.tracking_uri(), name)
     if version is None:
         raise RegistryError("has no champion", where=name, fix="make one with `trimtab release`")
     url = settings.scoring_for(name)
     if url is None:
         raise StateError("no scoring service for it", where=name, fix="start one with `trimtab up RECIPE`")
-    wait_for_version(url, name, version)
+    wait_for_version(url, name, version, stock_file(settings, parsed))
     return {"name": name, "version": version, "url": url}

@@ -12,7 +12,7 @@ from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from tasks.artifacts import artifact_key
+from tasks.artifacts import artifact_key, page_url
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
 from trimtab.monitoring.judge import watched
@@ -105,8 +105,7 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> str | None:
         add_to_workspace(watch.settings.evidently, watch.name, taken)
     name = f"{watch.name}/window-{verdict.lo}-{verdict.hi}.html"
     write_atomic(watch.settings.reports / name, html.encode())
-    base = watch.settings.scoring_for(watch.name)
-    return f"{base}/reports/{name}" if base else None
+    return page_url(watch.settings, watch.recipe, name)
 
 
 @task(name="compact", cache_policy=NO_CACHE)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from tasks.artifacts import artifact_key
+from tasks.artifacts import artifact_key, page_url
 from tasks.bench import ReleaseRun
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.search import Point
@@ -46,8 +46,7 @@ def publish_report(
     after = confusion.figure(meta["confusion_after"], meta["labels"], "after: this candidate")
     run.tracking.log_figure(run.run_id, after, "plots/confusion.png")
     run.tracking.log_metrics(run.run_id, _metrics(evidence))
-    base = bench.settings.scoring_for(bench.recipe.name)
-    url = f"{base}/reports/{name}" if base else None
+    url = page_url(bench.settings, bench.recipe, name)
     _artifacts(bench, run, report.sentence(evidence, decision), decision, url)
     return url
 

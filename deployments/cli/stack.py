@@ -34,8 +34,10 @@ def start(recipe: Path | None, home: Path | None) -> Settings:
     from deployments.stack import up as bring_up
     from trimtab.recipe.load import load_recipe
 
-    name = load_recipe(recipe).name if recipe else None
-    stack = bring_up(settings_for(home), Waiting(stderr), release=name)
+    parsed = load_recipe(recipe) if recipe else None
+    name = parsed.name if parsed else None
+    backend = parsed.serving.backend if parsed else "trimtab"
+    stack = bring_up(settings_for(home), Waiting(stderr), release=name, backend=backend)
     settings = settings_for(home)
     if stack.reused:
         stderr.print("running already: reused")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 HOST = "127.0.0.1"
@@ -18,6 +18,7 @@ class Ports:
     evidently: int = 8000
     supervisor: int = 9001
     scoring: Mapping[str, int] = field(default_factory=dict)  # release name → port
+    stock: Sequence[str] = ()  # releases on stock `mlflow models serve`
 
     def all(self) -> list[int]:
         """Every port."""
@@ -51,7 +52,7 @@ def choose(last: Ports, releases: Iterable[str]) -> Ports:
     chosen: dict[str, int] = {}
     for name in SINGLE:
         chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()))
-    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"])
+    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"], stock=last.stock)
     for release in releases:
         ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING))
     return ports
@@ -63,6 +64,12 @@ def with_scoring(ports: Ports, release: str, wanted: int = USUAL_SCORING) -> Por
         return ports
     port = _first_free((wanted, USUAL_SCORING), set(ports.all()))
     return replace(ports, scoring={**ports.scoring, release: port})
+
+
+def with_backend(ports: Ports, release: str, backend: str) -> Ports:
+    """The same ports, with the server that a release is served by: "trimtab" or "mlflow"."""
+    others = [name for name in ports.stock if name != release]
+    return replace(ports, stock=[*others, release] if backend == "mlflow" else others)
 
 
 def _first_free(candidates: Iterable[int], taken: set[int]) -> int:

@@ -89,8 +89,9 @@ def _evidently(settings: Settings, ports: Ports) -> Service:
 
 def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
     port = ports.scoring[release]
+    module = "deployments.stock" if release in ports.stock else "deployments.scoring"
     command = (
-        *(*PYTHON, "-m", "deployments.scoring", "--name", release, "--home", str(settings.home)),
+        *(*PYTHON, "-m", module, "--name", release, "--home", str(settings.home)),
         *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
     )
     # 503: it runs, and there is no champion to serve yet.

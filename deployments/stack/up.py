@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deployments.stack.config import new_door, write_config
 from deployments.stack.health import Progress, wait_ready
 from deployments.stack.leftovers import servers, stop
-from deployments.stack.ports import USUAL, Ports, choose, is_free, with_scoring
+from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_scoring
 from deployments.stack.record import read_ports, remove_stack, write_ports, write_stack
 from deployments.stack.services import Service, addresses, services
 from deployments.stack.supervise import Supervisor, launch
@@ -40,12 +40,15 @@ class Stack:
     total_s: float
 
 
-def up(settings: Settings, progress: Progress | None = None, *, release: str | None = None) -> Stack:
+def up(
+    settings: Settings, progress: Progress | None = None, *, release: str | None = None, backend: str = "trimtab"
+) -> Stack:
     """Bring the stack up; what runs already is kept.
 
     Args:
         progress: called as (service, state, seconds), at least every two seconds for each that is waited for.
         release: name of a release to serve from now on, beside those that an earlier `up` was given.
+        backend: what serves it: "trimtab", or "mlflow" for stock `mlflow models serve`.
 
     Raises:
         StateError: the state directory cannot be written, addresses are fixed by the environment, or a server fails
@@ -57,13 +60,17 @@ def up(settings: Settings, progress: Progress | None = None, *, release: str | N
     settings.ensure_home()
     with os_lock(settings.locks / "stack.lock", wait=False, what="`trimtab up` or `trimtab down`"):
         last = read_ports(settings)
+        if last and release:
+            last = with_backend(last, release, backend)
         supervisor = Supervisor.find(settings)
         say = progress or (lambda service, state, seconds: None)
         if supervisor and last:
             ports = with_scoring(last, release) if release else last
             ready, seconds, started = _join(settings, supervisor, ports, say)
         else:
-            ready, seconds, started = _start(settings, last or USUAL, release, say)
+            ready, seconds, started = _start(
+                settings, last or with_backend(USUAL, release or "", backend), release, say
+            )
     return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
 
 

@@ -154,7 +154,7 @@ class UserCode:
 
 def _take(roots: list[str] | tuple[str, ...]) -> dict[str, ModuleType]:
     """Remove the modules below these top-level names from sys.modules and return them."""
-    taken = [name for name in sys.modules if name.partition(".")[0] in roots]
+    taken = [name for name in list(sys.modules) if name.partition(".")[0] in roots]
     return {name: sys.modules.pop(name) for name in taken}
 
 

@@ -1,0 +1,82 @@
+"""The watch on the real servers: healthy traffic, drifted traffic, the automation's reaction, what is served after."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+from e2e_world import World
+
+from trimtab.ledger import Ledger
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+
+def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_recovers(world: World):
+    recipe = world.recipe("watched", seed=1)
+    world.trimtab("up", recipe)
+    world.trimtab("release", recipe)
+    assert set(world.send("watched")) == {"1"}
+    healthy = world.trimtab("monitor", recipe)
+    assert healthy["verdict"] == "healthy", healthy
+    assert world.trimtab("monitor", recipe)["verdict"] is None  # nothing new
+
+    world.send("watched", shift=0.3)
+    damaged = world.trimtab("monitor", recipe)
+    assert damaged["verdict"] == "drift+damage", damaged
+    assert damaged["decision"]["action"] == "retrain"
+
+    entry = finished(world, damaged["digest"])
+    assert entry["outcome"] == "version 2 serves", entry
+    url = world.settings.scoring["watched"]
+    assert httpx.get(f"{url}/version").json()["version"] == "2"
+    assert set(world.send("watched", shift=0.3)) == {"2"}
+    after = world.trimtab("monitor", recipe)
+    assert after["verdict"] == "healthy", after
+
+    reports = list((world.home / "reports" / "watched").glob("window-*.html"))
+    assert len(reports) == 3
+    page = httpx.get(f"{url}/reports/watched/{reports[0].name}")
+    assert page.status_code == 200
+
+    back = world.trimtab("rollback", "watched", "--why", "to see it go back")
+    assert back["version"] == 1
+    wait_for_version(url, "1")
+    with_stage = world.trimtab("promote", "watched", "2", "--why", "and forward again")
+    assert with_stage["version"] == 2
+    wait_for_version(url, "2")
+    assert world.trimtab("doctor", "--fix")["ok"]
+
+
+def finished(world: World, digest: str) -> dict[str, str]:
+    """The ledger's record of the reaction, once it has ended."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for item in Ledger(world.settings.ledger).read("reactions/watched"):
+            if item.entry["act"] == "finished" and item.entry["verdict"] == digest:
+                return dict(item.entry)
+        time.sleep(1)
+    raise AssertionError(f"no reaction; the worker says:\n{(world.home / 'logs' / 'worker.log').read_text()[-4000:]}")
+
+
+def wait_for_version(url: str, version: str) -> None:
+    """What serves follows the registry."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if httpx.get(f"{url}/version").json()["version"] == version:
+            return
+        time.sleep(0.2)
+    raise AssertionError(httpx.get(f"{url}/version").text)
+
+
+def test_stock_mlflow_serves_the_champion_under_the_same_supervision(world: World):
+    recipe = world.recipe("stock", seed=2, backend="mlflow")
+    world.trimtab("up", recipe)
+    url = world.settings.scoring["stock"]
+    assert httpx.get(f"{url}/ping").status_code == 503
+    world.trimtab("release", recipe)
+    answer = httpx.post(f"{url}/invocations", json={"instances": [[2.0, 0.0, 0.0, 0.0]]}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    probabilities = answer.json()["predictions"]["probabilities"][0]
+    assert max(range(3), key=probabilities.__getitem__) == 0
