@@ -31,6 +31,8 @@ def release(
     """Take the recipe's model to a verified, registered, promoted and served release."""
     bench = open_bench(recipe, home, retrain_verdict)
     with bench.exclusively(), release_run(bench, reason) as run:
+        if done := run.done():
+            return done
         original = optimize(bench, run.warm_start)
         candidates = compress(bench, original, run.finalists)
         builds = convert(bench, candidates)
@@ -39,4 +41,4 @@ def release(
         version = register(bench, run, verified)
         promote(bench, version, reason)
         serve(bench, version)
-        return run.summary(version, verified)
+        return run.summary(version, verified.figures())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class ReleaseRun:
     warm_start: str | None = None
     finalists: Sequence[Sequence[Step]] = ()
 
-    def summary(self, version: int, verified: Any) -> dict[str, Any]:
+    def summary(self, version: int, figures: Mapping[str, Any]) -> dict[str, Any]:
         """What the flow returns: the version, its figures, where the time went."""
         return {
             "name": self.bench.recipe.name,
@@ -54,8 +54,18 @@ class ReleaseRun:
             "run_url": self.link(),
             "reason": self.reason,
             "seconds": dict(self.bench.stopwatch.seconds),
-            **verified.figures(),
+            **figures,
         }
+
+    def done(self) -> dict[str, Any] | None:
+        """The summary of an earlier run of this very release, if its version is the champion: nothing is left to do."""
+        if self.champion is None:
+            return None
+        facts = _champion_facts(self.bench, self.champion)
+        if facts.get("release") != self.key:
+            return None
+        get_run_logger().info("version %d is this release already: nothing to do", self.champion)
+        return self.summary(self.champion, facts["figures"])
 
     def link(self) -> str:
         """Address of the parent run in the MLflow UI."""
@@ -126,6 +136,12 @@ def _from_champion(bench: Workbench, champion: int | None) -> tuple[str | None, 
     """What a retrain takes over from the champion: its original candidate and what reached the gate with it."""
     if bench.new_rows is None or champion is None:
         return None, []
-    folder = Watch(bench.code.path, bench.settings).release(champion)
-    facts = json.loads((folder / "release.json").read_bytes())
+    facts = _champion_facts(bench, champion)
     return facts["original"], [[Step(**step) for step in steps] for steps in facts["finalists"]]
+
+
+def _champion_facts(bench: Workbench, champion: int) -> dict[str, Any]:
+    """release.json of the version that serves."""
+    folder = Watch(bench.code.path, bench.settings).release(champion)
+    facts: dict[str, Any] = json.loads((folder / "release.json").read_bytes())
+    return facts

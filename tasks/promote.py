@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from trimtab.registry.author import author
 from trimtab.registry.connection import Registry
 from trimtab.registry.promote import champion, reconcile
 from trimtab.registry.promote import promote as move
@@ -36,11 +35,3 @@ def promote_version(bench: Workbench, version: int, reason: str) -> int:
 def promote(bench: Workbench, version: int, reason: str) -> int:
     """Make the version the champion: stage Production and alias `champion` together."""
     return promote_version(bench, version, reason)
-
-
-def author() -> str:
-    """Who acts: the account this process runs under."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

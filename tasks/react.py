@@ -29,7 +29,13 @@ def reacting(watch: Watch) -> Iterator[None]:
 
 def choose(watch: Watch, digest: str) -> Decision:
     """What is to be done about a verdict now: taken up again if a kill cut it short, else decided afresh."""
-    decision = watch.unfinished(digest) or watch.decide(digest)
+    cut_short = watch.unfinished(digest)
+    version = watch.done_already(digest) if cut_short is not None else None
+    if cut_short is not None and version is not None:
+        said = f"version {version} serves"
+        watch.finish(cut_short, str(flow_run.get_id()), said)
+        return Decision("none", f"done before a kill: {said}", digest)
+    decision = cut_short or watch.decide(digest)
     get_run_logger().info("verdict %s: %s (%s)", digest[:12], decision.action, decision.reason)
     return decision
 

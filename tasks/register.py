@@ -29,7 +29,7 @@ def register_version(bench: Workbench, run: ReleaseRun, verified: Verified) -> i
     """Pack the release and register it; the same release is the same version, however often this is called."""
     with tempfile.TemporaryDirectory(prefix="trimtab-release-") as scratch:
         folder = Path(scratch) / "release"
-        pack(bench, verified, folder)
+        pack(bench, run.key, verified, folder)
         submission = Submission(
             folder=folder,
             loader_source=runtime.bundle(verified.build.target),
@@ -49,7 +49,7 @@ def register(bench: Workbench, run: ReleaseRun, verified: Verified) -> int:
     return version
 
 
-def pack(bench: Workbench, verified: Verified, folder: Path) -> str:
+def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> str:
     """The release folder: files, golden answers, reference profile, manifest."""
     build, recipe = verified.build, bench.recipe
     predictor = open_build(bench, build)
@@ -68,7 +68,10 @@ def pack(bench: Workbench, verified: Verified, folder: Path) -> str:
         gate=verified.decision.to_json(),
         accuracy=asdict(verified.gate.candidate),
         extra={
+            "release": release,
+            "figures": verified.figures(),
             "original": verified.original,
+            "verdict": bench.new_rows.verdict if bench.new_rows else None,
             "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
             "serving": recipe.serving.model_dump(mode="json"),
             "lineage": [asdict(step) for step in verified.candidate.lineage],

@@ -183,6 +183,14 @@ class Watch:
                 return Decision(entry["action"], entry["reason"], entry["verdict"])
         return None
 
+    def done_already(self, digest: str) -> int | None:
+        """The champion's version if it is the release that this verdict's reaction made (killed before it said so)."""
+        version = current_champion(self.settings.tracking_uri(), self.name)
+        if version is None:
+            return None
+        facts = json.loads((self.release(version) / "release.json").read_bytes())
+        return version if facts.get("verdict") == digest else None
+
     def owed(self) -> str | None:
         """Digest of a verdict whose reaction no event started, or that a kill cut short; None if nothing is owed."""
         try:

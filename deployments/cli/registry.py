@@ -24,7 +24,7 @@ def promote(
     Example: trimtab promote digits 3 --why "agreed with the product owner"
     """
     with errors(as_json):
-        from tasks.promote import author
+        from trimtab.registry.author import author
         from trimtab.registry.connection import Registry
         from trimtab.registry.promote import promote as move
 
@@ -38,7 +38,7 @@ def rollback(name: Name, why: Why, home: Home = None, as_json: AsJson = False) -
     Example: trimtab rollback digits --why "errors since this morning"
     """
     with errors(as_json):
-        from tasks.promote import author
+        from trimtab.registry.author import author
         from trimtab.registry.connection import Registry
         from trimtab.registry.promote import rollback as back
 

@@ -15,6 +15,7 @@ from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
 from trimtab.compress.weights import save_candidate
 from trimtab.errors import UnsupportedError
+from trimtab.recipe.schema import Distil, Quantize
 from trimtab.store import folder_digests, new_folder
 from trimtab.workbench import Workbench
 
@@ -69,25 +70,25 @@ def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progre
 
 
 def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> None:
-    settings = bench.recipe.compress.distil
-    if settings is None:
-        raise UnsupportedError("the plan distils, the recipe switched it off", where="compress.distil")
     distil(
         model,
         open_torch(bench, original),
         bench.splits["train"],
         bench.splits["validation"],
-        settings,
+        Distil.model_validate(_settings(step)),
         forward=bench.forward,
         seed=step.seed or 0,
         progress=progress,
     )
 
 
+def _settings(step: Step) -> dict[str, Any]:
+    """A step's parameters as the recipe's section has them: identity and result come from the same values."""
+    return {key: value for key, value in step.parameters.items() if key != "label"}
+
+
 def _quantized(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> Candidate:
-    settings = bench.recipe.compress.quantize
-    if settings is None:
-        raise UnsupportedError("the plan quantizes, the recipe switched it off", where="compress.quantize")
+    settings = Quantize.model_validate(_settings(steps[-1]))
     parent = planned(original, steps[:-1])
     result = planned(original, steps)
     train = bench.splits["train"]
