@@ -32,6 +32,7 @@ def release(
     bench = open_bench(recipe, home, retrain_verdict)
     with bench.exclusively(), release_run(bench, reason) as run:
         if done := run.done():
+            serve(bench, done["version"])
             return done
         original = optimize(bench, run.warm_start)
         candidates = compress(bench, original, run.finalists)

@@ -65,7 +65,7 @@ class ReleaseRun:
         if facts.get("release") != self.key:
             return None
         get_run_logger().info("version %d is this release already: nothing to do", self.champion)
-        return self.summary(self.champion, facts["figures"])
+        return self.summary(self.champion, {**facts["figures"], "report_url": None})
 
     def link(self) -> str:
         """Address of the parent run in the MLflow UI."""

@@ -69,7 +69,8 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
         accuracy=asdict(verified.gate.candidate),
         extra={
             "release": release,
-            "figures": verified.figures(),
+            # Without the report's address: it names a port, and the release's bytes must not depend on one.
+            "figures": {key: value for key, value in verified.figures().items() if key != "report_url"},
             "original": verified.original,
             "verdict": bench.new_rows.verdict if bench.new_rows else None,
             "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
