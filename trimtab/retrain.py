@@ -1,4 +1,4 @@
-"""Labelled rows of the journal as training data: a part to train on, a part held out as proof."""
+"""Labelled rows of the journal as training data: parts to train on, to stop early on, and held out as proof."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trimtab.data import Array, Split, from_arrays
 from trimtab.errors import DataError
 
 LEAST_ROWS = 20
+VALIDATION_SHARE = 0.2  # of what is not held out: early stopping must see today's rows too, not only the base's
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class NewRows:
 
     Attributes:
         train: rows to train on besides the base data.
+        validation: rows that join the base's validation data.
         held_out: rows nothing is trained on; the gate and the new reference profile are measured on them.
         verdict: digest of the verdict that caused it.
     """
 
     train: Split
+    validation: Split
     held_out: Split
     verdict: str
 
@@ -37,20 +40,25 @@ def divide(inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdo
         holdout: share held out.
 
     Raises:
-        DataError: fewer than 20 labelled rows on either side.
+        DataError: fewer than 20 labelled rows to train on, or held out.
     """
     labelled = np.flatnonzero(labels >= 0)
     draw = np.array([int(hashlib.sha256(ids[int(i)].encode()).hexdigest()[:8], 16) / 2**32 for i in labelled])
-    parts = {"train": labelled[draw >= holdout], "today": labelled[draw < holdout]}
+    checked = holdout + (1 - holdout) * VALIDATION_SHARE
+    parts = {
+        "train": labelled[draw >= checked],
+        "validation": labelled[(draw >= holdout) & (draw < checked)],
+        "today": labelled[draw < holdout],
+    }
     for name, rows in parts.items():
-        if len(rows) < LEAST_ROWS:
+        if len(rows) < LEAST_ROWS and name != "validation":
             raise DataError(
                 f"{len(rows)} labelled journal rows for {name!r}, a retrain wants at least {LEAST_ROWS}",
                 where="monitoring.holdout",
                 fix="wait for more labels, or widen monitoring.window.rows",
             )
-    train, held_out = (
+    train, validation, held_out = (
         from_arrays(name, {key: values[rows] for key, values in inputs.items()}, labels[rows])
         for name, rows in parts.items()
     )
-    return NewRows(train, held_out, verdict)
+    return NewRows(train, validation, held_out, verdict)

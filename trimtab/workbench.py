@@ -45,7 +45,7 @@ class Workbench:
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """All splits a release reads: train (with new rows), validation, gate, the recipe's `also`, and `today`.
+        """All splits a release reads: train and validation (with new rows), gate, the recipe's `also`, and `today`.
 
         Raises:
             DataError, UserCodeError: what the loader returned cannot be used.
@@ -56,6 +56,7 @@ class Workbench:
         self._check_calibration_rows(splits["train"])
         if self.new_rows is not None:
             splits["train"] = splits["train"].joined(self.new_rows.train)
+            splits["validation"] = splits["validation"].joined(self.new_rows.validation)
             splits["today"] = self.new_rows.held_out
         return splits
 

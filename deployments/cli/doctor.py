@@ -62,7 +62,7 @@ def _ledger(settings: Settings, fix: bool) -> list[str]:
     from trimtab.ledger import Ledger
 
     if settings.ledger.startswith("sqlite") and not (settings.home / "ledger.db").exists():
-        return ["empty"]
+        return ["empty so far"]
     ledger = Ledger(settings.ledger)
     problems = []
     for stream in ledger.streams():
@@ -81,7 +81,8 @@ def _registry(settings: Settings, fix: bool) -> list[str]:
     from trimtab.registry.tracking import Tracking
     from trimtab.store import os_lock
 
-    settings.tracking_uri()
+    if not settings.mlflow_tracking_uri:
+        return ["no MLflow server is known (`trimtab up`)"]
     names = sorted({s.partition("/")[2] for s in Ledger(settings.ledger).streams() if s.startswith("versions/")})
     if not fix:
         return [f"releases: {', '.join(names) or 'none'}; `--fix` settles what a crash or a hand left behind"]

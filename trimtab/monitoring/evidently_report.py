@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
 Array = np.ndarray
+# Long reasons wrap, and a table that is too wide scrolls in its own box instead of widening the page.
+PHONE_CSS = (
+    "body { margin: 0; overflow-wrap: anywhere; } "
+    "@media (max-width: 50rem) { "
+    "table { display: block; max-width: 100%; overflow-x: auto; overflow-wrap: normal; } "
+    ".MuiPaper-root, .MuiTableContainer-root, .js-plotly-plot { max-width: 100%; overflow-x: auto; } "
+    ".MuiGrid-item, .MuiGrid-root > * { min-width: 0; } }"
+)
 
 
 def snapshot(
@@ -86,9 +94,34 @@ def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
         store = engine.Workspace.create(str(workspace))
         # Two of one name can be left by a crash of somebody without the lock: the oldest (ids are UUIDv7) is kept to.
         found = sorted(store.search_project(project), key=lambda entry: str(entry.id))
-        target = found[0] if found else store.create_project(project)
+        target = found[0] if found else _new_project(store, project)
         reference = store.add_run(target.id, snapshot)
     return f"{target.id}/{reference.id}"
+
+
+def _new_project(store: Any, name: str) -> Any:
+    """A project whose dashboard draws the windows; Evidently makes it without a panel, which is an empty page."""
+    from evidently.sdk.models import PanelMetric
+    from evidently.sdk.panels import line_plot_panel
+
+    made = store.create_project(
+        name, description=f"Windows of what {name} answered, each compared with its release's reference rows."
+    )
+    panels = [
+        line_plot_panel(
+            "Accuracy",
+            [PanelMetric(metric="Accuracy", legend="accuracy on labelled rows")],
+            description="Windows with enough labels only.",
+        ),
+        line_plot_panel(
+            "Drifted columns",
+            [PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "count"}, legend="columns")],
+            description="Watched columns that differ from the release's reference rows; one is drift.",
+        ),
+    ]
+    for panel in panels:
+        made.dashboard.add_panel(panel)
+    return made
 
 
 def _drift(pair: Frames, timestamp: datetime) -> Snapshot:
@@ -192,9 +225,11 @@ def _header(verdict: Verdict) -> list[Any]:
 
 def _page(page: str, name: str, verdict: Verdict) -> str:
     # Evidently's template (0.7.23) has no title; ours says the verdict, and so does a meta tag that scripts can read.
+    # Nor has it a viewport, so that a phone shows it as a desktop page, too small to read.
     head = (
         f"<title>{html.escape(name)}</title>\n"
         f'<meta name="trimtab-verdict" content="{html.escape(verdict.kind)}">\n'
         f'<meta name="trimtab-digest" content="{verdict.digest}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{PHONE_CSS}</style>\n'
     )
     return page.replace("</head>", f"{head}</head>", 1)

@@ -158,7 +158,7 @@ def _accuracy_in_words(performance: Performance) -> str:
     said = {
         "ok": "no damage",
         "damage": "measured damage",
-        "undecided": "damage is neither shown nor excluded",
+        "undecided": f"no damage shown, but {interval.n} rows cannot exclude a drop below {performance.limit:.3f}",
         "too_few_labels": "too few labels to say",
     }
     return f"{said[performance.answer]}: {figures}"

@@ -158,10 +158,14 @@ class _Registration:
     def _ensure_registered_model(self) -> None:
         with around("register.create_registered_model"):
             try:
-                self.registry.client.create_registered_model(self.name)
+                self.registry.client.create_registered_model(self.name, description=self._model_description())
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
+
+    def _model_description(self) -> str:
+        """Of all versions, given once when the model is first registered: what it is for and what makes it."""
+        return " ".join(filter(None, [str(self.facts.get("intended_use") or "").strip(), "Made by Trimtab."]))
 
     def _registered(self, version: int) -> int:
         with around("register.registered"):

@@ -29,6 +29,8 @@ from trimtab.store import os_lock
 
 BATCH = 100  # params a request (MLflow's limit); metrics and tags are far below theirs
 SAMPLING_INTERVAL_S = 5
+# MLflow 3's page asks "GenAI or model training?" of an experiment without it; the page's source names both values.
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Tracking:
@@ -53,7 +55,7 @@ class Tracking:
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 try:
-                    return str(self.client.create_experiment(name))
+                    return str(self.client.create_experiment(name, tags=EXPERIMENT_KIND))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
 from trimtab import __version__
@@ -20,12 +21,23 @@ from trimtab.serving.answers import answer, failure
 from trimtab.serving.body import read_body
 from trimtab.serving.labels import parse_labels
 from trimtab.serving.limits import Limits
-from trimtab.serving.reports import contained_file
+from trimtab.serving.reports import contained_file, index, page
 from trimtab.serving.scoring import invocations
 from trimtab.serving.service import Service
 
 HANGING_S = 30.0
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST"}
+_PAGES = {
+    "/version": "what is served",
+    "/ready": "whether it can score",
+    "/ping": "whether it is alive",
+    "/metrics": "for Prometheus",
+    "/reports/": "of verifications and windows",
+}
+_PASSIVE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
 _logger = logging.getLogger(__name__)
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
@@ -51,7 +63,7 @@ def build(service: Service) -> Starlette:
 
     reads = {
         "/ping": _ping, "/health": _ping, "/ready": _ready, "/version": _version, "/metrics": _metrics, "/": _index,
-        "/reports/{path:path}": _report,
+        "/reports": _reports, "/reports/": _reports, "/reports/{path:path}": _report,
     }  # fmt: skip
     routes = [
         Route("/invocations", bound(invocations, writes=True), methods=["POST"]),
@@ -102,8 +114,17 @@ async def _metrics(service: Service, request: Request) -> Response:
 
 async def _index(service: Service, request: Request) -> Response:
     loaded = service.engine.current
-    links = ["/invocations", "/labels", "/version", "/ready", "/ping", "/metrics", "/reports/"]
-    return answer({"name": service.name, "version": loaded.version if loaded is not None else None, "links": links})
+    version = loaded.version if loaded is not None else None
+    vary = {"Vary": "Accept"}
+    if "text/html" in request.headers.get("accept", ""):
+        said = [
+            f"Version {version} is served." if version is not None else "No release is loaded yet.",
+            "Scores are asked for with POST /invocations, labels given with POST /labels.",
+        ]
+        shown = page(service.name, said, [(link.lstrip("/"), link, note) for link, note in _PAGES.items()])
+        return HTMLResponse(shown, headers=vary | _PASSIVE)
+    links = ["/invocations", "/labels", *_PAGES]
+    return answer({"name": service.name, "version": version, "links": links}, headers=vary)
 
 
 async def _labels(service: Service, request: Request) -> Response:
@@ -121,6 +142,12 @@ async def _labels(service: Service, request: Request) -> Response:
     for outcome, count in counts.items():
         service.metrics.labels.labels(outcome).inc(count)
     return answer({"accepted": len(known), **counts}, 202)
+
+
+async def _reports(service: Service, request: Request) -> Response:
+    prefix = "" if request.url.path.endswith("/") else "reports/"
+    listed = await run_in_threadpool(index, service.reports, service.name, prefix)
+    return HTMLResponse(listed, headers=_PASSIVE)
 
 
 async def _report(service: Service, request: Request) -> Response:

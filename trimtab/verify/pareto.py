@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
 from trimtab.recipe.schema import Budget
 from trimtab.verify.confusion import NEUTRAL
@@ -16,6 +17,8 @@ from trimtab.verify.confusion import NEUTRAL
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # one a target
 FULL_SIZE = 420  # area, in points², of a model as large as the original
 LOGARITHMIC_FROM = 8  # ratio of the largest to the smallest speed-up
+FLOOR_WITHIN = 1.0  # how far below the points the budget's floor is still drawn, in heights of their range
+GREEN, RED = "#10b981", "#ef4444"
 
 
 @dataclass(frozen=True)
@@ -75,69 +78,81 @@ def figure(
             100 * spot.accuracy,
             s=FULL_SIZE / max(spot.size_ratio, 0.25),
             color=colours[spot.target],
-            alpha=0.85 if spot.key in on_front else 0.3,
+            alpha=0.85 if spot.key in on_front else 0.4,
             edgecolors=NEUTRAL if spot.key in on_front else "none",
             linewidths=1.2,
             zorder=3,
         )
-    _draw_budget(axes, every, budget)
-    _name_winner(axes, every, winner)
-    _decorate(axes, colours, every)
+    region = _draw_budget(axes, every, budget)
+    ring = _name_winner(axes, every, winner)
+    _decorate(axes, colours, every, region, ring)
     return drawing
 
 
-def _draw_budget(axes: Axes, every: Sequence[Spot], budget: Budget) -> None:
-    """The original at 1x, and the region the recipe accepts, to the upper right of its corner."""
+def _draw_budget(axes: Axes, every: Sequence[Spot], budget: Budget) -> str:
+    """The original at 1x, and the region the recipe accepts, to the upper right of its corner; what the legend says.
+
+    The heights are scaled to the points: a floor far below them would press them into a line, so it is then named
+    in the legend instead of drawn.
+    """
     original = 100 * (every[0].accuracy + every[0].drop) if every else 100.0
     floor = original - 100 * budget.max_drop
     speeds = [1.0, budget.min_speedup, *(spot.first for spot in every)]
-    heights = [original, floor, *(100 * spot.accuracy for spot in every)]
-    if max(speeds) / min(speeds) > LOGARITHMIC_FROM:
-        axes.set_xscale("log")
-        axes.set_xlim(min(speeds) * 0.8, max(speeds) * 1.3)
-    else:
-        pad = 0.1 * (max(speeds) - min(speeds)) + 0.05
-        axes.set_xlim(max(0.0, min(speeds) - pad), max(speeds) + pad)
-    pad = 0.15 * (max(heights) - min(heights)) + 0.1
-    axes.set_ylim(min(heights) - pad, max(heights) + pad)
-    right, top = axes.get_xlim()[1], axes.get_ylim()[1]
-    axes.fill_between([budget.min_speedup, right], floor, top, color="#10b981", alpha=0.13, zorder=0, lw=0)
-    axes.plot([budget.min_speedup] * 2, [floor, top], color="#10b981", lw=1, ls="--", zorder=1)
-    axes.plot([budget.min_speedup, right], [floor] * 2, color="#10b981", lw=1, ls="--", zorder=1)
+    _scale_speeds(axes, min(speeds), max(speeds))
+    heights = [original, *(100 * spot.accuracy for spot in every)]
+    lowest, highest = min(heights), max(heights)
+    visible = lowest - floor <= FLOOR_WITHIN * max(highest - lowest, 0.2)
+    lowest = min(lowest, floor) if visible else lowest
+    pad = 0.15 * (highest - lowest) + 0.05
+    axes.set_ylim(lowest - pad, highest + pad)
+    (bottom, top), right = axes.get_ylim(), axes.get_xlim()[1]
+    axes.fill_between([budget.min_speedup, right], max(floor, bottom), top, color=GREEN, alpha=0.13, zorder=0, lw=0)
+    axes.plot([budget.min_speedup] * 2, [max(floor, bottom), top], color=GREEN, lw=1, ls="--", zorder=1)
+    if visible:
+        axes.plot([budget.min_speedup, right], [floor] * 2, color=GREEN, lw=1, ls="--", zorder=1)
     axes.scatter(1.0, original, marker="*", s=170, color=NEUTRAL, zorder=4)
+    return "within budget" if visible else f"within budget (floor {floor:.1f} % below the axis)"
 
 
-def _name_winner(axes: Axes, every: Sequence[Spot], winner: tuple[str, str] | None) -> None:
+def _scale_speeds(axes: Axes, slowest: float, fastest: float) -> None:
+    if fastest / slowest > LOGARITHMIC_FROM:
+        axes.set_xscale("log")
+        axes.set_xlim(slowest * 0.8, fastest * 1.3)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # ScalarFormatter writes 1.0, 2.0, …
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        pad = 0.1 * (fastest - slowest) + 0.05
+        axes.set_xlim(max(0.0, slowest - pad), fastest + pad)
+
+
+def _name_winner(axes: Axes, every: Sequence[Spot], winner: tuple[str, str] | None) -> bool:
+    """A ring around it, and its name above the axes, where it covers no point."""
     for spot in every:
-        if spot.key != winner:
-            continue
-        low, high = axes.get_xlim()
-        on_right = spot.first > (low * high) ** 0.5 if axes.get_xscale() == "log" else spot.first > (low + high) / 2
-        at = (spot.first, 100 * spot.accuracy)
-        axes.scatter(*at, s=FULL_SIZE / max(spot.size_ratio, 0.25) + 140, facecolors="none", edgecolors="#ef4444", lw=2)
-        axes.annotate(
-            spot.label,
-            at,
-            xytext=(-14 if on_right else 14, -24),
-            textcoords="offset points",
-            ha="right" if on_right else "left",
-            fontsize=12,
-            color="#ef4444",
-            fontweight="bold",
-        )
+        if spot.key == winner:
+            size = FULL_SIZE / max(spot.size_ratio, 0.25) + 140
+            at = (spot.first, 100 * spot.accuracy)
+            axes.scatter(*at, s=size, facecolors="none", edgecolors=RED, lw=2, zorder=5)
+            name = f"chosen: {spot.label}\non {spot.target}, {spot.first:.1f}x, {100 * spot.accuracy:.2f} %"
+            axes.set_title(name, color=RED, fontsize=11, fontweight="bold", parse_math=False)
+            return True
+    return False
 
 
-def _decorate(axes: Axes, colours: Mapping[str, str], every: Sequence[Spot]) -> None:
+def _decorate(axes: Axes, colours: Mapping[str, str], every: Sequence[Spot], region: str, ring: bool) -> None:
     batch = next(iter(every[0].speedup)) if every else 1
-    axes.set_xlabel(f"times as fast as the original, batch {batch}", color=NEUTRAL, fontsize=12)
+    axes.set_xlabel(f"times as fast as eager PyTorch, batch {batch}", color=NEUTRAL, fontsize=12)
     axes.set_ylabel("accuracy on validation, %", color=NEUTRAL, fontsize=12)
+    axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.tick_params(which="both", colors=NEUTRAL, labelsize=11)
     axes.grid(color=NEUTRAL, alpha=0.2)
     for spine in axes.spines.values():
         spine.set_color(NEUTRAL)
     handles = [Line2D([], [], marker="o", ls="", color=colour, label=name) for name, colour in colours.items()]
-    handles.append(Line2D([], [], marker="*", ls="", ms=11, color=NEUTRAL, label="original"))
-    handles.append(Line2D([], [], marker="s", ls="", ms=10, color="#10b981", alpha=0.3, label="within budget"))
+    handles.append(Line2D([], [], marker="*", ls="", ms=11, color=NEUTRAL, label="eager PyTorch, 1x"))
+    if ring:
+        handles.append(Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec=RED, mew=2, label="chosen"))
+    handles.append(Line2D([], [], marker="s", ls="", ms=10, color=GREEN, alpha=0.3, label=region))
     axes.figure.legend(
-        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=11, labelcolor=NEUTRAL
+        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=10, labelcolor=NEUTRAL
     )

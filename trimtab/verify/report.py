@@ -21,6 +21,7 @@ from trimtab.verify.gate import Decision
 from trimtab.verify.predictor import Array
 
 TEMPLATE = "report.html.j2"
+ORIGINAL = "original"  # label of the uncompressed candidate
 WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 
 
@@ -72,7 +73,7 @@ def render(
         evidence=evidence,
         decision=decision,
         word=WORDS[decision.answer],
-        sentence=sentence(evidence, decision),
+        sentence=sentence(evidence, decision, original=original_on(points, evidence, meta)),
         spots=spots,
         best=best,
         winner=winner,
@@ -95,7 +96,7 @@ def as_json(
     """The content of `render`, JSON-safe; matrices instead of images."""
     return {
         "title": title,
-        "summary": sentence(evidence, decision),
+        "summary": sentence(evidence, decision, original=original_on(points, evidence, meta)),
         "evidence": evidence.to_json(),
         "decision": decision.to_json(),
         "points": [_spot_json(spot) for spot in pareto.spots(points)],
@@ -112,14 +113,34 @@ def as_json(
     }
 
 
-def sentence(evidence: Evidence, decision: Decision) -> str:
-    """The outcome in one plain sentence, e.g. "PASS: 2.3x faster, 3.1x smaller, accuracy 98.2 % (98.6 % before)."."""
+def original_on(points: Sequence[Any], evidence: Evidence, meta: Meta) -> tuple[str, float] | None:
+    """Target of this candidate and speed-up of the uncompressed original there, at the batch the evidence begins with.
+
+    It tells what the runtime alone gives from what compression adds. None when that was not measured, and when the
+    candidate is the original itself.
+    """
+    for spot in pareto.spots(points):
+        if spot.label == ORIGINAL and spot.target == meta["target"] and spot.candidate != meta["candidate"]:
+            speedup = spot.speedup.get(evidence.first_batch)
+            return None if speedup is None else (spot.target, speedup)
+    return None
+
+
+def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, float] | None = None) -> str:
+    """The outcome in one plain sentence.
+
+    E.g. "PASS: 2.3x faster than eager PyTorch at batch 1, 3.1x smaller, accuracy on gate 98.2 % (98.6 % before).".
+
+    Args:
+        original: `original_on`; put beside the speed-up.
+    """
     split, paired = next(iter(evidence.paired.items()))
     latency = evidence.latency[evidence.first_batch]
     noise = evidence.noise_floor[evidence.first_batch]
-    speed = (
-        "no faster" if abs(latency.speedup - 1) <= noise else _times(latency.speedup, "faster", "slower")
-    ) + f" at batch {evidence.first_batch}"
+    speed = "no faster" if abs(latency.speedup - 1) <= noise else _times(latency.speedup, "faster", "slower")
+    speed += f" than eager PyTorch at batch {evidence.first_batch}"
+    if original is not None:
+        speed += f" (the uncompressed original on {original[0]}: {original[1]:.1f}x, on validation)"
     said = (
         f"{WORDS[decision.answer]}: {speed}, {_times(evidence.size_ratio, 'smaller', 'larger')}, accuracy on {split} "
         f"{_percent(paired.candidate.value)} ({_percent(paired.original.value)} before)"

@@ -64,6 +64,8 @@ def test_the_page_scores_labelled_rows_only_and_loads_nothing_from_elsewhere() -
     assert "<title>healthy" in head
     assert 'src="http' not in html
     assert "<link" not in head
+    assert '<meta name="viewport" content="width=device-width' in head
+    assert "overflow-x: auto" in head
 
 
 def test_too_few_labels_leave_the_classification_out_and_one_class_does_not_stop_it() -> None:
@@ -103,6 +105,14 @@ def test_snapshots_gather_in_one_project_with_the_windows_time(tmp_path: Path) -
     store = evidently().Workspace(str(tmp_path / "workspace"))
     assert sorted(project.name for project in store.list_projects()) == ["digits", "tabular"]
     project, run = first.split("/")
+    dashboard = store.get_project(project).dashboard.model()
+    values = [(panel.title, value.metric, value.metric_labels) for panel in dashboard.panels for value in panel.values]
+    assert values == [
+        ("Accuracy", "evidently:metric_v2:Accuracy", {}),
+        ("Drifted columns", "evidently:metric_v2:DriftedColumnsCount", {"value_type": "count"}),
+    ], "a second snapshot must not add panels"
+    assert [panel.id for panel in dashboard.panels] == dashboard.tabs[0].panels
+    assert "digits" in store.get_project(project).description
     assert len(store.list_runs(project)) == 2
     stored = json.loads((tmp_path / "workspace" / project / "snapshots" / f"{run}.json").read_text())
     assert stored["timestamp"].startswith("2026-01-02T03:04:05")

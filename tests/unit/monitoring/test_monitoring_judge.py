@@ -171,6 +171,16 @@ def test_few_labels_give_no_damage_and_no_label_an_undefined_accuracy() -> None:
     assert verdict.reasons[-1] == "accuracy is undefined: 0 of 200 rows labelled"
 
 
+@pytest.mark.usefixtures("quick")
+def test_an_open_answer_says_that_the_rows_are_too_few_to_exclude_a_drop() -> None:
+    window = world.window(accuracy=0.89)
+    verdict = verdict_on(window)
+    assert verdict.performance.answer == "undecided"
+    assert verdict.kind == "healthy"
+    limit = verdict.performance.limit
+    assert verdict.reasons[-1].startswith(f"no damage shown, but 200 rows cannot exclude a drop below {limit:.3f}: ")
+
+
 @pytest.mark.parametrize(
     ("rows", "labelled", "age", "expected"),
     [

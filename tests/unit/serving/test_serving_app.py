@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import html
 import os
+import re
+import shutil
 import threading
 import time
 from dataclasses import replace
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -345,13 +349,62 @@ def test_reports_are_served_and_nothing_beside_them(service, client, tmp_path):
     assert found.text == "<p>report</p>"
     assert found.headers["content-type"].startswith("text/html")
     for path in (
-        "", "windows", "../secret.html", "..%2fsecret.html", "%2e%2e/secret.html", "%252e%252e%252fsecret.html",
+        "windows", "windows/", "../secret.html", "..%2fsecret.html", "%2e%2e/secret.html", "%252e%252e%252fsecret.html",
         "windows/%25252e%25252e/%25252e%25252e/secret.html", "link.html", "..%5csecret.html", "%00", "//etc/passwd",
         "%2fetc%2fpasswd", "file:///etc/passwd",
     ):  # fmt: skip
         answer = client.get(f"/reports/{path}")
         assert answer.status_code == 404, path
         assert "secret" not in answer.text
+
+
+def test_the_list_of_reports_is_newest_first_and_its_links_lead_to_them(service, client, tmp_path):
+    reports = tmp_path / "reports"
+    (reports / "windows").mkdir()
+    hostile = "a <b>\"&'#?.html"
+    for age, name in enumerate(["windows/new.html", hostile, "old.html"]):
+        (reports / name).write_text(name)
+        os.utime(reports / name, (10_000 - age, 10_000 - age))
+    for address in ("/reports/", "/reports"):
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/html")
+        links = [html.unescape(link) for link in re.findall(r'href="([^"]*)"', answer.text)]
+        pages = [client.get(urljoin(f"http://testserver{address}", link)).text for link in links]
+        assert pages == ["windows/new.html", hostile, "old.html"]
+        assert "<b>" not in answer.text
+
+
+def test_the_list_of_reports_names_nothing_but_reports_below_their_folder(service, client, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret.html").write_text("secret")
+    reports = tmp_path / "reports"
+    (reports / "link.html").symlink_to(tmp_path / "outside" / "secret.html")
+    (reports / "folder").symlink_to(tmp_path / "outside")
+    for name in ("notes.txt", ".draft.html", "%2e%2e%2foutside%2fsecret.html"):
+        (reports / name).write_text("x")
+    (reports / "folder.html").mkdir()
+    for _ in range(2):
+        answer = client.get("/reports/")
+        assert answer.status_code == 200
+        assert "No report yet." in answer.text
+        assert "href" not in answer.text
+        shutil.rmtree(reports, ignore_errors=True)  # and a folder that is not there yet
+
+
+def test_a_browser_gets_a_page_of_links_and_a_program_gets_json(service, client):
+    service.swap(loaded("7"))
+    shown = client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert shown.headers["content-type"].startswith("text/html")
+    assert "Version 7 is served." in shown.text
+    links = re.findall(r'href="([^"]*)"', shown.text)
+    assert "reports/" in links
+    assert all(client.get(f"/{link}").status_code == 200 for link in links)
+    for accept in ("application/json", "*/*"):
+        answer = client.get("/", headers={"Accept": accept})
+        assert answer.headers["vary"] == shown.headers["vary"] == "Accept"
+        assert (answer.json()["name"], answer.json()["version"]) == ("tiny", "7")
+        assert {"/invocations", "/reports/"} <= set(answer.json()["links"])
 
 
 def test_limits_come_from_the_release_and_nonsense_is_refused():

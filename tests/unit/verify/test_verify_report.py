@@ -13,7 +13,7 @@ from trimtab.recipe.schema import Budget
 from trimtab.verify import confusion, pareto
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
-from trimtab.verify.report import as_json, render, sentence
+from trimtab.verify.report import as_json, original_on, render, sentence
 
 Make = Callable[..., Evidence]
 
@@ -64,8 +64,35 @@ def test_every_element_is_closed(page: str) -> None:
 
 def test_the_outcome_comes_first_in_plain_words(page: str) -> None:
     text = re.sub(r"<[^>]+>", " ", page.split("<body>")[1])
-    first = " ".join(text.split())[:220]
-    assert "PASS: 2.3x faster at batch 1, 3.1x smaller, accuracy on gate 98.2 % (98.6 % before)." in first
+    first = " ".join(text.split())[:280]
+    assert (
+        "PASS: 2.3x faster than eager PyTorch at batch 1 (the uncompressed original on openvino-cpu: 1.7x, on "
+        "validation), 3.1x smaller, accuracy on gate 98.2 % (98.6 % before)."
+    ) in first
+
+
+def test_the_original_is_compared_only_where_it_was_measured_and_is_not_the_candidate(
+    make_evidence: Make, points: list, meta: dict
+) -> None:
+    evidence = make_evidence()
+    assert original_on(points, evidence, meta) == ("openvino-cpu", pytest.approx(1.7))
+    assert original_on(points, evidence, {**meta, "target": "elsewhere"}) is None
+    assert original_on(points, evidence, {**meta, "candidate": "c0", "label": "original"}) is None
+    assert original_on([], evidence, meta) is None
+    assert "original on" not in sentence(evidence, decide(evidence, Budget(), 0.95))
+
+
+def test_a_phone_gets_fewer_columns_and_a_scroll_shadow(page: str) -> None:
+    narrow = re.search(r"@media \(max-width: 30rem\) \{ ([^{]+)\{ display: none; \} \}", page)
+    assert narrow is not None
+    assert narrow.group(1).strip() == ".roomy"
+    for header in ("McNemar p", "noise<br>floor", "calls"):
+        assert f'<th class="roomy">{header}</th>' in page
+    for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+        widths = {row.count("</td>") + row.count("</th>") for row in table.split("</tr>")[:-1]}
+        hidden = {row.count('class="roomy"') for row in table.split("</tr>")[:-1]}
+        assert len(widths) == len(hidden) == 1, "a row that hides other cells than its header shifts its figures"
+    assert "linear-gradient" in re.search(r"\.wide \{[^}]+\}", page).group()
 
 
 def test_point_interval_margin_spread_and_noise_floor_are_all_there(page: str) -> None:
@@ -86,7 +113,7 @@ def test_point_interval_margin_spread_and_noise_floor_are_all_there(page: str) -
 def test_a_failure_names_what_is_not_met(make_evidence: Make) -> None:
     evidence = make_evidence(speedup=0.5)
     said = sentence(evidence, decide(evidence, Budget(), 0.95))
-    assert said.startswith("FAIL: 2.0x slower at batch 1")
+    assert said.startswith("FAIL: 2.0x slower than eager PyTorch at batch 1")
     assert said.endswith("not met: speed-up at batch 1.")
 
 
@@ -94,7 +121,7 @@ def test_an_open_decision_says_how_many_rows_are_missing(make_evidence: Make) ->
     evidence = make_evidence(speedup=1.02)
     decision = decide(evidence, Budget(max_drop=0.01), 0.95)
     said = sentence(evidence, decision)
-    assert said.startswith("UNDECIDED: no faster at batch 1")
+    assert said.startswith("UNDECIDED: no faster than eager PyTorch at batch 1")
     assert f"{decision.needed_rows:,} more rows" in said
 
 
@@ -102,7 +129,7 @@ def test_the_json_holds_the_same_content(make_evidence: Make, points: list, meta
     evidence = make_evidence()
     decision = decide(evidence, meta["budget"], 0.95)
     value = json.loads(json.dumps(as_json("digits", evidence, decision, points, points[:2], meta), allow_nan=False))
-    assert value["summary"] == sentence(evidence, decision)
+    assert value["summary"] == sentence(evidence, decision, original=original_on(points, evidence, meta))
     assert Evidence.from_json(value["evidence"]) == evidence
     assert value["confusion"]["after"][8][1] == 3
     assert [one["label"] for one in value["points"]] == [one["label"] for one in points]
@@ -129,10 +156,40 @@ def test_a_confusion_figure_writes_every_count_that_is_not_zero() -> None:
 
 def test_the_pareto_figure_shows_every_point_and_names_the_winner(points: list) -> None:
     drawing = pareto.figure(points, points[:2], Budget(), ("c3", "openvino-cpu"))
-    texts = [text.get_text() for text in drawing.axes[0].texts]
-    assert texts == ["prune-l2-0.5 distil int8"]
+    assert drawing.axes[0].get_title().startswith("chosen: prune-l2-0.5 distil int8\non openvino-cpu")
+    assert not drawing.axes[0].texts, "a text among the points covers some"
     # each point, the original, the ring around the winner, the region of the budget
     assert len(drawing.axes[0].collections) == len(points) + 3
+
+
+def crowd(points: list) -> list[dict]:
+    """Points within 0.8 points of accuracy, 1x to 12x as fast."""
+    return [
+        {**points[0], "candidate": f"c{i}", "accuracy": 0.99 - 0.0002 * i, "drop": 0.0002 * i, "speedup": {"1": 1 + i}}
+        for i in range(12)
+    ]
+
+
+def test_a_floor_far_below_the_points_is_named_and_does_not_press_them_together(points: list) -> None:
+    drawing = pareto.figure(crowd(points), [], Budget(max_drop=0.042, min_speedup=1.0))
+    low, high = drawing.axes[0].get_ylim()
+    assert high - low < 1
+    legend = [text.get_text() for text in drawing.legends[0].get_texts()]
+    assert "within budget (floor 94.8 % below the axis)" in legend
+    near = pareto.figure(crowd(points), [], Budget(max_drop=0.003, min_speedup=1.0))
+    assert near.axes[0].get_ylim()[0] < 98.7
+    assert "within budget" in [text.get_text() for text in near.legends[0].get_texts()]
+
+
+def test_a_logarithmic_axis_has_ticks_one_can_read(points: list) -> None:
+    drawing = pareto.figure(crowd(points), [], Budget(max_drop=0.03, min_speedup=1.0))
+    drawing.draw_without_rendering()
+    axis = drawing.axes[0].xaxis
+    low, high = drawing.axes[0].get_xlim()
+    places, labels = axis.get_ticklocs(), axis.get_ticklabels()
+    shown = {label.get_text() for at, label in zip(places, labels, strict=True) if low <= at <= high}
+    assert shown == {"1", "2", "5", "10"}
+    assert not any(label.get_text() for label in axis.get_ticklabels(minor=True))
 
 
 def test_points_may_be_values_with_to_json(points: list) -> None:
