@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
 Array = np.ndarray
-# Long reasons wrap, and a table that is too wide scrolls in its own box instead of widening the page.
+# Long reasons wrap, and what is too wide scrolls in its own box. Evidently's columns are flex containers that wrap,
+# which makes them as wide as their longest line; on a narrow screen they must not.
 PHONE_CSS = (
-    "body { margin: 0; overflow-wrap: anywhere; } "
+    "body { margin: 0; overflow-wrap: anywhere; } .MuiTable-root { overflow-wrap: normal; } "
     "@media (max-width: 50rem) { "
-    "table { display: block; max-width: 100%; overflow-x: auto; overflow-wrap: normal; } "
-    ".MuiPaper-root, .MuiTableContainer-root, .js-plotly-plot { max-width: 100%; overflow-x: auto; } "
-    ".MuiGrid-item, .MuiGrid-root > * { min-width: 0; } }"
+    ".MuiGrid-container.MuiGrid-direction-xs-column { flex-wrap: nowrap; } "
+    ".MuiGrid-root { min-width: 0; } .MuiGrid-direction-xs-column > .MuiGrid-root { max-width: 100%; } "
+    ".MuiBox-root, .MuiCardContent-root { padding-left: 4px; padding-right: 4px; } "
+    ".MuiTableContainer-root, .js-plotly-plot { max-width: 100%; overflow-x: auto; } }"
 )
 
 

@@ -62,7 +62,8 @@ def page(title: str, paragraphs: Iterable[str], links: Iterable[tuple[str, str, 
         links: (address, already quoted for a URL; text; note behind it).
     """
     items = "\n".join(
-        f'<li><a href="{html.escape(address)}">{html.escape(text)}</a> <span class="small">{html.escape(note)}</span></li>'
+        f'<li><a href="{html.escape(address)}">{html.escape(text)}</a> '
+        f'<span class="small">{html.escape(note)}</span></li>'
         for address, text, note in links
     )
     said = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)

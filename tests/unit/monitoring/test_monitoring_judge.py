@@ -173,7 +173,7 @@ def test_few_labels_give_no_damage_and_no_label_an_undefined_accuracy() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_an_open_answer_says_that_the_rows_are_too_few_to_exclude_a_drop() -> None:
-    window = world.window(accuracy=0.89)
+    window = world.window(accuracy=0.95)
     verdict = verdict_on(window)
     assert verdict.performance.answer == "undecided"
     assert verdict.kind == "healthy"
