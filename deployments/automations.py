@@ -61,7 +61,7 @@ def reaction(name: str, react: UUID, parameters: dict[str, Any]) -> AutomationCo
     """Measured damage → react/<name>, with the verdict's digest from the event."""
     return AutomationCore(
         name=f"{name}: damage → react",
-        description=f"A verdict of measured damage on {name} starts the reaction that the policy chose.",
+        description=f"On the event {DAMAGE} of {name}: run react/{name} with the verdict's digest.",
         tags=TAGS,
         trigger=_on({DAMAGE}, match={"prefect.resource.id": f"trimtab.release.{name}"}),
         actions=[_run(react, {**parameters, "verdict": _jinja("{{ event.payload.verdict }}")})],
@@ -74,7 +74,7 @@ def verdict_alert(name: str, alert: UUID) -> AutomationCore:
     body = _jinja("verdict {{ event.payload.verdict }}")
     return AutomationCore(
         name=f"{name}: verdict → alert",
-        description=f"A verdict on {name} that calls for a person and not for a reaction.",
+        description=f"On the event {ALERT} of {name} (a person is asked, nothing is retrained): run alert/{name}.",
         tags=TAGS,
         trigger=_on({ALERT}, match={"prefect.resource.id": f"trimtab.release.{name}"}),
         actions=[_run(alert, {"name": name, "subject": subject, "body": body})],
@@ -92,7 +92,7 @@ def failure_alert(name: str, alert: UUID) -> AutomationCore:
     ]
     return AutomationCore(
         name=f"{name}: failed run → alert",
-        description=f"A flow run of {name} failed or crashed.",
+        description=f"When a flow run tagged trimtab and {name} is Failed, Crashed or TimedOut: run alert/{name}.",
         tags=TAGS,
         trigger=_on(FAILED, match={"prefect.resource.id": "prefect.flow-run.*"}, match_related=tags),
         actions=[_run(alert, {"name": name, "subject": subject, "body": body})],
@@ -118,7 +118,7 @@ def silent_run() -> AutomationCore:
     message = f"No heartbeat for {SILENCE_S} s: its process is gone"
     return AutomationCore(
         name="silent run → crashed",
-        description=f"A flow run without a heartbeat for {SILENCE_S} s is marked as crashed.",
+        description=f"When a flow run sends no heartbeat for {SILENCE_S} s after one: set its state to Crashed.",
         tags=TAGS,
         trigger=trigger,
         actions=[ChangeFlowRunState(name=None, force=False, state=StateType.CRASHED, message=message)],

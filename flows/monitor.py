@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from prefect import flow
-from pydantic import Field
 
-from tasks.monitor import catch_up, collect, judge, open_watch, publish, record, tidy
-from tasks.naming import run_name
+from tasks.monitor import catch_up, collect, judge, open_watch, publish, record, said, tidy
+from tasks.naming import described, run_name
 
 
 @flow(name="monitor", flow_run_name=run_name("monitor {recipe}"), log_prints=False)
 def monitor(
-    recipe: Annotated[str, Field(description="Path of the recipe file.")],
-    home: Annotated[str, Field(description="State directory of the stack.")],
+    recipe: Annotated[str, described("Path of the recipe file.")],
+    home: Annotated[str, described("State directory of the stack.")],
 ) -> dict[str, Any]:
     """Judge the next window of the journal and say what follows from it; start what an event lost."""
     watch = open_watch(recipe, home)
     tidy(watch)
-    window = collect(watch)
-    if window is None:
-        return {"verdict": None, "state": "no window is ready", "started": catch_up(watch)}
-    verdict = judge(watch, window)
+    found = collect(watch)
+    if found.window is None:
+        started = catch_up(watch)
+        return said(found.state, {"verdict": None, "state": found.state, "started": started})
+    verdict = judge(watch, found.window)
     record(watch, verdict)
-    decision = publish(watch, window, verdict)
-    return {"verdict": verdict.kind, "digest": verdict.digest, "decision": decision.to_json()}
+    decision = publish(watch, found.window, verdict)
+    message = f"{verdict.kind}: rows {verdict.lo}–{verdict.hi} → {decision.action}"
+    return said(message, {"verdict": verdict.kind, "digest": verdict.digest, "decision": decision.to_json()})

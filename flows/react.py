@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from prefect import flow
-from pydantic import Field
+from prefect import flow, tags
 
 from flows.release import release
-from tasks.naming import run_name
-from tasks.react import begin, choose, conclude, open_watch, reacting
+from tasks.naming import described, run_name
+from tasks.react import begin, choose, conclude, open_watch, reacting, why
 
 
 @flow(name="react", flow_run_name=run_name("react {recipe}: verdict {verdict}"), log_prints=False)
 def react(
-    recipe: Annotated[str, Field(description="Path of the recipe file.")],
-    home: Annotated[str, Field(description="State directory of the stack.")],
-    verdict: Annotated[str, Field(description="Digest of the verdict, as the ledger has it.")],
+    recipe: Annotated[str, described("Path of the recipe file.")],
+    home: Annotated[str, described("State directory of the stack.")],
+    verdict: Annotated[str, described("Digest of the verdict, as the ledger has it.")],
 ) -> dict[str, Any]:
     """Retrain when the verdict still calls for it; an event is only a hint."""
     watch = open_watch(recipe, home)
@@ -25,5 +24,6 @@ def react(
         if decision.action != "retrain":
             return {"action": decision.action, "reason": decision.reason}
         begin(watch, decision)
-        outcome = release(recipe, home, f"retrain: {decision.reason}", verdict, return_state=True)
+        with tags(watch.name):  # not `trimtab`: of a failed reaction one alert is enough
+            outcome = release(recipe, home, why(watch, decision), verdict, return_state=True)
         return conclude(watch, decision, outcome)

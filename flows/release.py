@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from prefect import flow
-from pydantic import Field
 
 from tasks.bench import open_bench, release_run
 from tasks.compress import compress
 from tasks.convert import convert
-from tasks.naming import run_name
+from tasks.naming import described, run_name
 from tasks.optimize import optimize
 from tasks.promote import promote
 from tasks.register import register
@@ -18,10 +17,10 @@ from tasks.select import select
 from tasks.serve import serve
 from tasks.verify import verify
 
-RecipePath = Annotated[str, Field(description="Path of the recipe file.")]
-HomePath = Annotated[str, Field(description="State directory of the stack.")]
-Reason = Annotated[str, Field(description="Why this release is made; it goes into the promotion log.")]
-VerdictDigest = Annotated[str | None, Field(description="Retrain on the labelled rows of this verdict's window.")]
+RecipePath = Annotated[str, described("Path of the recipe file.")]
+HomePath = Annotated[str, described("State directory of the stack.")]
+Reason = Annotated[str, described("Why this release is made; it goes into the promotion log.")]
+VerdictDigest = Annotated[str | None, described("Retrain on the labelled rows of this verdict's window.")]
 
 
 @flow(name="release", flow_run_name=run_name("release {recipe}: {reason}"), log_prints=False)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
-from pydantic import Field
 
-from tasks.naming import run_name
+from tasks.naming import described, run_name
 from tasks.serve import stock_file, wait_for_version
 from trimtab.errors import RegistryError, StateError
 from trimtab.recipe import load_recipe
@@ -18,8 +17,8 @@ from trimtab.settings import Settings
 
 @flow(name="serve", flow_run_name=run_name("serve {recipe}"))
 def serve(
-    recipe: Annotated[str, Field(description="Path of the recipe file.")],
-    home: Annotated[str, Field(description="State directory of the stack.")],
+    recipe: Annotated[str, described("Path of the recipe file.")],
+    home: Annotated[str, described("State directory of the stack.")],
 ) -> dict[str, Any]:
     """See that the champion of the recipe's release is what answers."""
     settings, parsed = Settings.load(Path(home)), load_recipe(recipe)

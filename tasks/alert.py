@@ -14,7 +14,7 @@ from trimtab.ledger import Ledger
 from trimtab.settings import Settings
 
 
-@task(name="alert", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+@task(name="alert", task_run_name="write the alert", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def write_alert(settings: Settings, name: str, subject: str, body: str) -> None:
     """The ledger first, then the places people look at."""
     Ledger(settings.ledger).record(f"alerts/{name}", {"subject": subject, "body": body}, expect_seq=None)

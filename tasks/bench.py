@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from trimtab.candidate import Step, digest_of
+from trimtab.registry.author import author
 from trimtab.registry.connection import Registry
 from trimtab.registry.follow import current_champion
 from trimtab.registry.sweep import sweep
@@ -20,6 +21,9 @@ from trimtab.registry.tracking import Tracking
 from trimtab.settings import Settings
 from trimtab.watch import Watch
 from trimtab.workbench import Workbench
+
+AS_ML = "?workflowType=machine_learning"  # MLflow 3 opens an experiment as one of generative AI otherwise
+CONTEXTS = {"train": "training"}  # MLflow's word for what a split is used for, where it is not the split's name
 
 
 @dataclass
@@ -50,7 +54,7 @@ class ReleaseRun:
             "name": self.bench.recipe.name,
             "version": version,
             "run_id": self.run_id,
-            "run_name": f"release {self.key[:8]}",
+            "run_name": self.tracking.client.get_run(self.run_id).info.run_name,
             "run_url": self.link(),
             "reason": self.reason,
             "seconds": dict(self.bench.stopwatch.seconds),
@@ -70,7 +74,7 @@ class ReleaseRun:
     def link(self) -> str:
         """Address of the parent run in the MLflow UI."""
         experiment = self.tracking.client.get_run(self.run_id).info.experiment_id
-        return f"{self.tracking.tracking_uri}/#/experiments/{experiment}/runs/{self.run_id}"
+        return f"{self.tracking.tracking_uri}/#/experiments/{experiment}/runs/{self.run_id}{AS_ML}"
 
 
 def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench:
@@ -95,15 +99,14 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
     for line in sweep(registry, experiment, name, alive={key}):
         get_run_logger().warning("registry: %s", line)
     champion = current_champion(settings.tracking_uri(), name)
-    tags = {"trimtab.reason": reason, "trimtab.flow_run": str(flow_run.get_id()), "trimtab.verdict": verdict or ""}
-    run_id = tracking.start_release_run(experiment, key, f"release {key[:8]}", _params(bench), tags)
-    for split, context in (("train", "training"), ("validation", "validation"), ("gate", "gate")):
-        data = bench.splits[split]
+    kind = "retrain" if verdict else "first release" if champion is None else "release"
+    run_id = tracking.start_release_run(experiment, key, f"{kind} {key[:8]}", _params(bench), _tags(bench, reason))
+    for split, data in bench.splits.items():
         tracking.log_dataset_input(
             run_id,
             f"{name}/{split}",
             data.digest,
-            context=context,
+            context=CONTEXTS.get(split, split),
             source=bench.recipe.data,
             profile={"rows": len(data)},
         )
@@ -115,6 +118,20 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
         tracking.finish(run_id, "FAILED")
         raise
     tracking.finish(run_id)
+
+
+def _tags(bench: Workbench, reason: str) -> dict[str, str]:
+    """Tags of the run: MLflow's own for who and what made it, and ours; without empty ones."""
+    path = bench.code.path
+    tags = {
+        "mlflow.user": author(),
+        "mlflow.source.name": f"{path.parent.name}/{path.name}",
+        "mlflow.source.type": "LOCAL",
+        "trimtab.reason": reason,
+        "trimtab.flow_run": flow_run.get_id(),
+        "trimtab.verdict": bench.new_rows.verdict if bench.new_rows else None,
+    }
+    return {key: str(value) for key, value in tags.items() if value}
 
 
 def _params(bench: Workbench) -> dict[str, Any]:

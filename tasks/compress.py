@@ -10,6 +10,7 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from tasks.caching import JSON_RESULT, content_key
+from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.make import make, planned
@@ -48,12 +49,10 @@ def compress(bench: Workbench, original: Candidate, finalists: Sequence[Sequence
     for steps in filter(None, plans):
         candidate = planned(original, steps)
         fresh = make_candidate.with_options(refresh_cache=bench.stored(candidate.id) is None)
-        state = fresh(bench, original.to_json(), [asdict(step) for step in steps], candidate.label, return_state=True)
-        result = state.result(raise_on_failure=False)
-        if isinstance(result, UnsupportedError):
-            get_run_logger().warning("%s left out: %s", candidate.label, result)
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            candidates.append(Candidate.from_json(result))
+        arguments = quoted(bench, original.to_json(), [asdict(step) for step in steps], candidate.label)
+        state = fresh(*arguments, wait_for=after(bench, original.id), return_state=True)
+        try:
+            candidates.append(Candidate.from_json(ended(bench, candidate.id, state)))
+        except UnsupportedError as error:
+            get_run_logger().warning("%s left out: %s", candidate.label, error)
     return candidates

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from tasks.caching import JSON_RESULT, content_key
+from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.convert_candidate import convert_candidate, precision_of
@@ -42,5 +43,7 @@ def convert(bench: Workbench, candidates: list[Candidate]) -> list[Converted]:
         targets: list[str] = [target for target in bench.recipe.targets if carries(target, precision_of(candidate))]
         here = all(bench.stored_converted(candidate.id, target) for target in targets)
         fresh = convert_one.with_options(refresh_cache=not here)
-        result += [Converted.from_json(value) for value in fresh(bench, candidate.to_json(), targets, candidate.label)]
+        arguments = quoted(bench, candidate.to_json(), targets, candidate.label)
+        state = fresh(*arguments, wait_for=after(bench, candidate.id), return_state=True)
+        result += [Converted.from_json(value) for value in ended(bench, f"convert {candidate.id}", state)]
     return result

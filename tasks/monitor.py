@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -11,8 +12,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
+from prefect.states import Completed
 
 from tasks.artifacts import artifact_key, page_url
+from tasks.edges import after, ended, quoted
+from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
 from trimtab.monitoring.judge import watched
@@ -21,7 +25,7 @@ from trimtab.monitoring.verdict import Verdict
 from trimtab.monitoring.windows import answered
 from trimtab.settings import Settings
 from trimtab.store import os_lock, write_atomic
-from trimtab.watch import Watch
+from trimtab.watch import Next, Watch
 
 
 def open_watch(recipe: str, home: str) -> Watch:
@@ -29,16 +33,61 @@ def open_watch(recipe: str, home: str) -> Watch:
     return Watch(recipe, Settings.load(Path(home)).ensure_home())
 
 
-@task(name="collect", cache_policy=NO_CACHE)
-def collect(watch: Watch) -> Window | None:
-    """The next window that can be judged, or None with the reason in the log."""
+def collect(watch: Watch) -> Next:
+    """The next window that can be judged, or why there is none."""
+    state = collect_window(*quoted(watch), wait_for=after(watch, "compact"), return_state=True)
+    found: Next = ended(watch, "collect", state)
+    return found
+
+
+def judge(watch: Watch, window: Window) -> Verdict:
+    """The verdict on a window."""
+    state = judge_window(*quoted(watch, window), wait_for=after(watch, "collect"), return_state=True)
+    verdict: Verdict = ended(watch, "judge", state)
+    return verdict
+
+
+def record(watch: Watch, verdict: Verdict) -> None:
+    """Write the verdict down, before anything follows from it."""
+    state = record_verdict(*quoted(watch, verdict), wait_for=after(watch, "judge"), return_state=True)
+    ended(watch, "record", state)
+
+
+def publish(watch: Watch, window: Window, verdict: Verdict) -> Decision:
+    """Say what follows from the verdict."""
+    wait_for = after(watch, "judge", "record")
+    state = publish_verdict(*quoted(watch, window, verdict), wait_for=wait_for, return_state=True)
+    decision: Decision = ended(watch, "publish", state)
+    return decision
+
+
+def tidy(watch: Watch) -> None:
+    """Compact the journal."""
+    ended(watch, "compact", compact_journal(*quoted(watch), return_state=True))
+
+
+def catch_up(watch: Watch) -> str | None:
+    """Start the reaction that an event lost, if there is one; the verdict's digest."""
+    state = start_owed(*quoted(watch), wait_for=after(watch, "collect"), return_state=True)
+    digest: str | None = ended(watch, "catch up", state)
+    return digest
+
+
+def said(message: str, found: dict[str, Any]) -> Any:
+    """What a flow returns to be shown as ended with this message; who calls the flow gets `found`."""
+    return Completed(message=message, data=found)
+
+
+@task(name="collect", task_run_name="collect the next window", cache_policy=NO_CACHE)
+def collect_window(watch: Watch) -> Next:
+    """The next window that can be judged, or None with the reason, which also goes into the log."""
     found = watch.next_window()
     get_run_logger().info("%s: %s", watch.name, found.state)
-    return found.window
+    return found
 
 
-@task(name="judge", cache_policy=NO_CACHE)
-def judge(watch: Watch, window: Window) -> Verdict:
+@task(name="judge", task_run_name="judge the window", cache_policy=NO_CACHE)
+def judge_window(watch: Watch, window: Window) -> Verdict:
     """The verdict on a window against the profile of the release that answered it."""
     verdict = watch.judge(window)
     get_run_logger().info("%s rows %d–%d: %s", watch.name, verdict.lo, verdict.hi, verdict.kind)
@@ -47,18 +96,18 @@ def judge(watch: Watch, window: Window) -> Verdict:
     return verdict
 
 
-@task(name="record", cache_policy=NO_CACHE)
-def record(watch: Watch, verdict: Verdict) -> int:
+@task(name="record", task_run_name="record the verdict in the ledger", cache_policy=NO_CACHE)
+def record_verdict(watch: Watch, verdict: Verdict) -> int:
     """Write the verdict into the ledger, before anything follows from it."""
     return watch.record(verdict)
 
 
-@task(name="publish", cache_policy=NO_CACHE)
-def publish(watch: Watch, window: Window, verdict: Verdict) -> Decision:
-    """Say what follows: an event first, then Evidently's page and snapshot, artifacts for the Prefect UI."""
+@task(name="publish", task_run_name="publish the verdict", cache_policy=NO_CACHE)
+def publish_verdict(watch: Watch, window: Window, verdict: Verdict) -> Decision:
+    """Say what follows: an event first, then Evidently's page and snapshot, artifacts for the Prefect UI, MLflow."""
     decision = watch.decide(verdict.digest)
     announce(watch, verdict, decision)
-    url = report(watch, window, verdict)
+    html, url = report(watch, window, verdict)
     create_markdown_artifact(
         key=artifact_key("verdict", watch.name),
         description=f"{watch.name}: {verdict.kind}",
@@ -66,8 +115,12 @@ def publish(watch: Watch, window: Window, verdict: Verdict) -> Decision:
     )
     if url:
         create_link_artifact(
-            key=artifact_key("evidently", watch.name), link=url, link_text=f"Evidently: {verdict.kind}"
+            key=artifact_key("evidently", watch.name),
+            link=url,
+            link_text=f"Evidently: {verdict.kind}",
+            description=f"Evidently's report on rows {verdict.lo}–{verdict.hi} of {watch.name}",
         )
+    into_mlflow(watch, verdict, html)
     return decision
 
 
@@ -84,8 +137,8 @@ def announce(watch: Watch, verdict: Verdict, decision: Decision) -> None:
     )
 
 
-def report(watch: Watch, window: Window, verdict: Verdict) -> str | None:
-    """Evidently's page under the state directory's reports, its snapshot in the workspace; the page's address."""
+def report(watch: Watch, window: Window, verdict: Verdict) -> tuple[str, str | None]:
+    """Evidently's page under the state directory's reports, its snapshot in the workspace; the page and its address."""
     from trimtab.monitoring.evidently_report import add_to_workspace, snapshot
 
     rows = answered(window, verdict.version)
@@ -105,17 +158,42 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> str | None:
         add_to_workspace(watch.settings.evidently, watch.name, taken)
     name = f"{watch.name}/window-{verdict.lo}-{verdict.hi}.html"
     write_atomic(watch.settings.reports / name, html.encode())
-    return page_url(watch.settings, watch.recipe, name)
+    return html, page_url(watch.settings, watch.recipe, name)
 
 
-@task(name="compact", cache_policy=NO_CACHE)
-def tidy(watch: Watch) -> int:
+def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
+    """Evidently's page and the window's figures, in the MLflow run that made the version the verdict is about.
+
+    The verdict stands whether MLflow takes them or not, so a refusal is logged and not raised.
+    """
+    performance = verdict.performance
+    figures = {"monitoring_drifted_columns": float(len(verdict.drifted)), "monitoring_error_rate": verdict.error_rate}
+    if performance.accuracy is not None:
+        figures["monitoring_accuracy"] = performance.accuracy.value
+    try:
+        # MLflow takes a second and a half to import: after the event, not before.
+        from trimtab.registry.connection import mlflow_errors
+        from trimtab.registry.tracking import Tracking
+
+        tracking = Tracking(watch.settings.tracking_uri(), watch.settings.locks)
+        with mlflow_errors(f"{watch.name} version {verdict.version}"):
+            run_id = tracking.client.get_model_version(watch.name, verdict.version).run_id
+        if not run_id:
+            raise RegistryError("names no run that made it", where=f"{watch.name} version {verdict.version}")
+        tracking.log_text(run_id, html, f"monitoring/window-{verdict.lo}-{verdict.hi}.html")
+        tracking.log_metrics(run_id, figures)
+    except (TrimtabError, OSError) as error:
+        get_run_logger().warning("the window's report is not in MLflow: %s: %s", type(error).__name__, error)
+
+
+@task(name="compact", task_run_name="compact the journal", cache_policy=NO_CACHE)
+def compact_journal(watch: Watch) -> int:
     """Closed segments of the journal become Parquet; how many."""
     return compact(watch.journal)
 
 
-@task(name="catch up", cache_policy=NO_CACHE)
-def catch_up(watch: Watch) -> str | None:
+@task(name="catch up", task_run_name="catch up on reactions that are owed", cache_policy=NO_CACHE)
+def start_owed(watch: Watch) -> str | None:
     """Start the reaction that an event lost or a kill cut short; the schedule makes certain what events make fast."""
     digest = watch.owed()
     if digest is None:
@@ -131,7 +209,8 @@ def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:
     """The verdict as Markdown."""
     reasons = "\n".join(f"- {reason}" for reason in verdict.reasons)
     link = f"\n\n[Evidently report]({url})" if url else ""
+    follows = "Nothing to do" if decision.action == "none" else decision.action.capitalize()
     return (
         f"# {verdict.kind}\n\nrows {verdict.lo}–{verdict.hi}, version {verdict.version}\n\n{reasons}\n\n"
-        f"**{decision.action}**: {decision.reason}{link}\n"
+        f"{follows}: {decision.reason}{link}\n"
     )

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import task
 
 from tasks.caching import JSON_RESULT, content_key
+from tasks.edges import ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate
 from trimtab.model_check import check_model
@@ -14,7 +15,7 @@ from trimtab.optimize.original import make_original, planned_original
 from trimtab.workbench import Workbench
 
 
-@task(name="optimize", cache_key_fn=content_key("optimize"), **JSON_RESULT)
+@task(name="optimize", task_run_name="train the original", cache_key_fn=content_key("optimize"), **JSON_RESULT)
 def train_original(bench: Workbench, warm_start: str | None) -> dict[str, Any]:
     """Train the original, or take it as it came; a warm start begins from the weights of an earlier original."""
     done = bench.stored(planned_original(bench, warm_start).id)
@@ -31,4 +32,5 @@ def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
         warm_start = None
     planned = planned_original(bench, warm_start)
     fresh = train_original.with_options(refresh_cache=bench.stored(planned.id) is None)
-    return Candidate.from_json(fresh(bench, warm_start))
+    state = fresh(*quoted(bench, warm_start), return_state=True)
+    return Candidate.from_json(ended(bench, planned.id, state))

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from tasks.edges import after, ended, quoted
 from trimtab.registry.author import author
 from trimtab.registry.connection import Registry
 from trimtab.registry.promote import champion, reconcile
@@ -34,4 +35,7 @@ def promote_version(bench: Workbench, version: int, reason: str) -> int:
 
 def promote(bench: Workbench, version: int, reason: str) -> int:
     """Make the version the champion: stage Production and alias `champion` together."""
-    return promote_version(bench, version, reason)
+    wait_for = after(bench, "register")
+    state = promote_version(*quoted(bench, version, reason), wait_for=wait_for, return_state=True)
+    done: int = ended(bench, "promote", state)
+    return done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from trimtab.errors import Conflict
 from trimtab.monitoring.policy import Decision
 from trimtab.watch import Watch
 
-__all__ = ["begin", "choose", "conclude", "open_watch", "reacting"]
+__all__ = ["begin", "choose", "conclude", "open_watch", "reacting", "why"]
 
 
 @contextmanager
@@ -40,6 +40,12 @@ def choose(watch: Watch, digest: str) -> Decision:
     return decision
 
 
+def why(watch: Watch, decision: Decision) -> str:
+    """The reason of the release, as the promotion log keeps it, e.g. "retrain after drift+damage: accuracy fell …"."""
+    kinds = [verdict.kind for verdict in watch.verdicts() if verdict.digest == decision.verdict_digest]
+    return f"retrain after {kinds[-1] if kinds else 'a verdict'}: {decision.reason}"
+
+
 def begin(watch: Watch, decision: Decision) -> None:
     """The ledger first."""
     watch.begin(decision, str(flow_run.get_id()))
@@ -54,17 +60,32 @@ def conclude(watch: Watch, decision: Decision, outcome: State[Any]) -> dict[str,
     if isinstance(result, BaseException):
         said = f"{type(result).__name__}: {result}"
         watch.finish(decision, run, said)
-        _artifact(watch, decision, said)
+        _artifact(watch, decision, said, {})
         raise result
     said = f"version {result['version']} serves"
     watch.finish(decision, run, said, result)
-    _artifact(watch, decision, said)
+    _artifact(watch, decision, said, result)
     return {"action": decision.action, "outcome": said, "release": result}
 
 
-def _artifact(watch: Watch, decision: Decision, said: str) -> None:
+def _artifact(watch: Watch, decision: Decision, said: str, release: Mapping[str, Any]) -> None:
     create_markdown_artifact(
         key=artifact_key("reaction", watch.name),
-        description=f"{watch.name}: {decision.action}",
-        markdown=f"# {decision.action}\n\n{decision.reason}\n\n**{said}**\n\nverdict `{decision.verdict_digest}`\n",
+        description=f"What followed from the verdict {decision.verdict_digest[:12]} on {watch.name}",
+        markdown=in_words(decision, said, release),
+    )
+
+
+def in_words(decision: Decision, said: str, release: Mapping[str, Any]) -> str:
+    """The reaction as Markdown: why, how it ended, and links to the release it made.
+
+    Args:
+        release: the summary of the release; empty when none was made.
+    """
+    titles = {"run_url": "run in MLflow", "report_url": "verification report"}
+    links = " · ".join(f"[{title}]({release[key]})" for key, title in titles.items() if release.get(key))
+    return (
+        f"# {decision.action.capitalize()}: {said}\n\nWhy: {decision.reason}\n\n"
+        + (f"{links}\n\n" if links else "")
+        + f"Verdict `{decision.verdict_digest}`\n"
     )

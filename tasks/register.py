@@ -12,19 +12,22 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.bench import ReleaseRun
+from tasks.edges import after, ended, quoted
 from tasks.verify import Verified
 from trimtab import runtime
+from trimtab.candidate import Interval
 from trimtab.compress.assess import open_build, predicted
 from trimtab.monitoring import profile as reference_profile
 from trimtab.registry import package
 from trimtab.registry.register import Submission
 from trimtab.registry.register import register as register_release
+from trimtab.verify.report import sentence
 from trimtab.workbench import Workbench
 
 GOLDEN_ROWS = 8
 
 
-@task(name="register", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+@task(name="register", task_run_name="register", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def register_version(bench: Workbench, run: ReleaseRun, verified: Verified) -> int:
     """Pack the release and register it; the same release is the same version, however often this is called."""
     with tempfile.TemporaryDirectory(prefix="trimtab-release-") as scratch:
@@ -44,7 +47,8 @@ def register_version(bench: Workbench, run: ReleaseRun, verified: Verified) -> i
 
 def register(bench: Workbench, run: ReleaseRun, verified: Verified) -> int:
     """Register what passed the gate."""
-    version = register_version(bench, run, verified)
+    state = register_version(*quoted(bench, run, verified), wait_for=after(bench, "verify"), return_state=True)
+    version: int = ended(bench, "register", state)
     run.tracking.set_tags(run.run_id, {"trimtab.version": str(version)})
     return version
 
@@ -107,6 +111,10 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     rows: list[tuple[str, Any]] = [
         ("Accuracy (gate)", shown["accuracy"]),
         ("Difference from the original", shown["difference"]),
+        *[
+            (f"Difference from the champion ({split})", points(paired.difference))
+            for split, paired in (verified.evidence.versus_champion or {}).items()
+        ],
         (
             "Speed-up",
             f"{shown['speedup']:.2f}x eager PyTorch ({shown['speedup_spread']}), batch {verified.latency.batch}",
@@ -122,4 +130,12 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     use = f"\n\n{recipe.intended_use}" if recipe.intended_use else ""
-    return f"**{verified.candidate.label}** of {recipe.name}: passed the gate.{use}\n\n| | |\n|---|---|\n{table}\n"
+    outcome = sentence(verified.evidence, verified.decision).removeprefix("PASS: ")
+    first = f"{verified.candidate.label} of {recipe.name}, on {build.target}, passed the gate: {outcome}"
+    return f"{first}{use}\n\n| | |\n|---|---|\n{table}\n"
+
+
+def points(difference: Interval) -> str:
+    """A difference of accuracies in percentage points, with its interval."""
+    value, low, high = (100 * share for share in (difference.value, difference.low, difference.high))
+    return f"{value:+.2f} points, interval {low:+.2f} to {high:+.2f}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.runtime import flow_run
 
 from tasks.artifacts import artifact_key, page_url
 from tasks.bench import ReleaseRun
@@ -43,11 +44,16 @@ def publish_report(
     run.tracking.log_text(run.run_id, json.dumps(report.as_json(*content), indent=1), "verification/report.json")
     winner = (build.candidate, build.target)
     run.tracking.log_figure(run.run_id, pareto.figure(points, front, bench.recipe.budget, winner), "plots/pareto.png")
+    before = confusion.figure(meta["confusion_before"], meta["labels"], "before: the original")
+    run.tracking.log_figure(run.run_id, before, "plots/confusion_before.png")
     after = confusion.figure(meta["confusion_after"], meta["labels"], "after: this candidate")
     run.tracking.log_figure(run.run_id, after, "plots/confusion.png")
-    run.tracking.log_metrics(run.run_id, _metrics(evidence))
+    run.tracking.log_metrics(run.run_id, metrics(evidence))
     url = page_url(bench.settings, bench.recipe, name)
-    _artifacts(bench, run, report.sentence(evidence, decision), decision, url)
+    sentence = report.sentence(evidence, decision)
+    note = in_note(sentence, flow_run.get_flow_run_ui_url(), url)
+    run.tracking.set_tags(run.run_id, {"mlflow.note.content": note})
+    _artifacts(bench, title, in_words(sentence, decision, run.link(), url), url)
     return url
 
 
@@ -68,7 +74,8 @@ def _meta(bench: Workbench, build: Converted, candidate: Candidate, measured: Ma
     )
 
 
-def _metrics(evidence: Evidence) -> dict[str, float]:
+def metrics(evidence: Evidence) -> dict[str, float]:
+    """Figures of the gate, for the release's run in MLflow; differences are shares, not points."""
     gate = evidence.paired["gate"]
     latency = evidence.latency[evidence.first_batch]
     return {
@@ -79,17 +86,35 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
         "p50_ms": latency.p50_s * 1000,
         "p99_ms": latency.p99_s * 1000,
         **{f"speedup_b{batch}": value.speedup for batch, value in evidence.latency.items()},
+        **{
+            f"champion_difference_{split}": paired.difference.value
+            for split, paired in (evidence.versus_champion or {}).items()
+        },
     }
 
 
-def _artifacts(bench: Workbench, run: ReleaseRun, sentence: str, decision: Decision, url: str | None) -> None:
+def in_note(sentence: str, flow_run_url: str | None, report_url: str | None) -> str:
+    """The description of the run in MLflow: the outcome, and where to read on."""
+    titles = {"Flow run in Prefect": flow_run_url, "Verification report": report_url}
+    links = " · ".join(f"[{title}]({url})" for title, url in titles.items() if url)
+    return f"{sentence}\n\n{links}" if links else sentence
+
+
+def in_words(sentence: str, decision: Decision, run_url: str, report_url: str | None) -> str:
+    """The gate as Markdown. A list: the Prefect UI cuts the cells of a table off."""
     marks = {True: "✓", False: "✗", None: "?"}
-    checks = "\n".join(f"| {marks[c.passed]} | {c.name} | {c.reason} |" for c in decision.checks)
-    links = f"[run in MLflow]({run.link()})" + (f" · [full report]({url})" if url else "")
-    create_markdown_artifact(
-        key=artifact_key("gate", bench.recipe.name),
-        description=sentence,
-        markdown=f"# {sentence}\n\n{links}\n\n| | check | figures |\n|---|---|---|\n{checks}\n",
-    )
+    checks = "\n".join(f"- {marks[check.passed]} **{check.name}**: {check.reason}" for check in decision.checks)
+    links = f"[run in MLflow]({run_url})" + (f" · [full report]({report_url})" if report_url else "")
+    return f"# {sentence}\n\n{links}\n\n{checks}\n"
+
+
+def _artifacts(bench: Workbench, title: str, gate: str, url: str | None) -> None:
+    key = artifact_key("gate", bench.recipe.name)
+    create_markdown_artifact(key=key, description=f"The gate's answer on {title}", markdown=gate)
     if url:
-        create_link_artifact(key=artifact_key("report", bench.recipe.name), link=url, link_text="Verification report")
+        create_link_artifact(
+            key=artifact_key("report", bench.recipe.name),
+            link=url,
+            link_text="Verification report",
+            description=f"Every figure behind the gate's answer on {title}",
+        )

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
-from tasks.artifacts import artifact_key
 from tasks.bench import ReleaseRun
 from tasks.caching import JSON_RESULT, content_key
+from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
+from tasks.selection_record import Standing, record_builds
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import accuracies, build_name, eager, open_build, original_bytes, points
 from trimtab.compress.search import Point, choose, front, how_near
 from trimtab.errors import BudgetNotMet
 from trimtab.recipe.schema import Measure
-from trimtab.registry.comparison import knobs
 from trimtab.verify.latency import measure
 from trimtab.workbench import Workbench
-
-LOGGERS = 4  # child runs are logged so many at a time
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,12 @@ class Finalists:
     original: Candidate
 
 
-@task(name="select", cache_key_fn=content_key("select"), **JSON_RESULT)
+@task(
+    name="select",
+    task_run_name="measure every build on validation",
+    cache_key_fn=content_key("select"),
+    **JSON_RESULT,
+)
 def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy and interleaved latency of every build on validation rows."""
     by_id = {value["id"]: Candidate.from_json(value) for value in candidates}
@@ -72,13 +73,15 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
         BudgetNotMet: no build meets the budget on validation; the message says how near each came.
     """
     here = all(bench.stored_converted(build.candidate, build.target) for build in builds)
-    measured = measure_all.with_options(refresh_cache=not here)(
-        bench, [candidate.to_json() for candidate in candidates], [build.to_json() for build in builds]
-    )
+    arguments = quoted(bench, [candidate.to_json() for candidate in candidates], [build.to_json() for build in builds])
+    wait_for = after(bench, *(f"convert {candidate.id}" for candidate in candidates))
+    state = measure_all.with_options(refresh_cache=not here)(*arguments, wait_for=wait_for, return_state=True)
+    measured = ended(bench, "select", state)
     found = [Point.from_json(value) for value in measured["points"]]
-    _record(bench, run, candidates, found)
     best = front(found)
     chosen = choose(found, bench.recipe.budget, bench.recipe.verify.finalists)
+    standing = Standing.of(bench.recipe.budget, found, best, chosen)
+    record_builds(bench, run, candidates, measured, standing)
     if not chosen:
         raise BudgetNotMet(
             "no candidate meets the budget on validation:\n    " + "\n    ".join(how_near(found, bench.recipe.budget)),
@@ -93,42 +96,3 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
     names = ", ".join(f"{point.label} on {point.target} ({point.first_speedup:.1f}x)" for point in chosen)
     get_run_logger().info("finalists: %s", names)
     return Finalists(found, best, finalists, {c.id: c for c in candidates}, candidates[0])
-
-
-def _record(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], found: list[Point]) -> None:
-    by_id = {candidate.id: candidate for candidate in candidates}
-    columns = knobs([by_id[point.candidate].lineage for point in found])
-    with ThreadPoolExecutor(LOGGERS) as pool:
-        list(pool.map(lambda pair: _child(run, *pair), zip(found, columns, strict=True)))
-    create_table_artifact(
-        key=artifact_key("front", bench.recipe.name),
-        description="Every build on the validation split, fastest first",
-        table=[
-            {
-                "build": f"{point.label} on {point.target}",
-                "accuracy": f"{point.accuracy:.2%}",
-                **{f"speed-up b{batch}": f"{value:.2f}x" for batch, value in point.speedup.items()},
-                "smaller": f"{point.size_ratio:.2f}x",
-                "p99": f"{point.p99_ms:.3f} ms",
-            }
-            for point in sorted(found, key=lambda point: -point.first_speedup)
-        ],
-    )
-
-
-def _child(run: ReleaseRun, point: Point, params: dict[str, str]) -> str:
-    """The MLflow run of one build: the same keys in every child, so that the compare view can draw them."""
-    return run.tracking.child_run(
-        run.run_id,
-        f"{point.candidate}@{point.target}",
-        f"{point.label} on {point.target}",
-        {**params, "target": point.target},
-        {
-            "validation_accuracy": point.accuracy,
-            "validation_drop": point.drop,
-            "size_ratio": point.size_ratio,
-            "p99_ms": point.p99_ms,
-            **{f"speedup_b{batch}": value for batch, value in point.speedup.items()},
-        },
-        {"trimtab.candidate": point.candidate},
-    )

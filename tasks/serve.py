@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from tasks.edges import after, ended, quoted
 from trimtab.errors import StateError
 from trimtab.recipe import Recipe
 from trimtab.settings import Settings
@@ -62,6 +63,7 @@ def serve(bench: Workbench, version: int) -> str | None:
             version,
         )
         return None
-    wait_for_version(url, bench.recipe.name, version, stock_file(bench.settings, bench.recipe))
+    arguments = quoted(url, bench.recipe.name, version, stock_file(bench.settings, bench.recipe))
+    ended(bench, "serve", wait_for_version(*arguments, wait_for=after(bench, "promote"), return_state=True))
     get_run_logger().info("%s answers with version %d", url, version)
     return url

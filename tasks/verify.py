@@ -12,6 +12,7 @@ from prefect.logging import get_run_logger
 
 from tasks.bench import ReleaseRun
 from tasks.caching import JSON_RESULT, content_key
+from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
 from tasks.reporting import publish_report
 from tasks.select import Finalists
@@ -75,7 +76,9 @@ class Verified:
         }
 
 
-@task(name="verify", cache_key_fn=content_key("verify"), **JSON_RESULT)
+@task(
+    name="verify", task_run_name="verify the finalists on the gate", cache_key_fn=content_key("verify"), **JSON_RESULT
+)
 def measure_finalists(
     bench: Workbench,
     original: dict[str, Any],
@@ -121,9 +124,10 @@ def verify(bench: Workbench, run: ReleaseRun, finalists: Finalists) -> Verified:
     """
     here = all(bench.stored_converted(build.candidate, build.target) for build in finalists.builds)
     wanted = [finalists.candidates[build.candidate].to_json() for build in finalists.builds]
-    measured = measure_finalists.with_options(refresh_cache=not here)(
-        bench, finalists.original.to_json(), wanted, [build.to_json() for build in finalists.builds], run.champion
-    )
+    builds = [build.to_json() for build in finalists.builds]
+    arguments = quoted(bench, finalists.original.to_json(), wanted, builds, run.champion)
+    fresh = measure_finalists.with_options(refresh_cache=not here)
+    measured = ended(bench, "verify", fresh(*arguments, wait_for=after(bench, "select"), return_state=True))
     tried = [_read(bench, finalists, entry) for entry in measured["finalists"]]
     passed = [verified for verified in tried if verified.decision.answer == "pass"]
     chosen = passed[0] if passed else tried[0]

@@ -49,7 +49,10 @@ def serve(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> Non
 
         name = load_recipe(recipe).name
         settings = start(recipe, home)
-        found = flow(str(recipe.resolve()), str(settings.home))
+        from prefect import tags
+
+        with tags("trimtab", name):
+            found = flow(str(recipe.resolve()), str(settings.home))
         emit(found, as_json, f"{name} version {found['version']} answers at {found['url']}/invocations")
 
 
@@ -61,11 +64,14 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
     with errors(as_json):
         from trimtab.recipe.load import load_recipe
 
-        load_recipe(recipe)
+        name = load_recipe(recipe).name
         _need_servers(home)
+        from prefect import tags
+
         from flows.monitor import monitor as flow
 
-        found = flow(str(recipe.resolve()), str(settings_for(home).home))
+        with tags("trimtab", name):
+            found = flow(str(recipe.resolve()), str(settings_for(home).home))
         emit(found, as_json, f"verdict: {found['verdict'] or found['state']}")
 
 

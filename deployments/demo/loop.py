@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from trimtab.watch import Watch
 
 PATIENCE_S = 300.0
 PERIOD_S = 20.0
+LINES_LOOKED_AT = 10
+# Prefect's own lines, which say nothing of the work.
+FRAMEWORK = ("Finished in state", "deployment step", "submitted to infrastructure", "Beginning", "View at")
 Phase = Callable[[], dict[str, Any]]
 
 
@@ -89,7 +92,7 @@ class Loop:
         self.seconds["serving"] += time.monotonic() - start
         self.say(split, f"{len(sent.ids)} requests, {sent.failed} failed, accuracy {sent.accuracy:.1%}")
         verdict = self.verdict_on(sent.versions[-1], offset)
-        self.say("verdict", f"{verdict.kind}: {'; '.join(verdict.reasons)}")
+        self.say("verdict", f"{verdict.kind}: {'; '.join(verdict.reasons[:2])}")
         if verdict.kind != expected:
             raise StateError(
                 f"the verdict is {verdict.kind!r}, expected {expected!r}: {'; '.join(verdict.reasons)}",
@@ -159,13 +162,14 @@ class Loop:
         )
 
     def latest_log(self) -> str:
-        """The newest line of any flow run's log, as Prefect has it."""
-        newest = {"sort": "TIMESTAMP_DESC", "limit": 1}
+        """The newest line of any flow run's log that says something of the work, as Prefect has it."""
+        newest = {"sort": "TIMESTAMP_DESC", "limit": LINES_LOOKED_AT}
         try:
             lines = httpx.post(f"{self.settings.prefect_api_url}/logs/filter", json=newest, timeout=3).json()
-            return f"; {lines[0]['message'].splitlines()[0][:90]}" if lines else ""
-        except (httpx.HTTPError, ValueError, LookupError):
+            line = informative([str(line["message"]) for line in lines])
+        except (httpx.HTTPError, ValueError, LookupError, TypeError):
             return ""
+        return f"; {line[:90]}" if line else ""
 
     def offline(self, version: int | str, split: Split) -> float:
         """Accuracy of a registered version on a split, by the Predictor that serves it."""
@@ -178,6 +182,15 @@ class Loop:
         """One line on the console."""
         self.console.print(f"  {time.monotonic() - self.begin:6.1f} s  [cyan]{what}[/cyan]  ", end="")
         self.console.print(text, markup=False)
+
+
+def informative(messages: Sequence[str]) -> str | None:
+    """The first line of the first message that is not one of Prefect's own."""
+    for message in messages:
+        line = message.strip().partition("\n")[0]
+        if line and not any(part in line for part in FRAMEWORK):
+            return line
+    return None
 
 
 def versions(sent: Sent) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from tasks.bench import AS_ML
 from trimtab.data import load_split
 
 if TYPE_CHECKING:
@@ -81,17 +82,35 @@ def addresses(loop: Loop) -> None:
     """Where to look, how to ask, how to stop."""
     known, name = loop.settings, loop.watch.name
     prefect = (known.prefect_api_url or "").removesuffix("/api")
-    digit = load_split(loop.code, "traffic-2").inputs["input"][:1]
+    unseen = load_split(loop.code, "traffic-2")
+    digit, label = unseen.inputs["input"][:1], int(unseen.labels[0])
     row = json.dumps({"instances": digit.astype(int).tolist()}, separators=(",", ":"))
     print_plain = loop.console.print
     print_plain(f"Prefect UI      {prefect}  (flows, schedules, automations, artifacts)")
-    print_plain(f"MLflow UI       {known.mlflow_tracking_uri}  (experiment and registered model {name})")
+    for what, url in mlflow_pages(known.tracking_uri(), name).items():
+        print_plain(f"{what:<16}{url}")
     print_plain(f"Evidently UI    {known.evidently_url}  (one snapshot a window)")
     print_plain(f"scoring         {loop.url}  (/invocations, /version, /metrics, /reports/)")
     print_plain(
         f"try it          curl -s {loop.url}/invocations -H 'Content-Type: application/json' -d '{row}'", markup=False
     )
+    print_plain(
+        f"                answers {label}: the digit is a {label}, so that probability (counted from 0) is the largest"
+    )
     print_plain("stop            make down")
+
+
+def mlflow_pages(tracking_uri: str, name: str) -> dict[str, str]:
+    """Addresses of the runs and of the registered model in MLflow's UI."""
+    from trimtab.registry.connection import mlflow_client, mlflow_errors
+
+    with mlflow_errors(f"experiment {name}"):
+        found = mlflow_client(tracking_uri).get_experiment_by_name(name)
+    runs = f"/experiments/{found.experiment_id}/runs" if found else "/experiments"
+    return {
+        "MLflow runs": f"{tracking_uri}/#{runs}{AS_ML}",
+        "MLflow model": f"{tracking_uri}/#/models/{name}{AS_ML}",
+    }
 
 
 def spent(seconds: dict[str, float], total: float) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx
+import psutil
 
 from deployments.stack.services import POOL, Service
 from deployments.stack.supervise import ProcessInfo, Supervisor
@@ -38,7 +39,8 @@ def is_ready(http: httpx.Client, service: Service, info: ProcessInfo, prefect: s
         return False
     with contextlib.suppress(httpx.HTTPError, ValueError):
         if service.url:
-            return http.get(service.url + service.health).status_code in service.alive
+            answers = http.get(service.url + service.health).status_code in service.alive
+            return answers and _listens(info.pid, int(service.url.rpartition(":")[2]))
         return _worker_online(http, prefect, info.start)
     return False
 
@@ -101,6 +103,16 @@ def _refuse_failed(settings: Settings, name: str, info: ProcessInfo, starts: set
         where=str(log),
         fix="mend what the log names, then `trimtab up` again",
     )
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is this server that answers, and not somebody else's who took the port a moment before."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            if any(c.laddr.port == port for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN):
+                return True
+    return False
 
 
 def _worker_online(http: httpx.Client, prefect: str, started: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 HOST = "127.0.0.1"
@@ -18,7 +18,7 @@ class Ports:
     evidently: int = 8000
     supervisor: int = 9001
     scoring: Mapping[str, int] = field(default_factory=dict)  # release name → port
-    stock: Sequence[str] = ()  # releases on stock `mlflow models serve`
+    stock: tuple[str, ...] = ()  # releases on stock `mlflow models serve`
 
     def all(self) -> list[int]:
         """Every port."""
@@ -68,8 +68,8 @@ def with_scoring(ports: Ports, release: str, wanted: int = USUAL_SCORING) -> Por
 
 def with_backend(ports: Ports, release: str, backend: str) -> Ports:
     """The same ports, with the server that a release is served by: "trimtab" or "mlflow"."""
-    others = [name for name in ports.stock if name != release]
-    return replace(ports, stock=[*others, release] if backend == "mlflow" else others)
+    others = tuple(name for name in ports.stock if name != release)
+    return replace(ports, stock=(*others, release) if backend == "mlflow" else others)
 
 
 def _first_free(candidates: Iterable[int], taken: set[int]) -> int:

@@ -22,7 +22,8 @@ def ports_path(settings: Settings) -> Path:
 def read_ports(settings: Settings) -> Ports | None:
     """The ports of the last `up`, or None where none can be read: they are a preference, not state."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Ports(**json.loads(ports_path(settings).read_text()))
+        found = json.loads(ports_path(settings).read_text())
+        return Ports(**{**found, "stock": tuple(found.get("stock", ()))})
     return None
 
 

@@ -46,10 +46,11 @@ def test_the_task_and_its_cache_key_get_the_plain_value() -> None:
 
 def test_a_stage_waits_for_the_steps_it_names_and_only_for_those_that_ran() -> None:
     owner, other = Owner(), Owner()
-    first: State[Any] = Completed(data=1)
+    first: State[Any] = Completed(data={"format": "torch"})
 
-    assert ended(owner, "first", first) == 1
-    assert after(owner, "first", "second") == [first]
+    assert ended(owner, "first", first) == {"format": "torch"}
+    (known,) = after(owner, "first", "second")
+    assert (known.id, known.data) == (first.id, True)  # its data would lead Prefect to other runs
     assert after(other, "first") == []
 
 

@@ -1,0 +1,109 @@
+"""The selection where people look for it: a child run a build in MLflow, and the table of the front in Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.artifacts import create_table_artifact
+
+from tasks.artifacts import artifact_key
+from tasks.bench import ReleaseRun
+from trimtab.candidate import Candidate
+from trimtab.compress.search import Point, choose
+from trimtab.recipe.schema import Budget
+from trimtab.registry.comparison import knobs
+from trimtab.workbench import Workbench
+
+LOGGERS = 4  # child runs are logged so many at a time
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where each build stands, by its candidate and target."""
+
+    on_front: frozenset[tuple[str, str]]
+    within_budget: frozenset[tuple[str, str]]
+    finalists: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, budget: Budget, points: Sequence[Point], front: Sequence[Point], chosen: Sequence[Point]) -> Standing:
+        """From the points of a search, its front and the finalists it chose."""
+        return cls(_builds(front), _builds(choose(points, budget, len(points))), _builds(chosen))
+
+
+def record_builds(
+    bench: Workbench, run: ReleaseRun, candidates: Sequence[Candidate], measured: Mapping[str, Any], standing: Standing
+) -> None:
+    """Log every build to MLflow, and the table of all of them to Prefect.
+
+    Args:
+        measured: what the task of the selection returned.
+    """
+    points = [Point.from_json(value) for value in measured["points"]]
+    by_id = {candidate.id: candidate for candidate in candidates}
+    columns = knobs([by_id[point.candidate].lineage for point in points])
+    latencies = measured["timings"]["by_name"]
+    with ThreadPoolExecutor(LOGGERS) as pool:
+        list(pool.map(lambda point, knob: _child(run, point, knob, latencies, standing), points, columns))
+    create_table_artifact(
+        key=artifact_key("front", bench.recipe.name),
+        description="Every build on the validation split, fastest first",
+        table=[row(point, standing) for point in sorted(points, key=lambda point: -point.first_speedup)],
+    )
+
+
+def row(point: Point, standing: Standing) -> dict[str, str]:
+    """One line of the table of the front."""
+    key = (point.candidate, point.target)
+    words = {True: "yes", False: "–"}
+    return {
+        "build": f"{point.label} on {point.target}",
+        "accuracy": f"{point.accuracy:.2%}",
+        **{f"speed-up b{batch}": f"{value:.2f}x" for batch, value in point.speedup.items()},
+        "smaller": f"{point.size_ratio:.2f}x",
+        "p99": f"{point.p99_ms:.3f} ms",
+        "on front": words[key in standing.on_front],
+        "in budget": words[key in standing.within_budget],
+        "finalist": words[key in standing.finalists],
+    }
+
+
+def metrics(point: Point, latencies: Mapping[str, Any], standing: Standing) -> dict[str, float]:
+    """Objectives of one build, the same keys for every build.
+
+    Args:
+        latencies: build name → batch size → latency in seconds, as `Timings.to_json` gives them.
+    """
+    key = (point.candidate, point.target)
+    first = str(next(iter(point.speedup)))
+    return {
+        "validation_accuracy": point.accuracy,
+        "validation_drop": point.drop,
+        "size_ratio": point.size_ratio,
+        "p50_ms": 1000 * latencies[f"{point.candidate}@{point.target}"][first]["p50_s"],
+        "p99_ms": point.p99_ms,
+        **{f"speedup_b{batch}": value for batch, value in point.speedup.items()},
+        "on_front": float(key in standing.on_front),
+        "within_budget": float(key in standing.within_budget),
+    }
+
+
+def _child(
+    run: ReleaseRun, point: Point, params: dict[str, str], latencies: Mapping[str, Any], standing: Standing
+) -> str:
+    """The MLflow run of one build: the same keys in every child, so that the compare view can draw them."""
+    return run.tracking.child_run(
+        run.run_id,
+        f"{point.candidate}@{point.target}",
+        f"{point.label} on {point.target}",
+        {**params, "target": point.target},
+        metrics(point, latencies, standing),
+        {"trimtab.candidate": point.candidate},
+    )
+
+
+def _builds(points: Sequence[Point]) -> frozenset[tuple[str, str]]:
+    return frozenset((point.candidate, point.target) for point in points)
