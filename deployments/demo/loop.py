@@ -30,7 +30,7 @@ from trimtab.store import write_atomic
 from trimtab.watch import Watch
 
 PATIENCE_S = 300.0
-PERIOD_S = 20.0
+PERIOD_S = 10.0
 LINES_LOOKED_AT = 10
 # Prefect's own lines, which say nothing of the work.
 FRAMEWORK = ("Finished in state", "deployment step", "submitted to infrastructure", "Beginning", "View at")
@@ -108,14 +108,23 @@ class Loop:
             for verdict in self.watch.verdicts():
                 if verdict.version == version and verdict.hi > offset:
                     return verdict
-            if waited - asked >= PERIOD_S:
+            if waited - asked >= PERIOD_S and not self.monitor_runs():
                 asked = waited
-                self.ask_monitor()
+                run_deployment(f"monitor/{self.watch.name}", timeout=0, as_subflow=False)
         raise AssertionError(version)
 
-    def ask_monitor(self) -> None:
-        """One more run of the scheduled deployment, now."""
-        run_deployment(f"monitor/{self.watch.name}", timeout=0, as_subflow=False)
+    def monitor_runs(self) -> bool:
+        """Whether a monitor run is under way; a second one would be cancelled, because two never overlap."""
+        wanted = {
+            "flows": {"name": {"any_": ["monitor"]}},
+            "flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}},
+            "limit": 1,
+        }
+        try:
+            answer = httpx.post(f"{self.settings.prefect_api_url}/flow_runs/filter", json=wanted, timeout=5)
+            return bool(answer.raise_for_status().json())
+        except (httpx.HTTPError, ValueError):
+            return True
 
     def reaction(self) -> dict[str, Any]:
         """The automation starts the reaction; requests go on all the while, and none may fail."""
