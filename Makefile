@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.lock 
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration bench-journal lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults bench-journal lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -33,7 +33,10 @@ unit: env        ## Unit tests only
 	@$(BIN)/python -m pytest -m "not integration"
 
 integration: env ## Tests that start real servers
-	@$(BIN)/python -m pytest -m integration
+	@$(BIN)/python -m pytest -m "integration and not slow"
+
+faults: env      ## Registration, promotion and rollback killed at every failpoint in turn
+	@$(BIN)/python -m pytest -m slow
 
 bench-journal: env ## What the journal costs a request: ours with inputs journalled over ours without
 	@PYTHONPATH=. $(BIN)/python benchmarks/journal_cost.py

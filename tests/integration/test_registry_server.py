@@ -264,6 +264,7 @@ def test_a_release_that_did_not_pass_or_was_changed_is_not_registered(world: Wor
     assert versions.every(world.registry.client, world.name) == []
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_registration_ends_with_one_version_that_only_then_may_serve(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +287,7 @@ def test_killed_at_every_point_registration_ends_with_one_version_that_only_then
     world.registry.ledger.check(f"versions/{world.name}")
 
 
+@pytest.mark.slow
 def test_killed_again_while_cleaning_up_registration_still_ends_with_one_version(world: World) -> None:
     for mark, (first, second) in enumerate(
         [
@@ -315,6 +317,7 @@ def test_a_half_version_whose_files_are_gone_is_deleted_and_made_again(world: Wo
         assert versions.unfit(world.registry, world.name, version) is None
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_a_promotion_is_finished_or_never_was(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +339,7 @@ def test_killed_at_every_point_a_promotion_is_finished_or_never_was(
         assert reconcile(world.registry, world.name) == []
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_a_rollback_happens_exactly_once_when_asked_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
