@@ -57,6 +57,13 @@ def automate(settings: Settings, recipe_path: Path, name: str) -> list[str]:
     return [automation.name for automation in wanted]
 
 
+def watch_silence(settings: Settings) -> str:
+    """Create or update the automation that marks a silent run as crashed; it is the same for every recipe."""
+    with prefect_client(settings) as client:
+        _put(client, silent_run())
+    return silent_run().name
+
+
 def reaction(name: str, react: UUID, parameters: dict[str, Any]) -> AutomationCore:
     """Measured damage → react/<name>, with the verdict's digest from the event."""
     return AutomationCore(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from prefect import flow, tags
 
 from flows.release import release
+from tasks.leftovers import crash_dead_runs
 from tasks.naming import described, run_name
 from tasks.react import begin, choose, conclude, open_watch, reacting, why
 
@@ -20,6 +21,7 @@ def react(
     """Retrain when the verdict still calls for it; an event is only a hint."""
     watch = open_watch(recipe, home)
     with reacting(watch):
+        crash_dead_runs("react", recipe)
         decision = choose(watch, verdict)
         if decision.action != "retrain":
             return {"action": decision.action, "reason": decision.reason}

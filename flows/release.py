@@ -9,6 +9,7 @@ from prefect import flow
 from tasks.bench import open_bench, release_run
 from tasks.compress import compress
 from tasks.convert import convert
+from tasks.leftovers import crash_dead_runs
 from tasks.naming import described, run_name
 from tasks.optimize import optimize
 from tasks.promote import promote
@@ -30,6 +31,7 @@ def release(
     """Take the recipe's model to a verified, registered, promoted and served release."""
     bench = open_bench(recipe, home, retrain_verdict)
     with bench.exclusively(), release_run(bench, reason) as run:
+        crash_dead_runs("release", recipe)
         if done := run.done():
             serve(bench, done["version"])
             return done

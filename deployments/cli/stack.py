@@ -41,8 +41,10 @@ def start(recipe: Path | None, home: Path | None) -> Settings:
     settings = settings_for(home)
     if stack.reused:
         stderr.print("running already: reused")
+    from deployments.automations import automate, watch_silence
+
+    watch_silence(settings)
     if recipe:
-        from deployments.automations import automate
         from deployments.deploy import deploy
 
         for done in [*deploy(settings, recipe), *automate(settings, recipe, str(name))]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from deployments.stack.config import MARKER
 from deployments.stack.services import POOL, Service
 from deployments.stack.supervise import ProcessInfo, Supervisor
 from trimtab.errors import StateError
@@ -106,12 +107,30 @@ def _refuse_failed(settings: Settings, name: str, info: ProcessInfo, starts: set
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether it is this server that answers, and not somebody else's who took the port a moment before."""
+    """Whether a server of this stack listens there, and not somebody else's who took the port a moment before.
+
+    The one that listens need not be a child of `pid`: after `kill -9` of a server its worker may live on and answer.
+    It is known by the environment all processes of a server share: state directory and marker.
+    """
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            if any(c.laddr.port == port for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN):
-                return True
+        if any(_has_port(one, port) for one in (process, *process.children(recursive=True))):
+            return True
+        own = process.environ()
+        return any(_same_server(other, own) and _has_port(other, port) for other in psutil.process_iter())
+    return False
+
+
+def _has_port(process: psutil.Process, port: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(c.laddr.port == port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+    return False
+
+
+def _same_server(process: psutil.Process, own: dict[str, str]) -> bool:
+    with contextlib.suppress(psutil.Error, OSError):
+        variables = process.environ()
+        return all(variables.get(name) == own.get(name) for name in ("TRIMTAB_HOME", MARKER))
     return False
 
 

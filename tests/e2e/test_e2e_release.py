@@ -123,6 +123,7 @@ def test_killed_in_each_stage_the_next_run_finishes_and_nothing_is_done_twice_or
     runs = MlflowClient(world.settings.mlflow_tracking_uri).search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len([run for run in runs if "mlflow.parentRunId" not in run.data.tags]) == 1
+    assert running(world, "release") == []  # the run that finished has told Prefect of those that were killed
 
 
 def kill_at(world: World, recipe: Path, stage: str, mark: str) -> None:

@@ -80,16 +80,3 @@ def test_stock_mlflow_serves_the_champion_under_the_same_supervision(world: Worl
     assert answer.status_code == 200, answer.text
     probabilities = answer.json()["predictions"]["probabilities"][0]
     assert max(range(3), key=probabilities.__getitem__) == 0
-
-
-def test_no_run_that_was_killed_is_left_running(world: World):
-    """The releases that were killed before (test_e2e_release) have no process that could end them."""
-    url = f"{world.settings.prefect_api_url}/flow_runs/filter"
-    wanted = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        left = httpx.post(url, json=wanted, timeout=30).json()
-        if not left:
-            return
-        time.sleep(2)
-    raise AssertionError([run["name"] for run in left])
