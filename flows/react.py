@@ -8,6 +8,7 @@ from prefect import flow, tags
 
 from flows.release import release
 from tasks.leftovers import crash_dead_runs
+from tasks.monitor import said
 from tasks.naming import described, run_name
 from tasks.react import begin, choose, conclude, open_watch, reacting, why
 
@@ -20,7 +21,9 @@ def react(
 ) -> dict[str, Any]:
     """Retrain when the verdict still calls for it; an event is only a hint."""
     watch = open_watch(recipe, home)
-    with reacting(watch):
+    with reacting(watch) as alone:
+        if not alone:
+            return said("another reaction is running", {"action": "none", "reason": "another reaction is running"})
         crash_dead_runs("react", recipe)
         decision = choose(watch, verdict)
         if decision.action != "retrain":

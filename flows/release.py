@@ -37,7 +37,7 @@ def release(
             return done
         original = optimize(bench, run.warm_start)
         candidates = compress(bench, original, run.finalists)
-        builds = convert(bench, candidates)
+        builds = convert(bench, candidates, run.targets)
         finalists = select(bench, run, candidates, builds)
         verified = verify(bench, run, finalists)
         version = register(bench, run, verified)

@@ -12,7 +12,9 @@ from typing import Any
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from tasks.naming import untagged
 from trimtab.candidate import Step, digest_of
+from trimtab.recipe.schema import Target
 from trimtab.registry.author import author
 from trimtab.registry.connection import Registry
 from trimtab.registry.follow import current_champion
@@ -36,6 +38,7 @@ class ReleaseRun:
         champion: version that serves at the start, or None.
         warm_start: on a retrain, the champion's original candidate; training starts from its weights.
         finalists: on a retrain, the steps of what reached the gate when the champion was made.
+        targets: what candidates are converted to: the recipe's; on a retrain those of them that reached the gate.
     """
 
     bench: Workbench
@@ -47,6 +50,7 @@ class ReleaseRun:
     champion: int | None
     warm_start: str | None = None
     finalists: Sequence[Sequence[Step]] = ()
+    targets: Sequence[Target] = ()
 
     def summary(self, version: int, figures: Mapping[str, Any]) -> dict[str, Any]:
         """What the flow returns: the version, its figures, where the time went."""
@@ -110,9 +114,9 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
             source=bench.recipe.data,
             profile={"rows": len(data)},
         )
-    run = ReleaseRun(bench, tracking, registry, run_id, key, reason, champion, *_from_champion(bench, champion))
+    run = ReleaseRun(bench, tracking, registry, run_id, key, reason, champion, **_from_champion(bench, champion))
     try:
-        with tracking.system_metrics(run_id):
+        with tracking.system_metrics(run_id), untagged():
             yield run
     except BaseException:
         tracking.finish(run_id, "FAILED")
@@ -149,12 +153,18 @@ def _params(bench: Workbench) -> dict[str, Any]:
     return flat
 
 
-def _from_champion(bench: Workbench, champion: int | None) -> tuple[str | None, list[list[Step]]]:
-    """What a retrain takes over from the champion: its original candidate and what reached the gate with it."""
+def _from_champion(bench: Workbench, champion: int | None) -> dict[str, Any]:
+    """What a retrain takes over from the champion: its original candidate, and what reached the gate with it where."""
+    targets = bench.recipe.targets
     if bench.new_rows is None or champion is None:
-        return None, []
+        return {"targets": targets}
     facts = _champion_facts(bench, champion)
-    return facts["original"], [[Step(**step) for step in steps] for steps in facts["finalists"]]
+    return {
+        "warm_start": facts["original"],
+        "finalists": [[Step(**step) for step in steps] for steps in facts["finalists"]],
+        # Which runtime is fast does not depend on the weights either; one the recipe has dropped is not brought back.
+        "targets": [target for target in targets if target in facts.get("finalist_targets", [])] or targets,
+    }
 
 
 def _champion_facts(bench: Workbench, champion: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
@@ -13,6 +14,7 @@ from tasks.progress import Progress
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.convert_candidate import convert_candidate, precision_of
 from trimtab.convert import carries
+from trimtab.recipe.schema import Target
 from trimtab.workbench import Workbench
 
 
@@ -33,17 +35,17 @@ def convert_one(bench: Workbench, candidate: dict[str, Any], targets: list[str],
     return [converted.to_json() for converted in done]
 
 
-def convert(bench: Workbench, candidates: list[Candidate]) -> list[Converted]:
+def convert(bench: Workbench, candidates: list[Candidate], targets: Sequence[Target]) -> list[Converted]:
     """Every candidate on every target that carries its precision; what a target cannot carry is said before."""
     result: list[Converted] = []
-    for target in bench.recipe.targets:
+    for target in targets:
         if not carries(target, "int8") and any(precision_of(c) == "int8" for c in candidates):
             get_run_logger().info("%s does not carry INT8: it gets the FP32 candidates only", target)
     for candidate in candidates:
-        targets: list[str] = [target for target in bench.recipe.targets if carries(target, precision_of(candidate))]
-        here = all(bench.stored_converted(candidate.id, target) for target in targets)
+        carrying = [target for target in targets if carries(target, precision_of(candidate))]
+        here = all(bench.stored_converted(candidate.id, target) for target in carrying)
         fresh = convert_one.with_options(refresh_cache=not here)
-        arguments = quoted(bench, candidate.to_json(), targets, candidate.label)
+        arguments = quoted(bench, candidate.to_json(), carrying, candidate.label)
         state = fresh(*arguments, wait_for=after(bench, candidate.id), return_state=True)
         result += [Converted.from_json(value) for value in ended(bench, f"convert {candidate.id}", state)]
     return result

@@ -1,8 +1,13 @@
-"""Flow runs whose process was killed: whoever holds their lock knows that they are dead, and says so to Prefect."""
+"""Other runs of a flow on the same recipe: those about to begin, and those whose process was killed.
+
+Whoever holds the lock that only one such run can hold knows that the others are dead, and says so to Prefect.
+"""
 
 from __future__ import annotations
 
-from prefect.client.orchestration import get_client
+from collections.abc import Sequence
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
@@ -10,7 +15,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Crashed
@@ -25,15 +30,23 @@ def crash_dead_runs(flow: str, recipe: str) -> int:
     Returns:
         How many there were.
     """
-    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=running, limit=200
-        )
-        dead = [
-            run for run in found if str(run.id) != str(flow_run.get_id()) and run.parameters.get("recipe") == recipe
-        ]
+        dead = _runs(client, flow, recipe, [StateType.RUNNING])
         for run in dead:
             client.set_flow_run_state(run.id, Crashed(message="its process was killed; a later run found it"))
             get_run_logger().warning("run %s had no process any more: Crashed", run.name)
     return len(dead)
+
+
+def about_to_begin(flow: str, recipe: str) -> int:
+    """How many runs of a flow on this recipe are asked for and have not begun: a process needs seconds to start."""
+    with get_client(sync_client=True) as client:
+        return len(_runs(client, flow, recipe, [StateType.SCHEDULED, StateType.PENDING]))
+
+
+def _runs(client: SyncPrefectClient, flow: str, recipe: str, states: Sequence[StateType]) -> list[FlowRun]:
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+    found = client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=wanted, limit=200
+    )
+    return [run for run in found if str(run.id) != str(flow_run.get_id()) and run.parameters.get("recipe") == recipe]

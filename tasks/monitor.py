@@ -16,6 +16,7 @@ from prefect.states import Completed
 
 from tasks.artifacts import artifact_key, page_url
 from tasks.edges import after, ended, quoted
+from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
@@ -196,7 +197,7 @@ def compact_journal(watch: Watch) -> int:
 def start_owed(watch: Watch) -> str | None:
     """Start the reaction that an event lost or a kill cut short; the schedule makes certain what events make fast."""
     digest = watch.owed()
-    if digest is None:
+    if digest is None or about_to_begin("react", str(watch.path)):
         return None
     get_run_logger().warning("verdict %s has no finished reaction: starting it", digest[:12])
     run_deployment(

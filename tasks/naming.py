@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prefect.context import TagsContext
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -33,3 +34,12 @@ def run_name(template: str) -> Callable[[], str]:
         return filled if len(filled) <= WIDTH else filled[: WIDTH - 1] + "…"
 
     return name
+
+
+def untagged() -> TagsContext:
+    """A block in which tasks do not take on the tags of the flow that runs them.
+
+    For each tagged task run Prefect 3.9.1 asks the server for a slot of a concurrency limit, one a tag. On SQLite that
+    write is refused when another one is under way, and the client tries again after two seconds: ten in a release.
+    """
+    return TagsContext(current_tags=set())

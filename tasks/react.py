@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
@@ -21,10 +21,16 @@ __all__ = ["begin", "choose", "conclude", "open_watch", "reacting", "why"]
 
 
 @contextmanager
-def reacting(watch: Watch) -> Iterator[None]:
-    """One reaction of a name at a time; a second one is told and ends."""
-    with watch.reacting():
-        yield
+def reacting(watch: Watch) -> Iterator[bool]:
+    """One reaction of a name at a time: whether this one is it. What it leaves undone, the schedule takes up."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(watch.reacting())
+            alone = True
+        except Conflict as other:
+            get_run_logger().info("%s", other)
+            alone = False
+        yield alone
 
 
 def choose(watch: Watch, digest: str) -> Decision:

@@ -78,6 +78,7 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
             "original": verified.original,
             "verdict": bench.new_rows.verdict if bench.new_rows else None,
             "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
+            "finalist_targets": verified.finalist_targets,
             "serving": recipe.serving.model_dump(mode="json"),
             "lineage": [asdict(step) for step in verified.candidate.lineage],
             "evidence": verified.evidence.to_json(),

@@ -43,6 +43,7 @@ class Verified:
     evidence: Evidence
     decision: Decision
     finalists: list[list[Step]]
+    finalist_targets: list[str]
     report_url: str | None
 
     @property
@@ -233,6 +234,7 @@ def _read(bench: Workbench, finalists: Finalists, entry: Mapping[str, Any]) -> V
         evidence=Evidence.from_json(entry["evidence"]),
         decision=Decision.from_json(entry["decision"]),
         finalists=[list(finalists.candidates[one.candidate].lineage[1:]) for one in finalists.builds],
+        finalist_targets=sorted({one.target for one in finalists.builds}),
         report_url=None,
     )
 

@@ -51,6 +51,7 @@ class Watch:
     """
 
     def __init__(self, recipe: Path | str, settings: Settings) -> None:
+        self.path = Path(recipe)
         self.recipe: Recipe = load_recipe(recipe)
         self.settings = settings
         self.name = self.recipe.name

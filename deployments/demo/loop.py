@@ -14,8 +14,7 @@ from prefect.deployments import run_deployment
 from rich.console import Console
 
 from deployments.automations import automate
-from deployments.demo.summary import show
-from deployments.demo.traffic import Sent, Trickle, post_labels, send
+from deployments.demo.traffic import Sent, Trickle, connect, post_labels, send
 from deployments.deploy import deploy
 from flows.release import release
 from trimtab import runtime
@@ -45,17 +44,21 @@ class Loop:
         self.watch = Watch(recipe, settings)
         self.code = UserCode(recipe)
         self.url = settings.scoring[self.watch.name]
+        self.http = connect()
         self.record = settings.home / "demo.json"
         self.done: dict[str, Any] = json.loads(self.record.read_text()) if self.record.exists() else {}
         self.seconds = {"training": 0.0, "measuring": 0.0, "serving": 0.0}
 
-    def run(self) -> None:
-        """Every phase in order, then the summary."""
+    def release(self) -> None:
+        """Deploy the flows, make the first release."""
         deployed = deploy(self.settings, self.recipe)
         automated = automate(self.settings, self.recipe, self.watch.name)
         self.say("deployed", ", ".join([*deployed, *automated]))
+        self.phase("release", self.first_release)
+
+    def watch_it(self) -> None:
+        """Traffic, drift, reaction, recovery, in this order."""
         phases: dict[str, Phase] = {
-            "release": self.first_release,
             "healthy": lambda: self.traffic("traffic-1", "healthy"),
             "drifted": lambda: self.traffic("traffic-1-drifted", "drift+damage"),
             "reaction": self.reaction,
@@ -63,7 +66,6 @@ class Loop:
         }
         for name, phase in phases.items():
             self.phase(name, phase)
-        show(self)
 
     def phase(self, name: str, work: Phase) -> None:
         """Do a phase, or say that it was done before."""
@@ -83,15 +85,16 @@ class Loop:
         return summary
 
     def traffic(self, split: str, expected: str) -> dict[str, Any]:
-        """Send a split, post its labels, and wait for the verdict of the scheduled monitoring."""
+        """Send a split, post its labels, and wait for the verdict of the monitoring deployment."""
         data = load_split(self.code, split)
         offset = reader.end(self.watch.journal)
+        asked = self.ask_for_a_verdict()  # its process takes longer to start than the requests to be answered
         start = time.monotonic()
-        sent = send(self.url, data)
-        post_labels(self.url, sent)
+        sent = send(self.http, self.url, data)
+        post_labels(self.http, self.url, sent)
         self.seconds["serving"] += time.monotonic() - start
         self.say(split, f"{len(sent.ids)} requests, {sent.failed} failed, accuracy {sent.accuracy:.1%}")
-        verdict = self.verdict_on(sent.versions[-1], offset)
+        verdict = self.verdict_on(sent.versions[-1], offset, asked)
         self.say("verdict", f"{verdict.kind}: {'; '.join(verdict.reasons[:2])}")
         if verdict.kind != expected:
             raise StateError(
@@ -101,17 +104,23 @@ class Loop:
             )
         return {"accuracy": sent.accuracy, "failed": sent.failed, "verdict": verdict.kind, "versions": versions(sent)}
 
-    def verdict_on(self, version: str, offset: int) -> Verdict:
-        """The verdict on the rows a version answered after an offset; the monitoring deployment is asked to run now."""
-        asked = -PERIOD_S
+    def verdict_on(self, version: str, offset: int, asked: bool) -> Verdict:
+        """The verdict on the rows a version answered after an offset; the deployment is asked again now and then."""
+        again = PERIOD_S if asked else 0.0
         for waited in self.waiting("the monitoring flow"):
             for verdict in self.watch.verdicts():
                 if verdict.version == version and verdict.hi > offset:
                     return verdict
-            if waited - asked >= PERIOD_S and not self.monitor_runs():
-                asked = waited
-                run_deployment(f"monitor/{self.watch.name}", timeout=0, as_subflow=False)
+            if waited >= again and self.ask_for_a_verdict():
+                again = waited + PERIOD_S
         raise AssertionError(version)
+
+    def ask_for_a_verdict(self) -> bool:
+        """Run the monitoring deployment now, unless it runs; a window that is not full yet is left for the next one."""
+        if self.monitor_runs():
+            return False
+        run_deployment(f"monitor/{self.watch.name}", timeout=0, as_subflow=False)
+        return True
 
     def monitor_runs(self) -> bool:
         """Whether a monitor run is under way; a second one would be cancelled, because two never overlap."""
@@ -121,17 +130,17 @@ class Loop:
             "limit": 1,
         }
         try:
-            answer = httpx.post(f"{self.settings.prefect_api_url}/flow_runs/filter", json=wanted, timeout=5)
+            answer = self.http.post(f"{self.settings.prefect_api_url}/flow_runs/filter", json=wanted, timeout=5)
             return bool(answer.raise_for_status().json())
         except (httpx.HTTPError, ValueError):
             return True
 
     def reaction(self) -> dict[str, Any]:
         """The automation starts the reaction; requests go on all the while, and none may fail."""
-        before = json.loads(httpx.get(f"{self.url}/version").text)["version"]
+        before = json.loads(self.http.get(f"{self.url}/version").text)["version"]
         data = load_split(self.code, "traffic-1-drifted")
         digest = self.watch.verdicts()[-1].digest
-        with Trickle(self.url, data, stop_at_version=str(int(before) + 1)) as trickle:
+        with Trickle(self.http, self.url, data, stop_at_version=str(int(before) + 1)) as trickle:
             entry = self.outcome(digest, trickle)
         if "release" not in entry:
             raise StateError(f"the reaction ended without a release: {entry['outcome']}", where="react")
@@ -156,11 +165,11 @@ class Loop:
         return None
 
     def waiting(self, what: str) -> Any:
-        """Seconds waited, twice a second; a line every four seconds; an error when it takes too long."""
+        """Seconds waited, four times a second; a line every four seconds; an error when it takes too long."""
         start = said = time.monotonic()
         while time.monotonic() - start < PATIENCE_S:
             yield time.monotonic() - start
-            time.sleep(0.5)
+            time.sleep(0.25)
             if time.monotonic() - said >= 4:
                 said = time.monotonic()
                 self.say("waiting", f"for {what}, {said - start:.0f} s{self.latest_log()}")
@@ -174,7 +183,7 @@ class Loop:
         """The newest line of any flow run's log that says something of the work, as Prefect has it."""
         newest = {"sort": "TIMESTAMP_DESC", "limit": LINES_LOOKED_AT}
         try:
-            lines = httpx.post(f"{self.settings.prefect_api_url}/logs/filter", json=newest, timeout=3).json()
+            lines = self.http.post(f"{self.settings.prefect_api_url}/logs/filter", json=newest, timeout=3).json()
             line = informative([str(line["message"]) for line in lines])
         except (httpx.HTTPError, ValueError, LookupError, TypeError):
             return ""

@@ -26,8 +26,13 @@ def main() -> None:
         stack = start(Settings.load())
         apply(stack.settings)
         from deployments.demo.loop import Loop  # imports Prefect, which reads its settings at import
+        from deployments.demo.summary import show
 
-        Loop(stack.settings, RECIPE, console, begin).run()
+        loop = Loop(stack.settings, RECIPE, console, begin)
+        loop.release()
+        up(stack.settings, Waiting(console), release=NAME)  # the worker, which the watch needs, and the Evidently UI
+        loop.watch_it()
+        show(loop)
     except TrimtabError as error:
         console.print(f"[red]{type(error).__name__}[/red]")
         console.print(str(error), markup=False)
@@ -40,15 +45,13 @@ def start(settings: Settings) -> Stack:
     console.print(f"[bold]servers[/bold]  state in {settings.home}")
     warm = threading.Thread(target=_import_heavy, daemon=True)
     warm.start()
-    stack = up(settings, Waiting(console), release=NAME)
+    stack = up(settings, Waiting(console), release=NAME, wait_for_all=False)
     warm.join()
     if stack.reused:
         console.print("  running already: reused")
     known = stack.settings
-    console.print(
-        f"  ready in {stack.total_s:.1f} s: Prefect {ui(known)}, MLflow {known.mlflow_tracking_uri}, ", end=""
-    )
-    console.print(f"Evidently {known.evidently_url}, scoring {known.scoring[NAME]}")
+    console.print(f"  ready in {stack.total_s:.1f} s: Prefect {ui(known)}, MLflow {known.mlflow_tracking_uri}, ", end="")
+    console.print(f"scoring {known.scoring[NAME]}; the worker and Evidently {known.evidently_url} follow")
     return stack
 
 

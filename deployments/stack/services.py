@@ -10,8 +10,10 @@ from deployments.stack.ports import HOST, Ports
 from trimtab.settings import Settings
 
 POOL = "trimtab"
+VIEWER_NICENESS = 10  # of 19: a tenth of the processor time of the others, while they want it
 # -P: the folder a server runs in must not come before our packages on sys.path.
 PYTHON = (sys.executable, "-P")
+RUN = (*PYTHON, "-m", "deployments.stack.launch")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Service:
         health: path that answers when it is ready.
         alive: HTTP statuses that count as ready.
         stop_s: seconds between SIGTERM and SIGKILL.
+        needed: by a release; the others start beside one.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Service:
     health: str = ""
     alive: tuple[int, ...] = (200,)
     stop_s: int = 10
+    needed: bool = True
 
 
 def services(settings: Settings, ports: Ports) -> list[Service]:
@@ -40,7 +44,7 @@ def services(settings: Settings, ports: Ports) -> list[Service]:
     return [
         _prefect(ports),
         _mlflow(settings, ports),
-        Service("worker", (*PYTHON, "-m", "deployments.stack.worker"), stop_s=15),
+        Service("worker", (*RUN, "deployments.stack.worker"), stop_s=15, needed=False),
         _evidently(settings, ports),
         *(_scoring(settings, ports, release) for release in ports.scoring),
     ]
@@ -62,7 +66,7 @@ def addresses(ports: Ports) -> dict[str, Any]:
 
 
 def _prefect(ports: Ports) -> Service:
-    command = (*PYTHON, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(ports.prefect))
+    command = (*RUN, "prefect", "server", "start", "--host", HOST, "--port", str(ports.prefect))
     return Service("prefect", command, f"http://{HOST}:{ports.prefect}", "/api/health")
 
 
@@ -71,7 +75,8 @@ def _mlflow(settings: Settings, ports: Ports) -> Service:
     # One worker and no job execution: 0.45 GB and 4 s instead of 2.3 GB and 12 s. Both URIs are always given: the
     # defaults lie in the working directory.
     command = (
-        *(*PYTHON, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(ports.mlflow)),
+        *(*RUN, "deployments.stack.mlflow_server", "--workers", "1"),
+        *("--host", HOST, "--port", str(ports.mlflow)),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
     )
@@ -79,19 +84,20 @@ def _mlflow(settings: Settings, ports: Ports) -> Service:
 
 
 def _evidently(settings: Settings, ports: Ports) -> Service:
-    start = "from evidently.cli import app; app()"  # its package has no __main__
+    # Its package has no __main__. Four seconds of importing, with everything else starting beside it: it goes last.
+    start = f"import os; os.nice({VIEWER_NICENESS}); from evidently.cli import app; app()"
     command = (
         *(*PYTHON, "-c", start, "ui", "--workspace", str(settings.evidently)),
         *("--host", HOST, "--port", str(ports.evidently)),
     )
-    return Service("evidently", command, f"http://{HOST}:{ports.evidently}", "/")
+    return Service("evidently", command, f"http://{HOST}:{ports.evidently}", "/", needed=False)
 
 
 def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
     port = ports.scoring[release]
     module = "deployments.stock" if release in ports.stock else "deployments.scoring"
     command = (
-        *(*PYTHON, "-m", module, "--name", release, "--home", str(settings.home)),
+        *(*RUN, module, "--name", release, "--home", str(settings.home)),
         *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
     )
     # 503: it runs, and there is no champion to serve yet.

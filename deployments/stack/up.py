@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from deployments.stack.blank import lay_out
 from deployments.stack.config import new_door, write_config
 from deployments.stack.health import Progress, wait_ready
 from deployments.stack.leftovers import servers, stop
@@ -41,7 +42,12 @@ class Stack:
 
 
 def up(
-    settings: Settings, progress: Progress | None = None, *, release: str | None = None, backend: str = "trimtab"
+    settings: Settings,
+    progress: Progress | None = None,
+    *,
+    release: str | None = None,
+    backend: str = "trimtab",
+    wait_for_all: bool = True,
 ) -> Stack:
     """Bring the stack up; what runs already is kept.
 
@@ -49,6 +55,8 @@ def up(
         progress: called as (service, state, seconds), at least every two seconds for each that is waited for.
         release: name of a release to serve from now on, beside those that an earlier `up` was given.
         backend: what serves it: "trimtab", or "mlflow" for stock `mlflow models serve`.
+        wait_for_all: False: return when what a release needs is ready (Prefect, MLflow, scoring); the worker and the
+            Evidently UI go on starting.
 
     Raises:
         StateError: the state directory cannot be written, addresses are fixed by the environment, or a server fails
@@ -66,16 +74,16 @@ def up(
         say = progress or (lambda service, state, seconds: None)
         if supervisor and last:
             ports = with_scoring(last, release) if release else last
-            ready, seconds, started = _join(settings, supervisor, ports, say)
+            ready, seconds, started = _join(settings, supervisor, ports, say, wait_for_all)
         else:
             ready, seconds, started = _start(
-                settings, last or with_backend(USUAL, release or "", backend), release, say
+                settings, last or with_backend(USUAL, release or "", backend), release, say, wait_for_all
             )
     return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
 
 
 def _join(
-    settings: Settings, supervisor: Supervisor, ports: Ports, progress: Progress
+    settings: Settings, supervisor: Supervisor, ports: Ports, progress: Progress, wait_for_all: bool
 ) -> tuple[Settings, dict[str, float], list[str]]:
     """Go on with the supervisor that runs."""
     settings = settings.model_copy(update=addresses(ports))
@@ -84,23 +92,25 @@ def _join(
     write_config(settings, supervisor.door, wanted)
     started = [*supervisor.update(), *supervisor.start_stopped()]
     write_stack(settings, ports, supervisor.door, supervisor.pid())
-    return settings, wait_ready(settings, supervisor, wanted, progress), started
+    return settings, wait_ready(settings, supervisor, _awaited(wanted, wait_for_all), progress), started
 
 
 def _start(
-    settings: Settings, last: Ports, release: str | None, progress: Progress
+    settings: Settings, last: Ports, release: str | None, progress: Progress, wait_for_all: bool
 ) -> tuple[Settings, dict[str, float], list[str]]:
     """Start a supervisor and all servers, after stopping what an earlier one left behind."""
     for folder in FOLDERS:
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
     stop(servers(settings))
+    lay_out(settings)
     releases = dict.fromkeys([*last.scoring, *([release] if release else [])])
     for attempt in range(1, ATTEMPTS + 1):
         ports = choose(last, releases)
         placed = settings.model_copy(update=addresses(ports))
         wanted = services(placed, ports)
         try:
-            return placed, _launch_and_wait(placed, ports, wanted, progress), [service.name for service in wanted]
+            seconds = _launch_and_wait(placed, ports, wanted, progress, wait_for_all)
+            return placed, seconds, [service.name for service in wanted]
         except StateError:
             stop(servers(settings))
             remove_stack(settings)
@@ -109,13 +119,19 @@ def _start(
     raise AssertionError("unreachable")
 
 
-def _launch_and_wait(settings: Settings, ports: Ports, wanted: list[Service], progress: Progress) -> dict[str, float]:
+def _launch_and_wait(
+    settings: Settings, ports: Ports, wanted: list[Service], progress: Progress, wait_for_all: bool
+) -> dict[str, float]:
     door = new_door(ports.supervisor)
     write_ports(settings, ports)
     write_config(settings, door, wanted)
     supervisor = launch(settings, door)
     write_stack(settings, ports, door, supervisor.pid())
-    return wait_ready(settings, supervisor, wanted, progress)
+    return wait_ready(settings, supervisor, _awaited(wanted, wait_for_all), progress)
+
+
+def _awaited(services: list[Service], every: bool) -> list[Service]:
+    return [service for service in services if every or service.needed]
 
 
 def _refuse_fixed_addresses() -> None:

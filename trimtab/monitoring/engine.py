@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def evidently() -> Any:
     """
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
-    with quiet():
+    with quiet(), _no_collections():
         from evidently import DataDefinition, Dataset, MulticlassClassification, Report
         from evidently.core.report import Snapshot
         from evidently.legacy.calculations.stattests import StatTest, register_stattest
@@ -57,6 +58,18 @@ def evidently() -> Any:
         table_data=table_data,
         text_widget=text_widget,
     )
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Without the garbage collector: modules are not garbage, and looking at them again and again takes a sixth."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

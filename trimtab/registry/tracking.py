@@ -8,6 +8,7 @@ functions share a global "active run" between threads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -44,6 +45,7 @@ class Tracking:
     def __init__(self, tracking_uri: str, locks: Path) -> None:
         self.tracking_uri, self.locks = tracking_uri, locks
         self.client = mlflow_client(tracking_uri)
+        self._experiment_of = functools.lru_cache(maxsize=16)(self._read_experiment)
 
     def experiment(self, name: str) -> str:
         """Id of the experiment, made if absent; two callers at once get the same one.
@@ -109,7 +111,7 @@ class Tracking:
         """
         wanted = {**tags, CANDIDATE_KEY: candidate_key, PARENT_RUN: parent_id}
         with mlflow_errors(f"run {name}"), self._lock(parent_id, candidate_key):
-            experiment = self.client.get_run(parent_id).info.experiment_id
+            experiment = self._experiment_of(parent_id)
             query = f"tags.`{PARENT_RUN}` = '{parent_id}' AND tags.`{CANDIDATE_KEY}` = '{_quotable(candidate_key)}'"
             run = self._find(experiment, query)
             if run is None:
@@ -183,6 +185,9 @@ class Tracking:
             yield
         finally:
             monitor.finish()
+
+    def _read_experiment(self, run_id: str) -> str:
+        return str(self.client.get_run(run_id).info.experiment_id)
 
     def _find(self, experiment: str, query: str) -> Run | None:
         runs = self.client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
