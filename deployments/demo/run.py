@@ -11,7 +11,7 @@ from rich.console import Console
 from deployments.cli.waiting import Waiting
 from deployments.environment import PACKAGE_ROOT, apply
 from deployments.stack import Stack, up
-from trimtab.errors import TrimtabError
+from trimtab.errors import StateError, TrimtabError
 from trimtab.settings import Settings
 
 RECIPE = PACKAGE_ROOT / "examples" / "digits" / "recipe.yaml"
@@ -24,13 +24,14 @@ def main() -> None:
     begin = time.monotonic()
     try:
         stack = start(Settings.load())
-        apply(stack.settings)
-        from deployments.demo.loop import Loop  # imports Prefect, which reads its settings at import
+        from deployments.demo.loop import Loop
         from deployments.demo.summary import show
 
         loop = Loop(stack.settings, RECIPE, console, begin)
         loop.release()
-        up(stack.settings, Waiting(console), release=NAME)  # the worker, which the watch needs, and the Evidently UI
+        up(
+            stack.settings, Waiting(console, brief=True), release=NAME
+        )  # the worker, which the watch needs, and the Evidently UI
         loop.watch_it()
         show(loop)
     except TrimtabError as error:
@@ -43,14 +44,23 @@ def main() -> None:
 def start(settings: Settings) -> Stack:
     """The servers; what the loop needs is imported meanwhile."""
     console.print(f"[bold]servers[/bold]  state in {settings.home}")
-    warm = threading.Thread(target=_import_heavy, daemon=True)
-    warm.start()
-    stack = up(settings, Waiting(console), release=NAME, wait_for_all=False)
-    warm.join()
+    imports: list[threading.Thread] = []
+
+    def placed(known: Settings) -> None:
+        if imports:
+            raise StateError("somebody took a port while the servers started", fix="run it again")
+        apply(known)
+        imports.append(threading.Thread(target=_import_all, daemon=True))
+        imports[0].start()
+
+    stack = up(settings, Waiting(console), release=NAME, wait_for_all=False, placed=placed)
+    imports[0].join()
     if stack.reused:
         console.print("  running already: reused")
     known = stack.settings
-    console.print(f"  ready in {stack.total_s:.1f} s: Prefect {ui(known)}, MLflow {known.mlflow_tracking_uri}, ", end="")
+    console.print(
+        f"  ready in {stack.total_s:.1f} s: Prefect {ui(known)}, MLflow {known.mlflow_tracking_uri}, ", end=""
+    )
     console.print(f"scoring {known.scoring[NAME]}; the worker and Evidently {known.evidently_url} follow")
     return stack
 
@@ -60,9 +70,7 @@ def ui(settings: Settings) -> str:
     return (settings.prefect_api_url or "").removesuffix("/api")
 
 
-def _import_heavy() -> None:
-    """Libraries that read no address at import; Prefect is not among them."""
-    import lightning  # noqa: F401
-    import torch  # noqa: F401
-
-    from trimtab.compress import make  # noqa: F401
+def _import_all() -> None:
+    """What a release needs, Prefect among it, which reads its settings at import."""
+    from deployments.demo import loop, summary  # noqa: F401
+    from trimtab.convert import onnx_format, openvino_format  # noqa: F401

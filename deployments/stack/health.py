@@ -117,7 +117,9 @@ def _listens(pid: int, port: int) -> bool:
         if any(_has_port(one, port) for one in (process, *process.children(recursive=True))):
             return True
         own = process.environ()
-        return any(_same_server(other, own) and _has_port(other, port) for other in psutil.process_iter())
+        return MARKER in own and any(
+            _same_server(other, own) and _has_port(other, port) for other in psutil.process_iter()
+        )
     return False
 
 

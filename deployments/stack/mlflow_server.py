@@ -19,7 +19,7 @@ def main() -> None:
     import mlflow.server
     from mlflow.cli import cli
 
-    mlflow.server._exec_cmd = _serve_here  # type: ignore[attr-defined]
+    mlflow.server._exec_cmd = _serve_here  # type: ignore[assignment]
     cli(["server", *sys.argv[1:]])
 
 

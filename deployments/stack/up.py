@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deployments.stack.blank import lay_out
@@ -19,6 +20,7 @@ from trimtab.settings import Settings
 from trimtab.store import os_lock
 
 FOLDERS = ("prefect", "mlflow", "evidently", "logs", "supervisor")
+Placed = Callable[[Settings], None]
 ATTEMPTS = 3  # with other ports, where somebody took one between our look and the server's
 
 
@@ -48,6 +50,7 @@ def up(
     release: str | None = None,
     backend: str = "trimtab",
     wait_for_all: bool = True,
+    placed: Placed | None = None,
 ) -> Stack:
     """Bring the stack up; what runs already is kept.
 
@@ -57,6 +60,8 @@ def up(
         backend: what serves it: "trimtab", or "mlflow" for stock `mlflow models serve`.
         wait_for_all: False: return when what a release needs is ready (Prefect, MLflow, scoring); the worker and the
             Evidently UI go on starting.
+        placed: called with the addresses as soon as they are chosen, before the servers start there; again, with
+            others, where a port was taken by somebody else in between.
 
     Raises:
         StateError: the state directory cannot be written, addresses are fixed by the environment, or a server fails
@@ -74,10 +79,12 @@ def up(
         say = progress or (lambda service, state, seconds: None)
         if supervisor and last:
             ports = with_scoring(last, release) if release else last
+            if placed:
+                placed(settings.model_copy(update=addresses(ports)))
             ready, seconds, started = _join(settings, supervisor, ports, say, wait_for_all)
         else:
             ready, seconds, started = _start(
-                settings, last or with_backend(USUAL, release or "", backend), release, say, wait_for_all
+                settings, last or with_backend(USUAL, release or "", backend), release, say, wait_for_all, placed
             )
     return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
 
@@ -96,7 +103,12 @@ def _join(
 
 
 def _start(
-    settings: Settings, last: Ports, release: str | None, progress: Progress, wait_for_all: bool
+    settings: Settings,
+    last: Ports,
+    release: str | None,
+    progress: Progress,
+    wait_for_all: bool,
+    placed: Placed | None,
 ) -> tuple[Settings, dict[str, float], list[str]]:
     """Start a supervisor and all servers, after stopping what an earlier one left behind."""
     for folder in FOLDERS:
@@ -106,11 +118,13 @@ def _start(
     releases = dict.fromkeys([*last.scoring, *([release] if release else [])])
     for attempt in range(1, ATTEMPTS + 1):
         ports = choose(last, releases)
-        placed = settings.model_copy(update=addresses(ports))
-        wanted = services(placed, ports)
+        here = settings.model_copy(update=addresses(ports))
+        wanted = services(here, ports)
+        if placed:
+            placed(here)
         try:
-            seconds = _launch_and_wait(placed, ports, wanted, progress, wait_for_all)
-            return placed, seconds, [service.name for service in wanted]
+            seconds = _launch_and_wait(here, ports, wanted, progress, wait_for_all)
+            return here, seconds, [service.name for service in wanted]
         except StateError:
             stop(servers(settings))
             remove_stack(settings)

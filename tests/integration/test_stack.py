@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import psutil
 import pytest
 from stack_world import World, wait_for, world
@@ -32,6 +33,15 @@ def test_every_server_answers_and_a_port_in_use_is_left_to_its_owner(world: Worl
     assert all(service.ready and service.log.exists() for service in found.values())
     assert read_ports(world.settings).prefect != world.blocked  # type: ignore[union-attr]
     assert set(world.first.started) == set(found)
+
+
+def test_mlflow_is_one_process_that_answers_to_local_names_only(world: World) -> None:
+    pid = world.pids()["mlflow"]
+    url = f"{world.settings.mlflow_tracking_uri}/api/2.0/mlflow/experiments/search?max_results=1"
+
+    assert psutil.Process(pid).children(recursive=True) == []
+    assert httpx.get(url, trust_env=False).status_code == 200
+    assert httpx.get(url, headers={"Host": "evil.example"}, trust_env=False).status_code == 403
 
 
 def test_a_second_up_starts_nothing(world: World) -> None:

@@ -47,14 +47,14 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
         loggers += [
             logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("torch.")
         ]
-        levels = [(logger, logger.level) for logger in loggers]
+        were = [(logger, logger.disabled) for logger in loggers]
         for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+            logger.disabled = True  # not setLevel, which empties the caches of every logger of the process
         try:
             yield caught
         finally:
-            for logger, level in levels:
-                logger.setLevel(level)
+            for logger, disabled in were:
+                logger.disabled = disabled
 
 
 def exported(module: nn.Module, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
