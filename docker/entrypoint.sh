@@ -74,29 +74,30 @@ esac
 case $role in
   prefect)
     need TRIMTAB_HOME TRIMTAB_PREFECT_API_URL PREFECT_SERVER_DATABASE_CONNECTION_URL
-    become python -P -m prefect server start --host 0.0.0.0 --port 4200
+    become python -P -m deployments.stack.launch prefect server start --host 0.0.0.0 --port 4200
     ;;
   mlflow)
     # The backend's address holds a password: mlflow reads it from the environment, not from the command line.
     need TRIMTAB_HOME MLFLOW_BACKEND_STORE_URI MLFLOW_SERVER_ALLOWED_HOSTS MLFLOW_SERVER_CORS_ALLOWED_ORIGINS
     mkdir -p "$TRIMTAB_HOME/mlflow/artifacts"
-    become python -P -m mlflow server --workers 1 --host 0.0.0.0 --port 5000 \
+    become python -P -m deployments.stack.launch deployments.stack.mlflow_server --workers 1 --host 0.0.0.0 --port 5000 \
       --artifacts-destination "$TRIMTAB_HOME/mlflow/artifacts" --serve-artifacts \
       --allowed-hosts "$MLFLOW_SERVER_ALLOWED_HOSTS" --cors-allowed-origins "$MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
     ;;
   worker)
     need TRIMTAB_HOME TRIMTAB_PREFECT_API_URL TRIMTAB_MLFLOW_TRACKING_URI TRIMTAB_SCORING TRIMTAB_LEDGER_URL
-    become python -P -m deployments.stack.worker
+    become python -P -m deployments.stack.launch deployments.stack.worker
     ;;
   evidently)
     need TRIMTAB_HOME
     mkdir -p "$TRIMTAB_HOME/evidently"
-    become python -P -c 'from evidently.cli import app; app()' ui --workspace "$TRIMTAB_HOME/evidently" \
+    become python -P -m deployments.stack.launch deployments.stack.evidently_ui ui \
+      --workspace "$TRIMTAB_HOME/evidently" \
       --host 0.0.0.0 --port 8000
     ;;
   scoring)
     need TRIMTAB_HOME TRIMTAB_MLFLOW_TRACKING_URI
-    become python -P -m deployments.scoring --name "$2" --home "$TRIMTAB_HOME" \
+    become python -P -m deployments.stack.launch deployments.scoring --name "$2" --home "$TRIMTAB_HOME" \
       --mlflow "$TRIMTAB_MLFLOW_TRACKING_URI" --host 0.0.0.0 --port 8080
     ;;
   deploy)

@@ -10,7 +10,6 @@ from deployments.stack.ports import HOST, Ports
 from trimtab.settings import Settings
 
 POOL = "trimtab"
-VIEWER_NICENESS = 10  # of 19: a tenth of the processor time of the others, while they want it
 # -P: the folder a server runs in must not come before our packages on sys.path.
 PYTHON = (sys.executable, "-P")
 RUN = (*PYTHON, "-m", "deployments.stack.launch")
@@ -84,10 +83,8 @@ def _mlflow(settings: Settings, ports: Ports) -> Service:
 
 
 def _evidently(settings: Settings, ports: Ports) -> Service:
-    # Its package has no __main__. Four seconds of importing, with everything else starting beside it: it goes last.
-    start = f"import os; os.nice({VIEWER_NICENESS}); from evidently.cli import app; app()"
     command = (
-        *(*PYTHON, "-c", start, "ui", "--workspace", str(settings.evidently)),
+        *(*RUN, "deployments.stack.evidently_ui", "ui", "--workspace", str(settings.evidently)),
         *("--host", HOST, "--port", str(ports.evidently)),
     )
     return Service("evidently", command, f"http://{HOST}:{ports.evidently}", "/", needed=False)
