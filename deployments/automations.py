@@ -21,6 +21,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from deployments.deploy import deployment_id
 from deployments.environment import HEARTBEAT_S
 from deployments.prefect_api import prefect_client
+from trimtab.monitoring.policy import about
 from trimtab.settings import Settings
 
 DAMAGE = "trimtab.verdict.damage"
@@ -78,7 +79,7 @@ def reaction(name: str, react: UUID, parameters: dict[str, Any]) -> AutomationCo
 def verdict_alert(name: str, alert: UUID) -> AutomationCore:
     """A verdict that only warns → alert/<name>."""
     subject = _jinja("{{ event.payload.kind }}: {{ event.payload.reason }}")
-    body = _jinja("verdict {{ event.payload.verdict }}")
+    body = _jinja(about("{{ event.payload.verdict }}"))
     return AutomationCore(
         name=f"{name}: verdict → alert",
         description=f"On the event {ALERT} of {name} (a person is asked, nothing is retrained): run alert/{name}.",

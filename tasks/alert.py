@@ -11,13 +11,18 @@ from prefect.logging import get_run_logger
 
 from tasks.artifacts import artifact_key
 from trimtab.ledger import Ledger
+from trimtab.monitoring.policy import about
 from trimtab.settings import Settings
 
 
 @task(name="alert", task_run_name="write the alert", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def write_alert(settings: Settings, name: str, subject: str, body: str) -> None:
-    """The ledger first, then the places people look at."""
-    Ledger(settings.ledger).record(f"alerts/{name}", {"subject": subject, "body": body}, expect_seq=None)
+    """The ledger first, then the places people look at; of one verdict there is one alert."""
+    ledger, entry = Ledger(settings.ledger), {"subject": subject, "body": body}
+    if body.startswith(about("")) and any(item.entry == entry for item in ledger.read(f"alerts/{name}")):
+        get_run_logger().info("said before: %s", subject)
+        return
+    ledger.record(f"alerts/{name}", entry, expect_seq=None)
     with (settings.home / "alerts.log").open("a", encoding="utf-8") as log:
         line = " | ".join(part.replace("\n", " ") for part in (name, subject, body) if part)
         log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")

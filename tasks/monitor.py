@@ -21,7 +21,7 @@ from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
 from trimtab.monitoring.judge import watched
-from trimtab.monitoring.policy import Decision
+from trimtab.monitoring.policy import Decision, about
 from trimtab.monitoring.verdict import Verdict
 from trimtab.monitoring.windows import answered
 from trimtab.settings import Settings
@@ -193,9 +193,11 @@ def compact_journal(watch: Watch) -> int:
     return compact(watch.journal)
 
 
-@task(name="catch up", task_run_name="catch up on reactions that are owed", cache_policy=NO_CACHE)
+@task(name="catch up", task_run_name="catch up on what is owed", cache_policy=NO_CACHE)
 def start_owed(watch: Watch) -> str | None:
-    """Start the reaction that an event lost or a kill cut short; the schedule makes certain what events make fast."""
+    """Start the alert or reaction that an event lost or a kill cut short; the schedule makes certain what events make
+    fast."""
+    say_unsaid(watch)
     digest = watch.owed()
     if digest is None or about_to_begin("react", str(watch.path)):
         return None
@@ -204,6 +206,19 @@ def start_owed(watch: Watch) -> str | None:
         f"react/{watch.name}", parameters={"verdict": digest}, timeout=0, as_subflow=False, idempotency_key=None
     )
     return digest
+
+
+def say_unsaid(watch: Watch) -> None:
+    """Run alert/<name> for a verdict whose alert is not in the ledger."""
+    unsaid = watch.unsaid()
+    if unsaid is None:
+        return
+    decision, kind = unsaid
+    get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
+    said = {"subject": f"{kind}: {decision.reason}", "body": about(decision.verdict_digest)}
+    # The key: one that is on its way, or was refused, is not asked for again with each tick of the schedule.
+    key = f"alert {decision.verdict_digest}"
+    run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
 
 
 def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:

@@ -22,6 +22,7 @@ from trimtab.registry import package
 from trimtab.registry.register import Submission
 from trimtab.registry.register import register as register_release
 from trimtab.verify.report import sentence
+from trimtab.verify.words import smaller
 from trimtab.workbench import Workbench
 
 GOLDEN_ROWS = 8
@@ -121,7 +122,7 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
             f"{shown['speedup']:.2f}x eager PyTorch ({shown['speedup_spread']}), batch {verified.latency.batch}",
         ),
         ("p50 / p99", f"{shown['p50_ms']:.3f} ms / {shown['p99_ms']:.3f} ms"),
-        ("Size", f"{build.size_bytes / 1024:.0f} KiB, {shown['size_ratio']:.2f}x smaller than the FP32 weights"),
+        ("Size", f"{build.size_bytes / 1024:.0f} KiB, {smaller(shown['size_ratio'])} than the FP32 weights"),
         ("Runs on", f"{build.target}, {build.precision}, {recipe.serving.threads} thread(s)"),
         ("Made by", f"[run {run.run_id[:8]}]({run.link()}): {run.reason}"),
         (

@@ -23,7 +23,7 @@ from trimtab.journal import reader
 from trimtab.journal.window import Window
 from trimtab.ledger import Ledger
 from trimtab.monitoring.judge import judge, ready
-from trimtab.monitoring.policy import Decision, Facts, decide
+from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
@@ -203,6 +203,14 @@ class Watch:
                 return decision.verdict_digest if decision.action == "retrain" else None
         except Conflict:
             return None
+
+    def unsaid(self) -> tuple[Decision, str] | None:
+        """The newest verdict's decision and kind, if it calls for an alert that no event brought into the ledger."""
+        decision = self.decide()
+        if decision.action != "alert":
+            return None
+        said = {item.entry["body"] for item in self.ledger.read(f"alerts/{self.name}")}
+        return None if about(decision.verdict_digest) in said else (decision, self.verdicts()[-1].kind)
 
     @contextmanager
     def reacting(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import typer
 
 from deployments.cli.output import AsJson, Home, RecipeFile, emit, errors, settings_for
 from trimtab.errors import StateError
+from trimtab.verify.words import smaller
 
 
 def release(
@@ -80,7 +81,7 @@ def text_of(summary: dict[str, Any]) -> str:
     return (
         f"[green]version {summary['version']}[/green]  {summary['label']} on {summary['target']}\n"
         f"  accuracy {summary['accuracy']}; {summary['difference']}\n"
-        f"  {summary['speedup']:.2f}x eager ({summary['speedup_spread']}), {summary['size_ratio']:.2f}x smaller, "
+        f"  {summary['speedup']:.2f}x eager ({summary['speedup_spread']}), {smaller(summary['size_ratio'])}, "
         f"p50 {summary['p50_ms']:.3f} ms; report {summary['report_url'] or 'in the MLflow run'}"
     )
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tasks.bench import AS_ML
 from trimtab.data import load_split
+from trimtab.verify.words import smaller
 
 if TYPE_CHECKING:
     from deployments.demo.loop import Loop
@@ -61,7 +62,7 @@ def table(first: dict[str, Any], second: dict[str, Any], accuracy: dict[str, flo
         ("what it is", lambda r: f"{r['label']} on {r['target']}"),
         ("accuracy on the gate", lambda r: r["accuracy"]),
         ("difference from its original", lambda r: r["difference"]),
-        ("size", lambda r: f"{r['size_bytes'] / 1024:.0f} KiB, {r['size_ratio']:.2f}x smaller"),
+        ("size", lambda r: f"{r['size_bytes'] / 1024:.0f} KiB, {smaller(r['size_ratio'])}"),
         ("p50 / p99 at batch 1", lambda r: f"{r['p50_ms']:.3f} / {r['p99_ms']:.3f} ms"),
         ("speed-up on eager PyTorch", lambda r: f"{r['speedup']:.2f}x ({r['speedup_spread']})"),
     ]

@@ -42,6 +42,11 @@ class Decision:
         return asdict(self)
 
 
+def about(digest: str) -> str:
+    """How an alert names the verdict it is about, so that the alert of a verdict can be found again."""
+    return f"verdict {digest}"
+
+
 def decide(verdicts: Sequence[Verdict], facts: Facts, mode: Mode, cooldown_s: float, now: float) -> Decision:
     """Decide on the newest verdict.
 

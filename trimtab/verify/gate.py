@@ -21,6 +21,7 @@ from trimtab.verify.accuracy import Paired
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.parity import Parity
 from trimtab.verify.trinomial import score
+from trimtab.verify.words import smaller
 
 Answer = Literal["pass", "fail", "undecided"]
 EXACT_IS_WIDER = 1.05  # rows are planned with the score interval; the exact one needs a little more
@@ -170,7 +171,7 @@ def _speed(evidence: Evidence, budget: Budget) -> Check:
 def _size(evidence: Evidence, budget: Budget) -> Check:
     ratio = evidence.size_ratio
     reason = (
-        f"{evidence.size_bytes:,} bytes shipped, {evidence.original_size_bytes:,} before: {ratio:.2f}x smaller; "
+        f"{evidence.size_bytes:,} bytes shipped, {evidence.original_size_bytes:,} before: {smaller(ratio)}; "
         f"at least {budget.min_size_ratio:g}x is asked"
     )
     return Check("size", budget.min_size_ratio, ratio, None, ratio >= budget.min_size_ratio, reason)

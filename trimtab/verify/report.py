@@ -19,6 +19,7 @@ from trimtab.verify import confusion, pareto
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
 from trimtab.verify.predictor import Array
+from trimtab.verify.words import smaller, times
 
 TEMPLATE = "report.html.j2"
 ORIGINAL = "original"  # label of the uncompressed candidate
@@ -62,7 +63,7 @@ def render(
         points, front: of the search, as `pareto.spots` takes them.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=_percent, points=_points, kb=_kilobytes, ms=_milliseconds)
+    environment.filters.update(percent=_percent, smaller=smaller, points=_points, kb=_kilobytes, ms=_milliseconds)
     template = environment.from_string(files("trimtab.verify").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
@@ -137,12 +138,12 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
     split, paired = next(iter(evidence.paired.items()))
     latency = evidence.latency[evidence.first_batch]
     noise = evidence.noise_floor[evidence.first_batch]
-    speed = "no faster" if abs(latency.speedup - 1) <= noise else _times(latency.speedup, "faster", "slower")
+    speed = "no faster" if abs(latency.speedup - 1) <= noise else times(latency.speedup, "faster", "slower", 1)
     speed += f" than eager PyTorch at batch {evidence.first_batch}"
     if original is not None:
         speed += f" (the uncompressed original on {original[0]}: {original[1]:.1f}x, on validation)"
     said = (
-        f"{WORDS[decision.answer]}: {speed}, {_times(evidence.size_ratio, 'smaller', 'larger')}, accuracy on {split} "
+        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, accuracy on {split} "
         f"{_percent(paired.candidate.value)} ({_percent(paired.original.value)} before)"
     )
     failed = [check.name for check in decision.checks if check.passed is False]
@@ -152,10 +153,6 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
         more = f", about {decision.needed_rows:,} more rows would" if decision.needed_rows else ""
         return f"{said}; the rows are too few to decide{more}."
     return f"{said}."
-
-
-def _times(ratio: float, more: str, less: str) -> str:
-    return f"{ratio:.1f}x {more}" if ratio >= 1 else f"{1 / ratio:.1f}x {less}"
 
 
 def _bar(name: str, difference: Interval, margin: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,22 @@ def test_a_reaction_is_begun_once_and_found_again_after_a_kill(watch: Watch):
     watch.finish(decision, "run-2", "version 2 serves")
     assert watch.unfinished("abc") is None
     assert watch.owed() is None
+
+
+def test_an_alert_whose_event_was_lost_is_still_owed_until_the_ledger_has_it(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+):
+    decision = Decision("alert", "input.mean drifted without measured damage", "abc")
+    monkeypatch.setattr(watch, "decide", lambda: decision)
+    monkeypatch.setattr(watch, "verdicts", lambda: [SimpleNamespace(kind="drift")])
+    watch.ledger.record("alerts/demo", {"subject": "another", "body": "verdict xyz"}, expect_seq=None)
+
+    assert watch.unsaid() == (decision, "drift")
+
+    watch.ledger.record("alerts/demo", {"subject": "drift: …", "body": "verdict abc"}, expect_seq=None)
+    assert watch.unsaid() is None
+    monkeypatch.setattr(watch, "decide", lambda: Decision("retrain", "damage", "def"))
+    assert watch.unsaid() is None
 
 
 def test_while_a_reaction_runs_nothing_is_owed_and_a_second_one_is_told(watch: Watch):

@@ -1,0 +1,17 @@
+"""Figures as words, the same in every place that says them."""
+
+from __future__ import annotations
+
+
+def times(ratio: float, more: str, less: str, digits: int = 2) -> str:
+    """A ratio with the word for its side of one, e.g. (3.66, "smaller", "larger") → "3.66x smaller".
+
+    Args:
+        ratio: above 0.
+    """
+    return f"{ratio:.{digits}f}x {more}" if ratio >= 1 else f"{1 / ratio:.{digits}f}x {less}"
+
+
+def smaller(ratio: float) -> str:
+    """Bytes before over bytes after, in words."""
+    return times(ratio, "smaller", "larger")
