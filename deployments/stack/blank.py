@@ -1,6 +1,6 @@
 """The empty Prefect database that a new state directory starts from.
 
-A Prefect server runs its migrations, two hundred of them, on an empty database at its first start: two thirds of the
+A Prefect server runs all its migrations on an empty database at its first start: two thirds of the
 time until it answers. They give the same database every time, so an environment keeps one, made once
 (`python -m deployments.stack.blank`) by Prefect's own command. Where there is none, the server migrates as ever.
 """

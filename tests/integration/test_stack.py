@@ -16,6 +16,7 @@ from stack_world import World, wait_for, world
 from deployments.automations import automate
 from deployments.deploy import deploy
 from deployments.stack import down, status, up
+from deployments.stack.blank import DATABASE
 from deployments.stack.leftovers import flow_runs, servers
 from deployments.stack.record import read_ports
 from deployments.stack.supervise import Supervisor
@@ -33,6 +34,7 @@ def test_every_server_answers_and_a_port_in_use_is_left_to_its_owner(world: Worl
     assert all(service.ready and service.log.exists() for service in found.values())
     assert read_ports(world.settings).prefect != world.blocked  # type: ignore[union-attr]
     assert set(world.first.started) == set(found)
+    assert (world.home / "prefect" / DATABASE).is_file()  # the name under which a blank one is laid out
 
 
 def test_mlflow_is_one_process_that_answers_to_local_names_only(world: World) -> None:

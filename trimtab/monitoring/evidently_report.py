@@ -118,7 +118,9 @@ def _new_project(store: Any, name: str) -> Any:
         line_plot_panel(
             "Drifted columns",
             [PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "count"}, legend="columns")],
-            description="Watched columns that differ from the release's reference rows; one is drift.",
+            # Evidently draws a metric with other parameters as another series.
+            description="Watched columns that differ from the release's reference rows; one is drift. A line of another "
+            "colour begins with a release whose columns need other tests.",
         ),
     ]
     for panel in panels:
