@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
 from e2e_world import World
 
 from trimtab.ledger import Ledger
+from trimtab.monitoring.policy import about
+from trimtab.watch import Watch
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -22,7 +25,7 @@ def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_re
     assert healthy["verdict"] == "healthy", healthy
     assert world.trimtab("monitor", recipe)["verdict"] is None  # nothing new
 
-    world.send("watched", shift=0.3)
+    world.send("watched", shift=1.5)
     damaged = world.trimtab("monitor", recipe)
     assert damaged["verdict"] == "drift+damage", damaged
     assert damaged["decision"]["action"] == "retrain"
@@ -31,7 +34,7 @@ def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_re
     assert entry["outcome"] == "version 2 serves", entry
     url = world.settings.scoring["watched"]
     assert httpx.get(f"{url}/version").json()["version"] == "2"
-    assert set(world.send("watched", shift=0.3)) == {"2"}
+    assert set(world.send("watched", shift=1.5)) == {"2"}
     after = world.trimtab("monitor", recipe)
     assert after["verdict"] == "healthy", after
 
@@ -47,6 +50,25 @@ def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_re
     assert with_stage["version"] == 2
     wait_for_version(url, "2")
     assert world.trimtab("doctor", "--fix")["ok"]
+
+
+def test_an_alert_whose_event_was_lost_is_said_once_by_the_monitor_runs_that_follow(world: World):
+    """After the test above: version 2 serves, and a verdict on it stands in the ledger of which no event was sent."""
+    recipe = world.recipe("watched", seed=1)
+    watch = Watch(recipe, world.settings)
+    lost = replace(watch.verdicts()[-1], kind="drift")
+    watch.record(lost)
+
+    def said() -> list[str]:
+        bodies = [item.entry["body"] for item in watch.ledger.read("alerts/watched")]
+        return [body for body in bodies if body == about(lost.digest)]
+
+    assert world.trimtab("monitor", recipe)["verdict"] is None
+    deadline = time.monotonic() + 60
+    while not said() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    world.trimtab("monitor", recipe)
+    assert len(said()) == 1
 
 
 def finished(world: World, digest: str) -> dict[str, str]:

@@ -119,8 +119,8 @@ def _new_project(store: Any, name: str) -> Any:
             "Drifted columns",
             [PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "count"}, legend="columns")],
             # Evidently draws a metric with other parameters as another series.
-            description="Watched columns that differ from the release's reference rows; one is drift. A line of another "
-            "colour begins with a release whose columns need other tests.",
+            description="Watched columns that differ from the release's reference rows; one is drift. A line of "
+            "another colour begins with a release whose columns need other tests.",
         ),
     ]
     for panel in panels:
