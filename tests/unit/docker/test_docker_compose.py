@@ -118,6 +118,17 @@ def test_named_volumes_are_declared_and_lie_where_the_image_has_a_folder_of_its_
     assert {user for user, _ in named["state"]} >= {"worker", "scoring-digits", "evidently"}
 
 
+def test_the_compose_file_is_valid_by_the_schema_of_the_compose_specification(tmp_path: Path) -> None:
+    def checked(path: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert checked(DOCKER / "compose.yaml").returncode == 0
+    broken = tmp_path / "compose.yaml"
+    broken.write_text(yaml.safe_dump({"services": {"mlflow": {"image": "x", "healthchek": {}}}}))
+    assert "healthchek" in checked(broken).stdout
+
+
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_variables_are_settings_and_telemetry_is_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = OURS[name]["environment"]
