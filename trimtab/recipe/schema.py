@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize
+from trimtab.recipe.section import Section
+from trimtab.recipe.training import Train
 
 EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:callable")]
-Norm = Literal["l1", "l2", "linf"]
 Target = Literal["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"]
-Ratio = Annotated[float, Field(gt=0, lt=1)]
+__all__ = [
+    "Budget",
+    "Compress",
+    "Distil",
+    "Measure",
+    "Model",
+    "Monitoring",
+    "Norm",
+    "Preprocess",
+    "Prune",
+    "Quantize",
+    "Recipe",
+    "Schedule",
+    "Section",
+    "Serving",
+    "Target",
+    "Train",
+    "Verify",
+    "Window",
+]
 RELEASE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys are refused, values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Model(Section):
@@ -35,57 +51,6 @@ class Preprocess(Section):
     scale: float = 1.0
     mean: list[float] | None = None
     std: list[Annotated[float, Field(gt=0)]] | None = None
-
-
-class Train(Section):
-    """How the original is trained when it comes without weights (or when `always` is set)."""
-
-    always: bool = Field(False, description="train even when weights are given (fine-tune)")
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "adamw"
-    lr: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    batch_size: int = Field(32, ge=1)
-    epochs: int = Field(40, ge=1)
-    patience: int = Field(8, ge=1, description="early stop after so many epochs without a better validation loss")
-    schedule: Literal["constant", "cosine"] = "cosine"
-    clip_norm: float | None = Field(1.0, gt=0)
-    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
-    seed: int = Field(0, ge=0)
-
-
-class Prune(Section):
-    """Structured pruning: each norm at each ratio makes one candidate."""
-
-    norms: list[Norm] = Field(["l1", "l2", "linf"], min_length=1)
-    ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
-    round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
-
-
-class Distil(Section):
-    """Knowledge distillation of each pruned candidate from its original (Hinton et al. 2015)."""
-
-    temperature: float = Field(4.0, gt=0)
-    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
-    epochs: int = Field(15, ge=1)
-    lr: float = Field(5e-3, gt=0)
-    batch_size: int = Field(32, ge=1)
-    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
-
-
-class Quantize(Section):
-    """INT8 static quantization (QDQ), calibrated on training rows."""
-
-    calibration_rows: int = Field(200, ge=1)
-    minimum_rows: int = Field(32, ge=1, description="fewer rows than this are refused")
-    per_channel: bool = True
-
-
-class Compress(Section):
-    """Which candidates are made; null switches a method off."""
-
-    prune: Prune | None = Field(default_factory=Prune)
-    distil: Distil | None = Field(default_factory=Distil)
-    quantize: Quantize | None = Field(default_factory=Quantize)
 
 
 class Budget(Section):

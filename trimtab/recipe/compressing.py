@@ -1,0 +1,47 @@
+"""The recipe's `compress` section: which candidates are made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trimtab.recipe.section import Section
+
+Norm = Literal["l1", "l2", "linf"]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Prune(Section):
+    """Structured pruning: each norm at each ratio makes one candidate."""
+
+    norms: list[Norm] = Field(["l1", "l2", "linf"], min_length=1)
+    ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
+    round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
+
+
+class Distil(Section):
+    """Knowledge distillation of each pruned candidate from its original (Hinton et al. 2015)."""
+
+    temperature: float = Field(4.0, gt=0)
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
+    epochs: int = Field(15, ge=1)
+    lr: float = Field(5e-3, gt=0)
+    batch_size: int = Field(32, ge=1)
+    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
+
+
+class Quantize(Section):
+    """INT8 static quantization (QDQ), calibrated on training rows."""
+
+    calibration_rows: int = Field(200, ge=1)
+    minimum_rows: int = Field(32, ge=1, description="fewer rows than this are refused")
+    per_channel: bool = True
+
+
+class Compress(Section):
+    """Which candidates are made; null switches a method off."""
+
+    prune: Prune | None = Field(default_factory=Prune)
+    distil: Distil | None = Field(default_factory=Distil)
+    quantize: Quantize | None = Field(default_factory=Quantize)
