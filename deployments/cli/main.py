@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, flows, recipes, registry, stack
+from deployments.cli import doctor, explain, flows, recipes, registry, stack
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command()(recipes.init)
 app.command()(recipes.validate)
 app.command()(stack.up)
 app.command()(flows.release)
+app.command()(explain.explain)
 app.command()(flows.serve)
 app.command()(flows.monitor)
 app.command()(registry.promote)
