@@ -11,6 +11,7 @@ from tasks.edges import ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate
 from trimtab.model_check import check_model
+from trimtab.optimize.optimizers import check_options
 from trimtab.optimize.original import make_original, planned_original
 from trimtab.workbench import Workbench
 
@@ -28,6 +29,7 @@ def train_original(bench: Workbench, warm_start: str | None) -> dict[str, Any]:
 def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
     """Check that the model fits the task, then train it (or reuse what was trained)."""
     check_model(bench)
+    check_options(bench.recipe.train)
     if warm_start is not None and bench.stored(warm_start) is None:
         warm_start = None
     planned = planned_original(bench, warm_start)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from trimtab.candidate import Candidate, Step
+from trimtab.optimize.own import train_own
 from trimtab.optimize.training import fit
 from trimtab.store import folder_digests, new_folder
 from trimtab.weights import load_weights, save_weights
@@ -28,6 +30,8 @@ def planned_original(bench: Workbench, warm_start: str | None) -> Candidate:
     if recipe.model.weights is not None and not recipe.train.always and bench.new_rows is None:
         return Candidate((Step("given", {}),), bench.inputs)
     settings: dict[str, Any] = recipe.train.model_dump(mode="json")
+    if recipe.model.train is not None:
+        settings = {"own": recipe.model.train, "threads": recipe.train.threads}
     if warm_start is not None:
         settings["warm_start"] = warm_start
     return Candidate((Step("train", settings, recipe.train.seed),), bench.inputs)
@@ -47,16 +51,18 @@ def make_original(bench: Workbench, warm_start: str | None = None, progress: Rep
     if planned.lineage[0].method == "train":
         if warm_start is not None:
             load_weights(model, bench.folder(warm_start) / "weights.safetensors")
-        history = _train(bench, model, progress)
+        model, history = _train(bench, model, progress)
     return _keep(bench, planned, model, history)
 
 
-def _train(bench: Workbench, model: nn.Module, progress: Report | None) -> list[dict[str, Any]]:
-    splits = bench.splits
-    result = fit(
-        model, splits["train"], splits["validation"], bench.recipe.train, forward=bench.forward, progress=progress
-    )
-    return list(result.history)
+def _train(bench: Workbench, model: nn.Module, progress: Report | None) -> tuple[nn.Module, list[dict[str, Any]]]:
+    train, validation, settings = bench.splits["train"], bench.splits["validation"], bench.recipe.train
+    if bench.recipe.model.train is None:
+        result = fit(model, train, validation, settings, forward=bench.forward, progress=progress)
+    else:
+        own = partial(bench.code.call, bench.recipe.model.train, "model.train")
+        model, result = train_own(own, model, train, validation, settings.seed, settings.threads, forward=bench.forward)
+    return model, list(result.history)
 
 
 def _keep(bench: Workbench, planned: Candidate, model: nn.Module, history: list[dict[str, Any]]) -> Candidate:

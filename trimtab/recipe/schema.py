@@ -40,6 +40,9 @@ class Model(Section):
 
     callable: EntryPoint
     kwargs: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the callable")
+    train: EntryPoint | None = Field(
+        None, description="your own training: callable(model, train, validation) -> None or the module"
+    )
     weights: str | None = Field(
         None, description=".safetensors, or a state dict read with weights_only; relative to the recipe"
     )

@@ -1,0 +1,73 @@
+"""The loss of a training by the recipe: cross-entropy with label smoothing and class weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trimtab.errors import DataError, RecipeError
+from trimtab.recipe.schema import Train
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def recipe_loss(settings: Train, labels: np.ndarray, classes: int) -> Loss:
+    """Cross-entropy as `label_smoothing` and `class_weights` ask: (logits, labels, rows) → scalar.
+
+    Smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", arXiv:1512.00567, section 7. With class
+    weights the mean over rows is the weighted one, as in torch.
+
+    Args:
+        labels: int64 (n,), of all training rows. classes: number of logits.
+
+    Raises:
+        RecipeError: the list of class weights has another length than there are classes.
+        DataError: weights are to be balanced and a class has no row.
+    """
+    weights = class_weights(settings, labels, classes)
+
+    def loss(logits: Tensor, target: Tensor, _rows: Tensor) -> Tensor:
+        weight = None if weights is None else weights.to(logits.dtype)
+        return F.cross_entropy(logits, target, weight=weight, label_smoothing=settings.label_smoothing)
+
+    return loss
+
+
+def class_weights(settings: Train, labels: np.ndarray, classes: int) -> Tensor | None:
+    """Float64 (classes,), or None. Raises: as `recipe_loss`."""
+    given = settings.class_weights
+    if given is None:
+        return None
+    if given == "balanced":
+        return balanced_weights(labels, classes)
+    if len(given) != classes:
+        raise RecipeError(
+            f"{len(given)} weights, the model has {classes} classes",
+            where="train.class_weights",
+            fix=f"give {classes} weights, or `balanced`",
+        )
+    return torch.tensor(given, dtype=torch.float64)
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """n / (k * n_c) for each class c of k, with n_c of the n rows: float64 (classes,).
+
+    King and Zeng 2001, "Logistic Regression in Rare Events Data"; the weighted rows sum to n. Worked example: labels
+    0, 0, 0, 1 give 4 / (2 * 3) = 2/3 and 4 / (2 * 1) = 2.
+
+    Raises:
+        DataError: a class has no row.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    absent = np.flatnonzero(counts == 0)
+    if len(absent):
+        raise DataError(
+            f"no training row of class {', '.join(str(label) for label in absent[:5])}: its weight would be infinite",
+            where="train.class_weights",
+            fix="give rows of every class, or weights as a list",
+        )
+    return torch.from_numpy(len(labels) / (classes * counts))

@@ -1,0 +1,62 @@
+"""What a training leaves on record: the figures of an epoch and the whole of a fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from trimtab.errors import ModelError
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training did.
+
+    Attributes:
+        epochs_run: epochs trained, fewer than asked when it stopped early.
+        best_epoch: epoch (from 1) whose weights the model now has.
+        history: a dict an epoch: epoch, train_loss, validation_loss, validation_accuracy, and lr, the rate of the
+            epoch (absent where the user's own function trained).
+    """
+
+    epochs_run: int
+    best_epoch: int
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict, JSON-safe."""
+        return asdict(self)
+
+
+def validation_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Plain cross-entropy and accuracy, whatever loss was trained on.
+
+    Args:
+        logits: float (n, classes). labels: int64 (n,).
+    """
+    return {
+        "validation_loss": float(F.cross_entropy(logits, labels)),
+        "validation_accuracy": float((logits.argmax(1) == labels).float().mean()),
+    }
+
+
+def check_finite(figures: dict[str, float], where: str, fix: str) -> None:
+    """Refuse an epoch whose loss is NaN or infinite.
+
+    Raises:
+        ModelError: naming the loss and the epoch.
+    """
+    for key in ("train_loss", "validation_loss"):
+        if not math.isfinite(figures[key]):
+            raise ModelError(
+                f"{key.replace('_', ' ')} is {figures[key]} in epoch {figures['epoch']:.0f}: training diverged",
+                where=where,
+                fix=fix,
+            )
