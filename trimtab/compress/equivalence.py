@@ -4,11 +4,15 @@ Removing a channel must be the same as setting all weights of that channel to ze
 the layers that read it. Where the two differ, the dependency graph has followed an index to the wrong place, though
 all shapes may fit. Worked example: a shortcut that pads 16 channels with 8 zero channels on either side turns channel
 0 into channel 8, but Torch-Pruning 1.6.1 takes the sum that follows as index by index and removes channel 0 there.
+
+A weight that two layers share (an embedding and the output layer, say) is no concern of Torch-Pruning: it gives the
+cut layer a tensor of its own, and the model would have two where it had one. `torn` finds such weights beforehand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,7 +24,7 @@ from trimtab.compress.replay import History
 MIXES_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
 
 
-def zeroed(model: nn.Module, cuts: History, answer: Any) -> Tensor | None:
+def zeroed(model: nn.Module, cuts: History, answer: Callable[[], Tensor]) -> Tensor | None:
     """`answer()` with every weight named by the cuts set to zero; the weights are put back afterwards.
 
     Args:
@@ -43,6 +47,33 @@ def zeroed(model: nn.Module, cuts: History, answer: Any) -> Tensor | None:
         finally:
             for (tensor, _, _), values in reversed(list(zip(touched, before, strict=True))):
                 tensor.copy_(values)
+
+
+def torn(model: nn.Module, cuts: History) -> list[str]:
+    """Which shared weights these cuts would tear apart: "one.weight and other.weight", one string a tensor.
+
+    Args:
+        model: before the cuts.
+    """
+    places: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in _placed(model):
+        places[id(parameter)].append(name)
+    shared = [names for names in places.values() if len(names) > 1]
+    return sorted(" and ".join(names) for names in shared if any(_cuts(cut, name) for cut in cuts for name in names))
+
+
+def _cuts(cut: dict[str, Any], parameter: str) -> bool:
+    if "parameter" in cut:
+        return bool(cut["parameter"] == parameter)
+    # An attention layer is cut together with the output projection inside it.
+    return not cut["layer"] or parameter.startswith(f"{cut['layer']}.")
+
+
+def _placed(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Each parameter under each layer that owns it; a layer that has two names is named once."""
+    for owner, layer in model.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False, remove_duplicate=False):
+            yield f"{owner}.{name}" if owner else name, parameter
 
 
 def _tensors(model: nn.Module, cut: dict[str, Any]) -> Iterator[tuple[Tensor, int, list[int]]]:

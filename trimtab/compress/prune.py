@@ -1,13 +1,13 @@
-"""Structured pruning: whole channels of least norm are removed, with everything that is coupled to them.
+"""Structured pruning: the channels of least weight are removed whole, with everything that is coupled to them.
 
-Which channels go is decided by their norm (Li et al. 2017, "Pruning Filters for Efficient ConvNets",
-arXiv:1608.08710, for L1). What else must go with a channel is found by the dependency graph (Fang et al. 2023,
-"DepGraph: Towards Any Structural Pruning", arXiv:2301.12900). Worked example: in conv1(1→4) → bn1 → conv2(4→8) the
-filters of conv1, the entries of bn1 and the input planes of conv2 form one group of 4 channels; at ratio 0.5 the two
-with the least group norm are taken out of all three.
+Which channels go is decided by their score (see `importance`). What else must go with a channel is found by the
+dependency graph (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning", arXiv:2301.12900). Worked example: in
+conv1(1→4) → bn1 → conv2(4→8) the filters of conv1, the entries of bn1 and the input planes of conv2 form one group of
+4 channels; at ratio 0.5 the two with the least score are taken out of all three.
 
 Every group is tried on a copy first: a group after whose removal the model does not run, answers in another shape, or
-answers otherwise than with those channels zeroed, is left whole and reported. So the interface never changes.
+answers otherwise than with those channels zeroed, is left whole and reported. So is one that would cut a weight which
+two layers share, since the layers would be torn apart. So the interface never changes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ import numpy as np
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from trimtab.compress.equivalence import zeroed
-from trimtab.compress.importance import channel_norms
+from trimtab.compress.count import count, parameters_of
+from trimtab.compress.equivalence import torn, zeroed
+from trimtab.compress.gradients import Gradients, hold, loss_gradients
+from trimtab.compress.importance import channel_blocks, channel_scores
 from trimtab.compress.replay import PRUNERS_ARE_SHARED, Cut, History, replay
+from trimtab.data import Split
 from trimtab.errors import ModelError, UnsupportedError
-from trimtab.optimize.predicting import Forward, predict
+from trimtab.optimize.predicting import Forward
 from trimtab.recipe.schema import Norm
 
 Array = np.ndarray
@@ -63,35 +65,48 @@ class Pruned:
 
 
 def prune(
-    model: nn.Module, example: Mapping[str, Array], forward: Forward, norm: Norm, ratio: float, round_to: int
+    model: nn.Module,
+    example: Mapping[str, Array],
+    forward: Forward,
+    norm: Norm,
+    ratio: float,
+    round_to: int,
+    *,
+    data: Split | None = None,
+    seed: int = 0,
 ) -> Pruned:
     """Remove about `ratio` of the channels of every group, in place; the output layer is never touched.
 
     Args:
         example: name → array (n ≥ 1, ...), rows the model can take.
         forward: (module, name → tensor) → logits, as for training.
+        norm: the criterion, see `importance`; "bn_scale" leaves groups without batch norm whole.
         ratio: share of each group's channels to remove, 0 ≤ ratio < 1; 0 changes nothing.
         round_to: a group keeps a multiple of this many channels (the nearest, at least one multiple); a group of
             no more than `round_to` channels is left whole. A larger ratio therefore never keeps more channels.
+        data: labelled training rows, which "taylor" needs and no other criterion reads.
+        seed: of "random", and of the rows that "taylor" draws.
 
     Raises:
-        UnsupportedError: nothing could be removed; the layer types and reasons are named. The model is unchanged.
+        UnsupportedError: nothing could be removed; the layer types and reasons are named. Or "taylor" without `data`.
+            The model is unchanged.
         ModelError: the model cannot be traced.
     """
     rows = {name: torch.from_numpy(np.ascontiguousarray(values[:2])) for name, values in example.items()}
-    before = _count(model, rows, forward)
+    before = count(model, rows, forward)
     if ratio == 0:
         return Pruned([], before, before, [])
+    gradients = loss_gradients(model, data, forward, seed) if norm == "taylor" else {}
     with PRUNERS_ARE_SHARED:
-        trial = _Trial(model, rows, forward)
+        trial = _Trial(model, rows, forward, _Criterion(norm, seed, gradients))
         for root in trial.roots():
-            trial.shrink(root, norm, ratio, round_to)
+            trial.shrink(root, ratio, round_to)
         trial.skipped += _unsupported(model)
-        removed = before["parameters"] - _parameters(trial.model)
+        removed = before["parameters"] - parameters_of(trial.model)
         if removed == 0:
             raise _nothing_removed(model, before["parameters"], trial.skipped)
         replay(model, trial.history)
-    return Pruned(trial.history, before, _count(model, rows, forward), trial.skipped)
+    return Pruned(trial.history, before, count(model, rows, forward), trial.skipped)
 
 
 def channels_kept(channels: int, ratio: float, round_to: int) -> int:
@@ -103,11 +118,20 @@ def channels_kept(channels: int, ratio: float, round_to: int) -> int:
     return min(channels, max(1, multiples) * round_to)
 
 
+@dataclass(frozen=True)
+class _Criterion:
+    """What channels are ranked by; `gradients` of the uncut model are empty unless the norm is "taylor"."""
+
+    norm: Norm
+    seed: int
+    gradients: Gradients
+
+
 class _Trial:
     """A copy of the model on which groups are removed one by one."""
 
-    def __init__(self, model: nn.Module, rows: dict[str, Tensor], forward: Forward) -> None:
-        self.original, self.rows, self.forward = model, rows, forward
+    def __init__(self, model: nn.Module, rows: dict[str, Tensor], forward: Forward, criterion: _Criterion) -> None:
+        self.original, self.rows, self.forward, self.criterion = model, rows, forward, criterion
         self.history: History = []
         self.skipped: list[str] = []
         self._start()
@@ -119,6 +143,7 @@ class _Trial:
         for parameter in self.model.parameters():
             # The graph is read off autograd, which frozen parameters would hide from it.
             parameter.requires_grad_(True)
+        hold(self.model, self.criterion.gradients)
         replay(self.model, self.history)
         try:
             with torch.enable_grad():
@@ -146,8 +171,11 @@ class _Trial:
     def roots(self) -> Iterator[str]:
         """Names of layers whose output channels start a group; each group once."""
         seen: set[str] = set()
-        for name in [name for name, module in self.model.named_modules() if isinstance(module, ROOTS)]:
-            if name not in seen:
+        layers = [name for name, module in self.model.named_modules() if isinstance(module, ROOTS)]
+        inside = tuple(f"{name}." for name, m in self.model.named_modules() if isinstance(m, nn.MultiheadAttention))
+        for name in layers:
+            # The output projection of an attention layer is cut with the layer that holds it.
+            if name not in seen and not name.startswith(inside):
                 seen |= self._coupled(name)
                 yield name
 
@@ -168,11 +196,11 @@ class _Trial:
         chosen = list(range(pruner.get_out_channels(layer))) if indices is None else indices
         return self.graph.get_pruning_group(layer, pruner.prune_out_channels, chosen)
 
-    def shrink(self, root: str, norm: Norm, ratio: float, round_to: int) -> None:
+    def shrink(self, root: str, ratio: float, round_to: int) -> None:
         """Remove the weakest channels of one group, or note why it was left whole."""
         checkpoint = len(self.history)
         try:
-            reason = self._shrink(root, norm, ratio, round_to)
+            reason = self._shrink(root, ratio, round_to)
         except Exception as error:
             # Whatever the graph or the model raises here means that this group cannot be cut: Torch-Pruning 1.6.1
             # raises IndexError on zero-padded shortcuts, AssertionError on LSTM and attention, the model's own
@@ -183,7 +211,7 @@ class _Trial:
         if reason:
             self.skipped.append(f"{root}: {reason}")
 
-    def _shrink(self, root: str, norm: Norm, ratio: float, round_to: int) -> str:
+    def _shrink(self, root: str, ratio: float, round_to: int) -> str:
         if self.model.get_submodule(root) not in self.graph.module2node:
             return "not reached by forward"
         group = self._group(root)
@@ -191,19 +219,24 @@ class _Trial:
             # The output layer alone is no news; layers coupled to it by a sum or a concatenation are.
             return "" if len(self._coupled_roots(group)) == 1 else "coupled to the output"
         channels = len(group[0].idxs)
-        blocks = _blocks(group)
+        blocks = channel_blocks(group)
         size = channels // blocks
         # Grouped convolutions and group norm need the same number of channels in each of their blocks.
         kept = channels_kept(size, ratio, max(1, round_to // blocks))
         if kept == size:
-            return f"{channels} channels are kept: round_to is {round_to}"
-        norms = channel_norms(group, channels, norm).reshape(blocks, size).mean(0)
-        weakest = torch.argsort(norms, stable=True)[: size - kept]
+            inside = f" in {blocks} equal blocks" if blocks > 1 else ""
+            return f"{channels} channels{inside} are kept: round_to is {round_to}"
+        scores = channel_scores(group, channels, self.criterion.norm, root, self.criterion.seed)
+        if scores is None:
+            return "no batch norm"
+        weakest = torch.argsort(scores.reshape(blocks, size).mean(0), stable=True)[: size - kept]
         indices = sorted(int(i) + block * size for block in range(blocks) for i in weakest)
         doomed = self._group(root, indices)
         if not self.graph.check_pruning_group(doomed):
             return "a coupled layer would lose all its channels"
         cuts = list(self._cuts(doomed))
+        if shared := torn(self.model, cuts):
+            return f"layers share a weight that would be cut: {'; '.join(shared)}"
         expected = zeroed(self.model, cuts, self._answer)
         self.history += cuts
         doomed.prune()
@@ -225,37 +258,10 @@ class _Trial:
                 yield {"layer": self.names[target.module], **where, **cut}
 
 
-def _blocks(group: Any) -> int:
-    """In how many equal blocks the channels of a group lie (convolution groups, group norm, attention heads)."""
-    counts = [1]
-    for dep, _ in group:
-        layer = dep.target.module
-        if dep.target.type == tp.ops.OPTYPE.DEPTHWISE_CONV:
-            continue
-        if isinstance(layer, nn.modules.conv._ConvNd):
-            counts.append(layer.groups)
-        elif isinstance(layer, nn.GroupNorm):
-            counts.append(layer.num_groups)
-        elif isinstance(layer, nn.MultiheadAttention):
-            counts.append(layer.num_heads)
-    return max(counts)
-
-
 def _unsupported(model: nn.Module) -> list[str]:
     recurrent = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.RNNBase)]
     # Torch-Pruning 1.6.1 cuts the gates of an LSTM in the wrong places, and knows no GRU.
     return [f"{name}: hidden units of {type(module).__name__} cannot be cut" for name, module in recurrent]
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _count(model: nn.Module, rows: dict[str, Tensor], forward: Forward) -> dict[str, int]:
-    with FlopCounterMode(display=False) as counter:
-        predict(model, {name: value[:1] for name, value in rows.items()}, forward)
-    # The counter counts a multiply-accumulate as two operations.
-    return {"parameters": _parameters(model), "macs": counter.get_total_flops() // 2}
 
 
 def _nothing_removed(model: nn.Module, parameters: int, skipped: list[str]) -> UnsupportedError:

@@ -9,6 +9,9 @@ A history is a list of cuts, one for every layer that a pruned channel touches. 
 
 Cuts are explicit, so replaying needs no trace of the model and no example input: the dependency graph has done its
 work when the history is written. Indices are those at the time of the cut, so the order matters.
+
+A block that was dropped whole (see `shorten`) is one entry, `{"block": "layers.2"}`: the submodule of that name makes
+way for an identity, and its weights are in no file any more.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch_pruning as tp
-from torch import nn
+from torch import Tensor, nn
 
 from trimtab.errors import ModelError
 
@@ -28,6 +31,16 @@ History = list[Cut]
 # Torch-Pruning 1.6.1 keeps one pruner object a layer type for the whole process and sets `pruning_dim` on it before
 # each call, so two threads must not prune at once.
 PRUNERS_ARE_SHARED = threading.RLock()
+
+
+class Dropped(nn.Identity):
+    """What stands where a block was: returns its first argument, as `nn.Identity` does.
+
+    Other arguments, such as the masks that `nn.TransformerEncoder` hands to each layer, are ignored.
+    """
+
+    def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:
+        return input
 
 
 def replay(model: nn.Module, history: Sequence[Cut]) -> nn.Module:
@@ -44,7 +57,7 @@ def replay(model: nn.Module, history: Sequence[Cut]) -> nn.Module:
             except (AttributeError, KeyError, TypeError, IndexError, RuntimeError, ValueError) as error:
                 raise ModelError(
                     f"cut {position + 1} of {len(history)} does not fit this model: {error}",
-                    where=str(cut.get("layer", cut.get("parameter", "pruning.json"))),
+                    where=str(cut.get("layer") or cut.get("parameter") or cut.get("block") or "pruning.json"),
                     fix="build the same model the history was written for (same code, same kwargs)",
                 ) from error
         # Cut parameters are new objects, which require gradients whatever the old ones did.
@@ -54,6 +67,10 @@ def replay(model: nn.Module, history: Sequence[Cut]) -> nn.Module:
 
 
 def _apply(model: nn.Module, cut: Cut) -> None:
+    if "block" in cut:
+        model.get_submodule(cut["block"])  # raises where there is none; set_submodule would make one
+        model.set_submodule(cut["block"], Dropped())
+        return
     indices, dim = [int(index) for index in cut["indices"]], int(cut["dim"])
     if "parameter" in cut:
         owner_name, _, name = cut["parameter"].rpartition(".")

@@ -1,0 +1,75 @@
+"""Gradients of the loss on the whole model, which the Taylor criterion multiplies with the weights.
+
+They are taken once, before anything is cut, and kept by parameter name. `hold` puts them where autograd would, in
+`.grad` of a copy's parameters; Torch-Pruning cuts `.grad` together with the parameter, so replaying a history on a
+copy that holds its gradients cuts both alike.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trimtab.data import Split
+from trimtab.errors import UnsupportedError
+from trimtab.optimize.predicting import Forward
+
+ROWS = 512  # enough for a ranking of channels; the mean gradient moves little with more
+BATCH = 64
+Gradients = Mapping[str, Tensor]
+
+
+def loss_gradients(model: nn.Module, data: Split | None, forward: Forward, seed: int = 0) -> dict[str, Tensor]:
+    """Mean gradient of the cross-entropy over a sample of rows, in evaluation mode; the model is left as it was.
+
+    Args:
+        data: labelled training rows; up to 512 of them are drawn.
+        forward: (module, name → tensor) → logits (n, classes).
+        seed: of the draw.
+
+    Returns:
+        Parameter name → tensor of the parameter's shape and dtype; zeros where the loss does not depend on it.
+
+    Raises:
+        UnsupportedError: no data, or no gradient reaches any parameter.
+    """
+    if data is None or len(data) == 0:
+        raise UnsupportedError(
+            "the taylor criterion needs labelled training rows, none were given",
+            where="compress.prune.norms",
+            fix='give `data`, or take a criterion that needs none, such as "l1"',
+        )
+    probe = copy.deepcopy(model).eval()
+    for parameter in probe.parameters():
+        parameter.requires_grad_(True)
+    chosen = np.random.default_rng(seed).permutation(len(data))[:ROWS]
+    with torch.enable_grad():
+        for start in range(0, len(chosen), BATCH):
+            _accumulate(probe, data.take(chosen[start : start + BATCH]), forward, len(chosen))
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in probe.named_parameters()
+    }
+
+
+def hold(model: nn.Module, gradients: Gradients) -> None:
+    """Put gradients into `.grad` of the parameters they are named after; the model must not be cut yet."""
+    for name, gradient in gradients.items():
+        model.get_parameter(name).grad = gradient.clone()
+
+
+def _accumulate(model: nn.Module, part: Split, forward: Forward, rows: int) -> None:
+    inputs = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in part.inputs.items()}
+    loss = F.cross_entropy(forward(model, inputs), torch.from_numpy(part.labels), reduction="sum") / rows
+    if not loss.requires_grad:
+        raise UnsupportedError(
+            "no gradient of the loss reaches a parameter, so the taylor criterion cannot rank channels",
+            where=type(model).__name__,
+            fix="take another criterion in compress.prune.norms, or see that forward is not under torch.no_grad",
+        )
+    torch.autograd.backward(loss)
