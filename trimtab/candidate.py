@@ -44,7 +44,7 @@ class Candidate:
     Attributes:
         lineage: the steps applied, in order.
         inputs: digests of everything else that decides the result.
-        format: what its own files are: "torch" (safetensors weights + pruning history) or "onnx" (QDQ INT8).
+        format: what its own files are: "torch" (safetensors weights + pruning history) or "onnx" (a rewritten graph).
         files: name → SHA-256 of the candidate's own files, relative to its folder in the store.
         facts: achieved figures that are properties of the files, e.g. {"parameters": 1234, "macs": 5678}.
     """
@@ -99,7 +99,7 @@ class Converted:
     Attributes:
         candidate: id of the candidate.
         target: e.g. "onnxruntime-cpu".
-        precision: "fp32" or "int8".
+        precision: "fp32", "int8", "int8-dynamic", "clustered" or "fp16".
         files: name → SHA-256, every file the runtime needs to load, spec.json included.
         size_bytes: bytes of those files as shipped, without spec.json.
         notes: what the converter has to say (which exporter was used and why).

@@ -7,9 +7,12 @@ any error later on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
-from onnxruntime.quantization import CalibrationDataReader
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
+from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from trimtab.errors import CalibrationError
 from trimtab.recipe.schema import Quantize
@@ -20,10 +23,14 @@ BATCH = 32
 # scaling (by 1/16, 1/255, or a standard deviation) is off by far more.
 TOLERANCE = 4.0
 LOW, HIGH = 1, 99
+# ONNX Runtime 1.32 has other defaults, which quantize_static does not let one change: entropy with 128 bins, as many as
+# quantized ones, so that the whole range is all there is to choose (min-max by another name); percentiles of absolute
+# values, whose histogram fails where one value is NaN.
+HISTOGRAM = {"symmetric": False, "num_bins": 1024, "num_quantized_bins": 128, "percentile": 99.999}
 
 
 class Rows(CalibrationDataReader):
-    """Feeds named inputs to ONNX Runtime's calibration in batches."""
+    """Feeds named inputs to ONNX Runtime's calibration in batches of one size: its histograms stack their outputs."""
 
     def __init__(self, inputs: Mapping[str, Array]) -> None:
         self._batches = self._cut(inputs)
@@ -31,12 +38,32 @@ class Rows(CalibrationDataReader):
     @staticmethod
     def _cut(inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         rows = len(next(iter(inputs.values())))
-        for start in range(0, rows, BATCH):
-            yield {name: values[start : start + BATCH] for name, values in inputs.items()}
+        batch = next((size for size in range(min(BATCH, rows), 0, -1) if rows % size == 0), BATCH)
+        for start in range(0, rows, batch):
+            yield {name: values[start : start + batch] for name, values in inputs.items()}
 
     def get_next(self) -> dict[str, Array] | None:
         """The next batch, or None at the end."""
         return next(self._batches, None)
+
+
+def histogram_ranges(graph: Path, rows: Mapping[str, Array], method: CalibrationMethod, work: Path, out: Path) -> None:
+    """Ranges of activations from histograms, as the JSON that `quantize_static` takes for its calibration cache.
+
+    Args:
+        graph: an FP32 ONNX file. rows: name → array (n, ...).
+        method: Entropy (smallest Kullback-Leibler divergence: Migacz 2017) or Percentile.
+        work: path of a file that is written for the purpose.
+
+    Raises:
+        ValueError: a tensor has no finite range.
+    """
+    operators = sorted({*QDQRegistry, *QLinearOpsRegistry})  # as in quantize_static
+    calibrator = create_calibrator(
+        graph, operators, augmented_model_path=str(work), calibrate_method=method, extra_options=HISTOGRAM
+    )
+    calibrator.collect_data(Rows(rows))
+    save_tensors_data(calibrator.compute_data(), out)
 
 
 def calibration_rows(

@@ -1,4 +1,4 @@
-"""A candidate on a target: the deployed graph of its torch module, or its quantized ONNX graph as it is."""
+"""A candidate on a target: the deployed graph of its torch module, or its compressed ONNX graph as it is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trimtab.workbench import Workbench
 
 
 def precision_of(candidate: Candidate) -> str:
-    """ "int8" for a quantized graph, else "fp32"."""
-    return "int8" if candidate.format == "onnx" else "fp32"
+    """ "fp32" of a torch module; of an ONNX graph what its facts say: "int8", "int8-dynamic", "clustered", "fp16"."""
+    return str(candidate.facts.get("precision", "int8")) if candidate.format == "onnx" else "fp32"
 
 
 def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Converted:
@@ -33,4 +33,4 @@ def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Co
     else:
         source = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
     with new_folder(bench.target_folder(candidate.id, target)) as draft:
-        return convert(candidate.id, target, source, bench.example, spec, draft)
+        return convert(candidate.id, target, source, bench.example, spec, draft, precision_of(candidate))

@@ -16,16 +16,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+# Of a candidate's weights: "fp32"; "int8" (QDQ) and "int8-dynamic" (ranges of each batch), both computed in integers;
+# "clustered" and "fp16", which are smaller files of other weights, computed in FP32.
 PRECISIONS = {
-    "onnxruntime-cpu": ("fp32", "int8"),
-    "openvino-cpu": ("fp32", "int8"),
+    "onnxruntime-cpu": ("fp32", "int8", "int8-dynamic", "clustered", "fp16"),
+    "openvino-cpu": ("fp32", "int8", "clustered", "fp16"),
     "torchscript-cpu": ("fp32",),
 }
+WHY_NOT = {
+    # Measured, 2026.4: every layer runs in f32, after its input was rounded to 8 bits; convert_model writes FP32.
+    "openvino-cpu": "OpenVINO computes dynamically quantized layers in FP32",
+    "torchscript-cpu": "a compressed graph is ONNX and has no TorchScript form",
+}
+STORED = ("clustered", "fp16")  # weights in another form, arithmetic in FP32
 SPEC_FILE = "spec.json"
 
 
 def carries(target: str, precision: str) -> bool:
-    """Whether a target can hold a candidate of a precision ("fp32" or "int8").
+    """Whether a target can hold a candidate of a precision, one of those in `PRECISIONS`.
 
     Raises:
         UnsupportedError: the target is unknown.
@@ -42,27 +50,29 @@ def convert(
     example: Mapping[str, NDArray[Any]],
     spec: Mapping[str, Any],
     out: Path,
+    precision: str | None = None,
 ) -> Converted:
     """Write a candidate for a target, and check that it answers like its source.
 
     Args:
         candidate_id: id of the candidate.
         target: e.g. "onnxruntime-cpu".
-        source: a deployed module (FP32), or the path of a quantized `model.onnx` (INT8).
+        source: a deployed module (FP32), or the path of a compressed `model.onnx`.
         example: a few training rows, inputs name → array (n, ...), in the order of the specification.
         spec: what goes into spec.json; see `graph.spec_of`.
         out: an existing, empty folder.
+        precision: of a compressed graph; by default "int8". A module is "fp32".
 
     Raises:
         UnsupportedError: the target does not carry the precision, or a layer cannot be deployed.
         ConversionError: the exporter failed, or what it wrote does not answer like the source.
     """
-    precision = "int8" if isinstance(source, Path) else "fp32"
+    precision = (precision or "int8") if isinstance(source, Path) else "fp32"
     if not carries(target, precision):
         raise UnsupportedError(
-            f"does not carry {precision.upper()}: a quantized graph is ONNX and has no TorchScript form",
+            f"does not carry {precision}: {WHY_NOT.get(target, 'unknown')}",
             where=target,
-            fix="use onnxruntime-cpu or openvino-cpu for quantized candidates",
+            fix=f"use {' or '.join(name for name, held in PRECISIONS.items() if precision in held)} for it",
         )
     if not out.is_dir() or any(out.iterdir()):
         raise ConversionError("is not an existing, empty folder", where=str(out), fix="give an empty one")
@@ -70,10 +80,11 @@ def convert(
     if names != list(example):
         raise ConversionError(f"the example has inputs {list(example)}, the specification {names}", where=target)
     (out / SPEC_FILE).write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
-    notes = (
-        _write_int8(target, source, names, out) if isinstance(source, Path) else _write(target, source, example, out)
-    )
-    _check(target, source, example, spec, out)
+    if isinstance(source, Path):
+        notes = _write_graph(target, source, precision, names, out)
+    else:
+        notes = _write(target, source, example, out)
+    _check(target, source, precision, example, spec, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != SPEC_FILE)
     return Converted(candidate_id, target, precision, folder_digests(out), size, tuple(notes))
 
@@ -92,10 +103,12 @@ def _write(target: str, module: nn.Module, example: Mapping[str, NDArray[Any]], 
     return write_torchscript(module, example, out / "model.pt")
 
 
-def _write_int8(target: str, graph: Path, names: list[str], out: Path) -> list[str]:
+def _write_graph(target: str, graph: Path, precision: str, names: list[str], out: Path) -> list[str]:
     from trimtab.convert.onnx_format import check_file, side_files
 
     notes = check_file(graph, names)
+    if target == "openvino-cpu" and precision in STORED:
+        return [_write_openvino_unfolded(graph, out / "model.xml"), *notes]
     if target == "openvino-cpu":
         from trimtab.convert.openvino_format import write_openvino_from_onnx
 
@@ -103,11 +116,32 @@ def _write_int8(target: str, graph: Path, names: list[str], out: Path) -> list[s
     shutil.copyfile(graph, out / "model.onnx")
     for path in side_files(graph):
         shutil.copyfile(path, out / path.name)
-    return ["the quantized ONNX graph as it is", *notes]
+    return [f"the {precision} ONNX graph as it is", *notes]
+
+
+def _write_openvino_unfolded(graph: Path, out: Path) -> str:
+    """The graph node by node: `openvino.convert_model` would compute the weights, and write them in FP32."""
+    from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip  (first: no usage event)
+    import openvino
+
+    try:
+        openvino.save_model(openvino.Core().read_model(str(graph)), str(out), compress_to_fp16=False)
+    except Exception as error:
+        raise ConversionError(
+            f"OpenVINO cannot read the graph: {str(error).strip()[:2000]}",
+            where="openvino-cpu",
+            fix="take openvino-cpu out of `targets`",
+        ) from None
+    return "OpenVINO from the ONNX graph, its weights stored as there"
 
 
 def _check(
-    target: str, source: nn.Module | Path, example: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], out: Path
+    target: str,
+    source: nn.Module | Path,
+    precision: str,
+    example: Mapping[str, NDArray[Any]],
+    spec: Mapping[str, Any],
+    out: Path,
 ) -> None:
     from trimtab import runtime
     from trimtab.convert.probing import check_answers, check_batches
@@ -121,7 +155,33 @@ def _check(
             where=target,
             fix="take the target out of `targets`, or replace the operation it names",
         ) from None
-    if isinstance(source, Path):
-        check_batches(example, output["shape"][1], lambda inputs: predictor.predict(inputs)[output["name"]], target)
-    else:
-        check_answers(source, example, lambda inputs: predictor.predict(inputs)[output["name"]], target)
+
+    def answer(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        return predictor.predict(inputs)[output["name"]]
+
+    if not isinstance(source, Path):
+        check_answers(source, example, answer, target)
+        return
+    if precision == "int8-dynamic":
+        # One row, repeated: among others it would be rounded with their ranges, and may well answer otherwise.
+        example = {name: values[:1] for name, values in example.items()}
+    check_batches(example, output["shape"][1], answer, target)
+    if precision in STORED and target != "onnxruntime-cpu":
+        check_answers(_as_module(source, dict(spec)), example, answer, target)
+
+
+def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:
+    """A stored graph computes in FP32, so that any runtime must answer as ONNX Runtime does."""
+    import torch
+
+    from trimtab.runtime.onnxruntime_cpu import Predictor, open_session
+
+    predictor = Predictor(open_session(graph, threads=1), spec)
+
+    class Graph(torch.nn.Module):
+        def forward(self, *values: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+            tensors = named or {spec["inputs"][0]["name"]: values[0]}
+            answers = predictor.predict({name: tensor.numpy() for name, tensor in tensors.items()})
+            return torch.from_numpy(answers[spec["outputs"][0]["name"]])
+
+    return Graph()

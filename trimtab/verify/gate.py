@@ -133,7 +133,7 @@ def _not_below(name: str, paired: Paired, limit: float, strictly: bool = False) 
 
 
 def _parity(parity: Parity, budget: Budget) -> Iterator[tuple[Check, int | None]]:
-    """FP32: the numbers must agree. INT8: the upper end of the share of other decisions must be within the budget."""
+    """FP32: the numbers must agree. Else: the upper end of the share of other decisions must be within the budget."""
     if parity.atol is not None:
         ok = parity.max_abs <= parity.atol
         reason = f"largest difference {parity.max_abs:.2e} on {parity.rows} rows; {parity.atol:g} is allowed"

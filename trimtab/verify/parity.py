@@ -1,7 +1,7 @@
 """Does the converted candidate answer like the torch model: on every row, at every batch size, at the edges.
 
-An FP32 conversion must give the same numbers (`atol`). An INT8 one cannot; there the share of rows whose *decision*
-differs is what counts, and it carries an exact interval.
+An FP32 conversion must give the same numbers (`atol`). One of another precision (INT8, FP16, clustered weights) cannot;
+there the share of rows whose *decision* differs is what counts, and it carries an exact interval.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Parity:
 
     Attributes:
         rows: rows compared.
-        atol: largest absolute difference allowed; None where only decisions count (INT8).
+        atol: largest absolute difference allowed; None where only decisions count (any precision but FP32).
         max_abs, max_rel: largest absolute difference of a probability, and relative to the reference's.
         disagreement: share of rows whose most probable class differs.
         worst: the rows with the largest difference: (row, reference's probabilities, candidate's).

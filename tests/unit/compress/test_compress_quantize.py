@@ -12,7 +12,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from trimtab.compress.quantize import quantize
+from trimtab.compress import quantize as module
+from trimtab.compress.quantize import DYNAMIC_NOTE, quantize
 from trimtab.errors import CalibrationError, UnsupportedError
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
@@ -114,7 +115,8 @@ def test_facts_say_what_was_done(fp32: Path, images: np.ndarray, tmp_path: Path)
     facts = quantize(fp32, rows, rows, Quantize(calibration_rows=300), tmp_path / "o.onnx")
     assert (facts["calibration_rows"], facts["calibration_rows_requested"]) == (128, 300)
     assert facts["notes"] == ["calibrated on 128 rows, fewer than the 300 asked for"]
-    assert facts["quantized_nodes"] == 3
+    assert (facts["quantized_nodes"], facts["weights_quantized"]) == (3, 1.0)
+    assert (facts["precision"], facts["mode"], facts["calibration"]) == ("int8", "static", "minmax")
     assert quantize(fp32, rows, rows, SETTINGS, tmp_path / "p.onnx")["notes"] == []
 
 
@@ -168,7 +170,10 @@ def test_samples_of_skewed_and_sparse_columns_are_taken(tmp_path: Path) -> None:
         quantize(path, {"input": rows}, {"input": table}, SETTINGS, tmp_path / "b.onnx")
 
 
-def test_activations_that_are_nan_for_all_rows_name_the_tensor(images: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+def test_activations_that_are_nan_for_all_rows_name_the_tensor(
+    images: np.ndarray, tmp_path: Path, calibration: str
+) -> None:
     class Broken(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -178,12 +183,140 @@ def test_activations_that_are_nan_for_all_rows_name_the_tensor(images: np.ndarra
             return self.head((-self.body(value.flatten(1)).square() - 1).log())
 
     path = export(Broken(), Preprocess(), images[:2], tmp_path / "a.onnx")
+    settings = Quantize(calibration_rows=64, calibration=calibration)
     with pytest.raises(CalibrationError, match="no finite range") as caught:
-        quantize(path, {"input": images}, {"input": images}, SETTINGS, tmp_path / "b.onnx")
+        quantize(path, {"input": images}, {"input": images}, settings, tmp_path / "b.onnx")
     assert "Log" in caught.value.where
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+def test_a_nan_beside_finite_activations_is_passed_over_by_every_calibration(
+    images: np.ndarray, tmp_path: Path, calibration: str
+) -> None:
+    class Holed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 3)
+
+        def forward(self, value: Tensor) -> Tensor:
+            flat = value.flatten(1)
+            return self.head(self.body(flat) * flat.mean(1, keepdim=True).sqrt())
+
+    path = export(Holed(), Preprocess(), images[:2], tmp_path / "a.onnx")
+    rows = images[:64].copy()
+    rows[5] = -1
+    assert np.isnan(run(path, rows)).any(1).sum() == 1
+    settings = Quantize(calibration_rows=64, calibration=calibration)
+    facts = quantize(path, {"input": rows}, {"input": rows}, settings, tmp_path / "b.onnx")
+    assert facts["quantized_nodes"] == 2
 
 
 def test_a_graph_without_weights_is_refused(images: np.ndarray, tmp_path: Path) -> None:
     path = export(nn.Flatten(), Preprocess(scale=0.5), images[:2], tmp_path / "a.onnx")
-    with pytest.raises(UnsupportedError, match="0 layers can be quantized"):
+    with pytest.raises(UnsupportedError, match="0 of 0 weights quantized"):
         quantize(path, {"input": images}, {"input": images}, SETTINGS, tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize("calibration", ["percentile", "entropy"])
+def test_other_calibrations_take_any_number_of_rows_and_are_not_min_max_by_another_name(
+    fp32: Path, int8: Path, images: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str], calibration: str
+) -> None:
+    outliers = images.copy()
+    outliers[3, 0, 0, 0] = 60.0  # one pixel of 8192
+    settings = Quantize(calibration_rows=67, minimum_rows=32, calibration=calibration)
+    rows = {"input": outliers[:67]}
+    facts = quantize(fp32, rows, {"input": outliers}, settings, tmp_path / "other.onnx")
+    assert (facts["calibration"], facts["calibration_rows"]) == (calibration, 67)
+    quantize(fp32, rows, {"input": outliers}, Quantize(calibration_rows=67), tmp_path / "minmax.onnx")
+    assert (tmp_path / "other.onnx").read_bytes() != (tmp_path / "minmax.onnx").read_bytes()
+    assert np.abs(run(tmp_path / "other.onnx", images) - run(fp32, images)).max() < 0.03
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("calibration", ["percentile", "entropy"])
+def test_the_range_of_a_relu_has_no_negative_part(
+    fp32: Path, images: np.ndarray, tmp_path: Path, calibration: str
+) -> None:
+    rows = {"input": images}
+    quantize(fp32, rows, rows, Quantize(calibration=calibration), tmp_path / "a.onnx")
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    points = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    after = {out: node.op_type for node in graph.node for out in node.output}
+    # ONNX Runtime takes a ReLU out, and leaves the clipping to its quantizer: wrong, were the range half negative.
+    quantizers = [
+        node for node in graph.node if node.op_type == "QuantizeLinear" and after.get(node.input[0]) in ("Relu", "Conv")
+    ]
+    assert len(quantizers) == 2
+    assert all(points[node.input[2]] == 0 for node in quantizers)
+
+
+def scales(path: Path) -> list[int]:
+    """Number of scales of each layer's integer weights."""
+    graph = onnx.load(path).graph
+    sizes = {item.name: int(np.prod(item.dims)) for item in graph.initializer}
+    large = [node for node in graph.node if node.op_type == "DequantizeLinear" and sizes.get(node.input[0], 0) > 64]
+    return [sizes[node.input[1]] for node in large]
+
+
+def test_per_tensor_is_one_scale_a_layer_and_per_channel_one_an_output(
+    fp32: Path, int8: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    rows = {"input": images}
+    settings = Quantize(calibration_rows=64, per_channel=False)
+    assert "per tensor" in quantize(fp32, rows, rows, settings, tmp_path / "tensor.onnx")["weights"]
+    assert scales(tmp_path / "tensor.onnx") == [1, 1, 1]
+    assert sorted(scales(int8)) == [10, 16, 64]
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_dynamic_needs_no_rows_and_its_answers_stay_near(
+    fp32: Path, images: np.ndarray, tmp_path: Path, per_channel: bool
+) -> None:
+    out = tmp_path / "dynamic.onnx"
+    facts = quantize(fp32, {}, {}, Quantize(mode="dynamic", per_channel=per_channel), out)
+    assert (facts["precision"], facts["mode"], facts["calibration"]) == ("int8-dynamic", "dynamic", None)
+    assert (facts["quantized_nodes"], facts["weights_quantized"], facts["notes"]) == (3, 1.0, [DYNAMIC_NOTE])
+    assert out.stat().st_size < 0.5 * fp32.stat().st_size
+    for batch in (1, 3, 17):
+        assert np.abs(run(out, images[:batch]) - run(fp32, images[:batch])).max() < 0.02
+    integers = [
+        numpy_helper.to_array(item)
+        for item in onnx.load(out).graph.initializer
+        if item.data_type == onnx.TensorProto.INT8 and np.prod(item.dims) > 64
+    ]
+    assert len(integers) == 3
+    assert all(values.min() >= -64 and values.max() <= 64 for values in integers)
+
+
+def test_convolutions_stay_in_float_where_onnx_runtime_cannot_run_them(
+    fp32: Path, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_kernel(path: Path, threads: int) -> None:
+        raise RuntimeError("Could not find an implementation for ConvInteger(10)")
+
+    monkeypatch.setattr(module, "open_session", no_kernel)
+    facts = quantize(fp32, {}, {}, Quantize(mode="dynamic"), tmp_path / "dynamic.onnx")
+    assert facts["quantized_nodes"] == 1
+    # 16 · 1 · 9 and 64 · 16 · 9 weights of convolutions, 256 · 10 of the linear layer
+    assert facts["weights_quantized"] == pytest.approx(2560 / (144 + 9216 + 2560))
+    assert "ConvInteger(10)" in facts["notes"][1]
+    assert np.abs(run(tmp_path / "dynamic.onnx", images) - run(fp32, images)).max() < 0.02
+
+
+def test_dynamic_keeps_columns_of_very_different_scale(tmp_path: Path) -> None:
+    spread = np.array([1000.0, 0.001], np.float32)
+    table = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32) * spread
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0.0, 3.0], [0.0, -3.0]]))
+    path = export(model, Preprocess(mean=[0.0, 0.0], std=spread.tolist()), table[:2], tmp_path / "a.onnx")
+    quantize(path, {}, {}, Quantize(mode="dynamic"), tmp_path / "b.onnx")
+    sure = np.abs(table[:, 1]) > 1e-4
+    assert (run(tmp_path / "b.onnx", table)[sure].argmax(1) == (table[sure, 1] < 0)).all()
+
+
+def test_dynamic_refuses_a_graph_without_weights(images: np.ndarray, tmp_path: Path) -> None:
+    path = export(nn.Flatten(), Preprocess(scale=0.5), images[:2], tmp_path / "a.onnx")
+    with pytest.raises(UnsupportedError, match="0 of 0 weights quantized"):
+        quantize(path, {}, {}, Quantize(mode="dynamic"), tmp_path / "b.onnx")
+    assert not (tmp_path / "b.onnx").exists()
