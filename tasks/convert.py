@@ -38,9 +38,10 @@ def convert_one(bench: Workbench, candidate: dict[str, Any], targets: list[str],
 def convert(bench: Workbench, candidates: list[Candidate], targets: Sequence[Target]) -> list[Converted]:
     """Every candidate on every target that carries its precision; what a target cannot carry is said before."""
     result: list[Converted] = []
+    precisions = list(dict.fromkeys(precision_of(candidate) for candidate in candidates))
     for target in targets:
-        if not carries(target, "int8") and any(precision_of(c) == "int8" for c in candidates):
-            get_run_logger().info("%s does not carry INT8: it gets the FP32 candidates only", target)
+        if left_out := [precision for precision in precisions if not carries(target, precision)]:
+            get_run_logger().info("%s does not carry %s: it does not get those candidates", target, left_out)
     for candidate in candidates:
         carrying = [target for target in targets if carries(target, precision_of(candidate))]
         here = all(bench.stored_converted(candidate.id, target) for target in carrying)

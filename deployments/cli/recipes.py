@@ -51,21 +51,19 @@ def validate(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> 
 
 def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     """What a release of this recipe would do, after loading its model and data."""
-    from trimtab.compress.search import plan
+    from trimtab.compress.search import plan, precision
     from trimtab.convert import carries
     from trimtab.model_check import check_model
+    from trimtab.optimize.optimizers import check_options
     from trimtab.settings import Settings
     from trimtab.workbench import Workbench
 
     bench = Workbench(recipe, Settings.load(home))
     facts = check_model(bench)
+    check_options(bench.recipe.train)
     plans = plan(bench.recipe.compress, bench.recipe.train.seed)
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
-    builds = sum(
-        carries(target, "int8" if steps and steps[-1].method == "quantize" else "fp32")
-        for steps in plans
-        for target in bench.recipe.targets
-    )
+    builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
     trains = bench.recipe.model.weights is None or bench.recipe.train.always
     return {
         "name": bench.recipe.name,

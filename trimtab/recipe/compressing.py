@@ -18,7 +18,7 @@ class Prune(Section):
     norms: list[Norm] = Field(
         ["l1", "l2", "linf"],
         min_length=1,
-        description="what a channel weighs: a norm of its weights, first-order Taylor, batch-norm scale, or random (the control)",
+        description="what a channel weighs: a norm, first-order Taylor, batch-norm scale, or random (the control)",
     )
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
     round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")

@@ -34,6 +34,8 @@ CASES: dict[str, tuple[str, str, int, str]] = {
     "good": (GOOD, RECIPE, 0, "a release would"),
     "unknown key": (GOOD, RECIPE + "budgett: {}\n", 2, "did you mean budget?"),
     "wrong type": (GOOD, RECIPE + "train: {epochs: many}\n", 2, "train.epochs: 'many' is not allowed"),
+    "optimizer option": (GOOD, RECIPE + "train: {optimizer_options: {beta: 1}}\n", 2, "did you mean betas?"),
+    "two clips": (GOOD, RECIPE + "train: {clip_norm: 1, clip_value: 1}\n", 2, "clip_norm and clip_value"),
     "not importable": ("import nowhere_to_be_found\n", RECIPE, 3, "nowhere_to_be_found"),
     "their traceback": (GOOD.replace("return nn.Linear(4, 2)", "return [][1]"), RECIPE, 3, "return [][1]"),
     "loader raises": (GOOD.replace('"gate": 3', '"gaze": 3'), RECIPE, 3, "KeyError"),
