@@ -43,12 +43,11 @@ def table(title: str, stages: list[Stage]) -> Table:
     """One line a stage: its figures, and how each differs from the stage before."""
     from rich.table import Table
 
-    from trimtab.verify.words import smaller
-
     shown = Table(title=title, title_justify="left")
     batches = list(dict.fromkeys(batch for stage in stages for batch in stage.speedup))
-    for head in ("step", "accuracy", "points", *(f"speed-up b{batch}" for batch in batches), "size"):
-        shown.add_column(head)
+    shown.add_column("step", overflow="fold")
+    for head in ("accuracy", "points", *(f"faster b{batch}" for batch in batches), "smaller"):
+        shown.add_column(head, no_wrap=True)
     before: Stage | None = None
     for stage in stages:
         if stage.accuracy is None or stage.size_ratio is None:
@@ -57,6 +56,6 @@ def table(title: str, stages: list[Stage]) -> Table:
         known = before is not None and before.accuracy is not None
         points = f"{100 * (stage.accuracy - before.accuracy):+.2f}" if known else ""  # type: ignore[union-attr, operator]
         speeds = [f"{stage.speedup[batch]:.2f}x" if batch in stage.speedup else "–" for batch in batches]
-        shown.add_row(stage.added, f"{stage.accuracy:.2%}", points, *speeds, smaller(stage.size_ratio))
+        shown.add_row(stage.added, f"{stage.accuracy:.2%}", points, *speeds, f"{stage.size_ratio:.2f}x")
         before = stage
     return shown

@@ -61,6 +61,8 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     bench = Workbench(recipe, Settings.load(home))
     facts = check_model(bench)
     check_options(bench.recipe.train)
+    if bench.recipe.model.train is not None:
+        bench.code.find(bench.recipe.model.train, "model.train")
     plans = plan(bench.recipe.compress, bench.recipe.train.seed)
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)

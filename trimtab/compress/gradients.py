@@ -19,13 +19,16 @@ from trimtab.data import Split
 from trimtab.errors import UnsupportedError
 from trimtab.optimize.predicting import Forward
 
-ROWS = 512  # enough for a ranking of channels; the mean gradient moves little with more
-BATCH = 64
+ROWS = 512  # enough for a ranking of channels
+BATCH = 16  # small: over a large batch the gradients of a trained model cancel out
 Gradients = Mapping[str, Tensor]
 
 
 def loss_gradients(model: nn.Module, data: Split | None, forward: Forward, seed: int = 0) -> dict[str, Tensor]:
-    """Mean gradient of the cross-entropy over a sample of rows, in evaluation mode; the model is left as it was.
+    """Root mean square over mini-batches of the gradient of the cross-entropy, in evaluation mode.
+
+    The gradient of a trained model is near zero in the mean; how far it goes from zero from batch to batch says what
+    the loss would notice. The model is left as it was.
 
     Args:
         data: labelled training rows; up to 512 of them are drawn.
@@ -48,13 +51,14 @@ def loss_gradients(model: nn.Module, data: Split | None, forward: Forward, seed:
     for parameter in probe.parameters():
         parameter.requires_grad_(True)
     chosen = np.random.default_rng(seed).permutation(len(data))[:ROWS]
-    with torch.enable_grad():
-        for start in range(0, len(chosen), BATCH):
-            _accumulate(probe, data.take(chosen[start : start + BATCH]), forward, len(chosen))
-    return {
-        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        for name, parameter in probe.named_parameters()
-    }
+    squares = {name: torch.zeros_like(parameter) for name, parameter in probe.named_parameters()}
+    for start in range(0, len(chosen), BATCH):
+        part = chosen[start : start + BATCH]
+        _backward(probe, data.take(part), forward)
+        for name, parameter in probe.named_parameters():
+            if parameter.grad is not None:
+                squares[name] += parameter.grad.square() * (len(part) / len(chosen))
+    return {name: square.sqrt() for name, square in squares.items()}
 
 
 def hold(model: nn.Module, gradients: Gradients) -> None:
@@ -63,9 +67,11 @@ def hold(model: nn.Module, gradients: Gradients) -> None:
         model.get_parameter(name).grad = gradient.clone()
 
 
-def _accumulate(model: nn.Module, part: Split, forward: Forward, rows: int) -> None:
+def _backward(model: nn.Module, part: Split, forward: Forward) -> None:
     inputs = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in part.inputs.items()}
-    loss = F.cross_entropy(forward(model, inputs), torch.from_numpy(part.labels), reduction="sum") / rows
+    model.zero_grad(set_to_none=True)
+    with torch.enable_grad():
+        loss = F.cross_entropy(forward(model, inputs), torch.from_numpy(part.labels))
     if not loss.requires_grad:
         raise UnsupportedError(
             "no gradient of the loss reaches a parameter, so the taylor criterion cannot rank channels",

@@ -66,17 +66,18 @@ def channel_norms(group: Any, channels: int, norm: Norm) -> Tensor:
 
 @torch.no_grad()
 def taylor(group: Any, channels: int) -> Tensor:
-    """|sum over a channel's weights and biases of gradient * weight|, float64 (channels,).
+    """Sum over a channel's weights and biases of (gradient * weight)², float64 (channels,).
 
-    To first order this is by how much the loss moves when the channel is set to zero (Molchanov et al. 2019,
-    "Importance Estimation for Neural Network Pruning", arXiv:1906.10771; its square there ranks alike). Reads `.grad`,
-    see `gradients`; a parameter without one counts nothing.
+    To first order gradient * weight is by how much the loss moves when the weight is set to zero; the squares are
+    averaged over mini-batches (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning",
+    arXiv:1906.10771, the sum of individual contributions). Reads `.grad`, see `gradients`; a parameter without one
+    counts nothing.
     """
     total = torch.zeros(channels, dtype=torch.float64)
     for item in group:
         for rows in (*_weights(item.dep, item.idxs, _effect), *_biases(item.dep, item.idxs, _effect)):
-            total.scatter_add_(0, torch.tensor(item.root_idxs), rows.double().sum(1))
-    return total.abs()
+            total.scatter_add_(0, torch.tensor(item.root_idxs), rows.double().square().sum(1))
+    return total
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Distil(Section):
     temperature: float = Field(4.0, gt=0)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
     epochs: int = Field(15, ge=1)
-    lr: float = Field(5e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     batch_size: int = Field(32, ge=1)
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
 

@@ -71,6 +71,15 @@ class UserCode:
         """
         return self.call(self.recipe.data, "data", split)
 
+    def find(self, entry: str, key: str) -> None:
+        """See that `module:callable` can be imported, without calling it.
+
+        Raises:
+            UserCodeError, RecipeError: it cannot.
+        """
+        with self.in_front():
+            self._import(entry, key)
+
     def call(self, entry: str, key: str, *args: Any, **kwargs: Any) -> Any:
         """Import `module:callable` and call it with the user's modules in front."""
         with self.in_front():

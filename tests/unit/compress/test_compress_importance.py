@@ -11,7 +11,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimtab.compress.gradients import hold, loss_gradients
+from trimtab.compress.gradients import BATCH, hold, loss_gradients
 from trimtab.compress.importance import bn_scales, channel_scores, random_scores, taylor
 from trimtab.compress.prune import prune
 from trimtab.compress.replay import replay
@@ -35,7 +35,7 @@ def loss(model: nn.Module, data: Split) -> Tensor:
     return F.cross_entropy(model.eval()(torch.from_numpy(data.inputs["input"])), torch.from_numpy(data.labels))
 
 
-def test_gradients_are_the_mean_over_the_rows_and_leave_the_model_alone() -> None:
+def test_gradients_are_the_root_mean_square_over_batches_and_leave_the_model_alone() -> None:
     torch.manual_seed(0)
     model, data = mlp(4, 3, hidden=(8,)).train(), split(150, 4)
     model[-1].bias.requires_grad_(False)
@@ -44,12 +44,19 @@ def test_gradients_are_the_mean_over_the_rows_and_leave_the_model_alone() -> Non
     assert not model[-1].bias.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
     whole = copy.deepcopy(model).requires_grad_(True)
-    loss(whole, data).backward()
-    for name, parameter in whole.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    order = np.random.default_rng(0).permutation(150)
+    squares = {name: torch.zeros_like(parameter) for name, parameter in whole.named_parameters()}
+    for start in range(0, 150, BATCH):
+        part = data.take(order[start : start + BATCH])
+        whole.zero_grad()
+        loss(whole, part).backward()
+        for name, parameter in whole.named_parameters():
+            squares[name] += parameter.grad.square() * (len(part) / 150)
+    for name, square in squares.items():
+        torch.testing.assert_close(found[name], square.sqrt(), rtol=1e-4, atol=1e-6)
 
 
-def test_taylor_is_the_product_of_weight_and_gradient_by_hand() -> None:
+def test_taylor_is_the_sum_of_squared_products_of_weight_and_gradient_by_hand() -> None:
     model = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2))
     with torch.no_grad():
         for name, values in {
@@ -68,15 +75,15 @@ def test_taylor_is_the_product_of_weight_and_gradient_by_hand() -> None:
     )
     graph = tp.DependencyGraph().build_dependency(model, torch.zeros(1, 1))
     group = graph.get_pruning_group(model[0], tp.prune_linear_out_channels, [0, 1])
-    # 1·2 + 3·1 + 1·(-4) + 0·7, and 2·(-1) + 0·5 + 2·1 + (-1)·3
-    assert taylor(group, 2).tolist() == [1.0, 3.0]
+    # (1·2)² + (3·1)² + (1·(-4))² + (0·7)², and (2·(-1))² + (0·5)² + (2·1)² + ((-1)·3)²
+    assert taylor(group, 2).tolist() == [29.0, 17.0]
 
 
 def test_taylor_takes_the_channel_that_the_loss_needs_least() -> None:
     torch.manual_seed(0)
     model, data = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)), split(64, 4)
     with torch.no_grad():
-        model[2].weight[:, 5] = 1.0  # the same to every class: the softmax does not see it
+        model[2].weight[:, 5] = 1e-4  # the answer hardly sees it
         model[0].weight[5] = 3.0  # though its norm is the largest
     pruned = prune(copy.deepcopy(model), data.inputs, forward, "taylor", 0.1, 1, data=data)
     assert pruned.history[0]["indices"] == [5]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.candidate import Candidate, InputsDigest, Step
-from trimtab.compress.search import Point, choose, front, how_near, plan, replan
+from trimtab.compress.make import GRAPH_STEPS, MODULE_STEPS
+from trimtab.compress.search import ON_THE_GRAPH, Point, choose, front, how_near, plan, precision, replan
+from trimtab.recipe.compressing import Cluster, Half, Shorten
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
 
@@ -61,6 +64,32 @@ def test_steps_carry_every_parameter_and_are_json() -> None:
     }
     assert quantized.parameters["per_channel"] is False
     json.dumps([dict(step.parameters) for step in (pruned, distilled, quantized)])
+
+
+def test_shapes_are_combined_and_every_method_on_the_graph_is_an_ending_of_its_own() -> None:
+    compress = Compress(
+        shorten=Shorten(blocks=[1, 2]),
+        prune=Prune(norms=["taylor", "l1"], ratios=[0.5]),
+        distil=None,
+        quantize=Quantize(mode="dynamic"),
+        cluster=Cluster(bits=3),
+        half=Half(),
+    )
+
+    plans = plan(compress, seed=7)
+
+    assert len(plans) == 3 * 3 * 4  # none, 1, 2 blocks; unpruned and two criteria; FP32 and three endings
+    assert len({json.dumps([asdict(step) for step in steps]) for steps in plans}) == len(plans)
+    longest = [step.parameters["label"] for step in plans[-1]]
+    assert longest == ["shorten-2", "prune-l1-0.5", "fp16"]
+    assert {precision(steps) for steps in plans} == {"fp32", "int8-dynamic", "clustered", "fp16"}
+    seeds = {step.parameters["norm"]: step.seed for steps in plans for step in steps if step.method == "prune"}
+    assert seeds == {"taylor": 7, "l1": None}  # a seed where it decides something, and only there
+
+
+def test_the_plan_knows_the_methods_that_make_them_and_no_others() -> None:
+    assert ON_THE_GRAPH == GRAPH_STEPS.keys()
+    assert {"prune", "shorten"} == MODULE_STEPS.keys()
 
 
 def point(name: str, accuracy: float = 0.9, speedup: float = 2.0, size: float = 2.0, p99: float = 1.0) -> Point:
