@@ -88,7 +88,7 @@ def test_shapes_are_combined_and_every_method_on_the_graph_is_an_ending_of_its_o
 
 
 def test_the_plan_knows_the_methods_that_make_them_and_no_others() -> None:
-    assert ON_THE_GRAPH == GRAPH_STEPS.keys()
+    assert GRAPH_STEPS.keys() == ON_THE_GRAPH
     assert {"prune", "shorten"} == MODULE_STEPS.keys()
 
 
