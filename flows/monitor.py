@@ -18,9 +18,9 @@ def monitor(
     """Judge the next window of the journal and say what follows from it; start what an event lost."""
     watch = open_watch(recipe, home)
     tidy(watch)
+    started = catch_up(watch)
     found = collect(watch)
     if found.window is None:
-        started = catch_up(watch)
         return said(found.state, {"verdict": None, "state": found.state, "started": started})
     verdict = judge(watch, found.window)
     record(watch, verdict)

@@ -1,4 +1,4 @@
-"""Writes an alert into the ledger, <home>/alerts.log and the Prefect UI."""
+"""Writes an alert into <home>/alerts.log, the Prefect UI and the ledger."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from trimtab.settings import Settings
 
 @task(name="alert", task_run_name="write the alert", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def write_alert(settings: Settings, name: str, subject: str, body: str) -> None:
-    """The ledger first, then the places people look at; of one verdict there is one alert."""
-    ledger, entry = Ledger(settings.ledger), {"subject": subject, "body": body}
-    if body.startswith(about("")) and any(item.entry == entry for item in ledger.read(f"alerts/{name}")):
+    """The places people look at first, the ledger last: what is in the ledger has been said.
+
+    Of one verdict there is one alert; of two runs at once the second meets a Conflict and is tried again.
+    """
+    ledger, entry, stream = Ledger(settings.ledger), {"subject": subject, "body": body}, f"alerts/{name}"
+    head = ledger.head(stream)
+    if body.startswith(about("")) and any(item.entry == entry for item in ledger.read(stream)):
         get_run_logger().info("said before: %s", subject)
         return
-    ledger.record(f"alerts/{name}", entry, expect_seq=None)
     with (settings.home / "alerts.log").open("a", encoding="utf-8") as log:
         line = " | ".join(part.replace("\n", " ") for part in (name, subject, body) if part)
         log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
@@ -30,3 +33,4 @@ def write_alert(settings: Settings, name: str, subject: str, body: str) -> None:
     create_markdown_artifact(
         key=artifact_key("alert", name), description=subject, markdown=f"# {subject}\n\n{name}\n\n{body}\n"
     )
+    ledger.record(stream, entry, expect_seq=head)

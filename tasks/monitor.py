@@ -36,7 +36,7 @@ def open_watch(recipe: str, home: str) -> Watch:
 
 def collect(watch: Watch) -> Next:
     """The next window that can be judged, or why there is none."""
-    state = collect_window(*quoted(watch), wait_for=after(watch, "compact"), return_state=True)
+    state = collect_window(*quoted(watch), wait_for=after(watch, "compact", "catch up"), return_state=True)
     found: Next = ended(watch, "collect", state)
     return found
 
@@ -69,7 +69,7 @@ def tidy(watch: Watch) -> None:
 
 def catch_up(watch: Watch) -> str | None:
     """Start the reaction that an event lost, if there is one; the verdict's digest."""
-    state = start_owed(*quoted(watch), wait_for=after(watch, "collect"), return_state=True)
+    state = start_owed(*quoted(watch), wait_for=after(watch, "compact"), return_state=True)
     digest: str | None = ended(watch, "catch up", state)
     return digest
 
@@ -216,8 +216,8 @@ def say_unsaid(watch: Watch) -> None:
     decision, kind = unsaid
     get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
     said = {"subject": f"{kind}: {decision.reason}", "body": about(decision.verdict_digest)}
-    # The key: one that is on its way, or was refused, is not asked for again with each tick of the schedule.
-    key = f"alert {decision.verdict_digest}"
+    # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
+    key = f"alert {decision.verdict_digest} {datetime.now(UTC):%Y-%m-%dT%H}"
     run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino")
+METHODS = 2  # to be raised when a method gives another result for the same parameters: old candidates are not reused
 EXAMPLE_ROWS = 4
 
 
@@ -86,7 +87,9 @@ class Workbench:
             data=data_digest(self.splits),
             weights=file_digest(self.code.folder / weights) if weights else "none",
             code=digest_of([self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]),
-            versions=digest_of({"trimtab": __version__, **{name: version(name) for name in DECIDING}}),
+            versions=digest_of(
+                {"trimtab": __version__, "methods": METHODS, **{name: version(name) for name in DECIDING}}
+            ),
         )
 
     @property

@@ -153,9 +153,13 @@ class Loop:
         """How the reaction to a verdict ended, once its version has answered."""
         for _ in self.waiting("the reaction (retrain, gate, promotion)"):
             entry = self.finished(digest)
-            if entry is not None and (trickle.first_of_version or "release" not in entry):
+            if entry is not None and ("release" not in entry or trickle.first_of_version or self.serves(entry)):
                 return entry
         raise AssertionError(digest)
+
+    def serves(self, entry: dict[str, Any]) -> bool:
+        """Whether the version a reaction made answers: also when it was made before this command was started again."""
+        return bool(self.http.get(f"{self.url}/version").json()["version"] == str(entry["release"]["version"]))
 
     def finished(self, digest: str) -> dict[str, Any] | None:
         """The ledger's record of the reaction to a verdict, once it has ended."""

@@ -108,7 +108,10 @@ class Trickle:
             self.failed += sent.failed
             self.answered += 1 - sent.failed
             if not sent.failed:
-                post_labels(self.client, self.url, sent)
+                try:
+                    post_labels(self.client, self.url, sent)
+                except httpx.HTTPError:
+                    self.failed += 1
             if sent.versions[0] == self.stop_at_version:
                 self.first_of_version = True
                 return

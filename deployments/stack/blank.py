@@ -44,12 +44,10 @@ def make() -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
         database = Path(folder) / DATABASE
-        around = {
-            **os.environ,
-            **TELEMETRY_OFF,
-            "PREFECT_HOME": folder,
-            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
-        }
+        # Without the caller's settings: one of them may name a database that is somebody's.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        address = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
+        around = {**clean, **TELEMETRY_OFF, "PREFECT_HOME": folder, **address}
         command = [*PYTHON, "-m", "prefect", "server", "database", "upgrade", "--yes"]
         subprocess.run(command, env=around, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         left = [path.name for path in Path(folder).glob(f"{DATABASE}-*")]

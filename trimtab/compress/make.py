@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from trimtab.candidate import Candidate, Step
@@ -109,7 +110,10 @@ def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step,
 
 
 def _rows(bench: Workbench, count: int) -> dict[str, Array]:
-    return {name: values[:count] for name, values in bench.splits["train"].inputs.items()}
+    """Training rows spread evenly over the split: the first ones may all be of one class, or all be old."""
+    train = bench.splits["train"]
+    chosen = np.linspace(0, len(train) - 1, min(len(train), count)).round().astype(np.int64)
+    return {name: values[chosen] for name, values in train.inputs.items()}
 
 
 def _settings(step: Step) -> dict[str, Any]:

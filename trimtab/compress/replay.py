@@ -50,7 +50,9 @@ def replay(model: nn.Module, history: Sequence[Cut]) -> nn.Module:
         ModelError: the history does not fit: a layer is missing, or an index is beyond its channels.
     """
     with PRUNERS_ARE_SHARED:
-        trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        # With duplicates: a tied weight is named by its first owner, which a cut may drop.
+        every = model.named_parameters(remove_duplicate=False)
+        trainable = {name: parameter.requires_grad for name, parameter in every}
         for position, cut in enumerate(history):
             try:
                 _apply(model, cut)

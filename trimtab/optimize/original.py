@@ -8,15 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from trimtab.candidate import Candidate, Step
+from trimtab.errors import ModelError
 from trimtab.optimize.own import train_own
+from trimtab.optimize.predicting import predict
 from trimtab.optimize.training import fit
 from trimtab.store import folder_digests, new_folder
 from trimtab.weights import load_weights, save_weights
 from trimtab.workbench import Workbench
 
+ALIKE_ROWS = 32  # of validation, on which a trained module is compared with a new one that has its weights
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -62,7 +66,28 @@ def _train(bench: Workbench, model: nn.Module, progress: Report | None) -> tuple
     else:
         own = partial(bench.code.call, bench.recipe.model.train, "model.train")
         model, result = train_own(own, model, train, validation, settings.seed, settings.threads, forward=bench.forward)
+        _refuse_another(bench, model)
     return model, list(result.history)
+
+
+def _refuse_another(bench: Workbench, trained: nn.Module) -> None:
+    """Only weights are kept, and later stages load them into what the user's code builds: it must answer alike.
+
+    Raises:
+        ModelError: it does not: training changed more than weights.
+    """
+    again = bench.build()
+    again.load_state_dict(trained.state_dict())
+    few = {
+        name: torch.from_numpy(values[:ALIKE_ROWS].copy()) for name, values in bench.splits["validation"].inputs.items()
+    }
+    one, other = (predict(model.eval(), few, bench.forward) for model in (trained, again))
+    if not torch.allclose(one, other, rtol=1e-4, atol=1e-5):
+        raise ModelError(
+            "its weights, loaded into a new model, answer otherwise: it changed more than the state dict",
+            where="model.train",
+            fix="keep what training decides in parameters and buffers, and return the module that was given",
+        )
 
 
 def _keep(bench: Workbench, planned: Candidate, model: nn.Module, history: list[dict[str, Any]]) -> Candidate:

@@ -157,6 +157,12 @@ class Recipe(Section):
     serving: Serving = Field(default_factory=Serving)
     monitoring: Monitoring = Field(default_factory=Monitoring)
 
+    @model_validator(mode="after")
+    def _own_training_has_something_to_do(self) -> Recipe:
+        if self.model.train is not None and self.model.weights is not None and not self.train.always:
+            raise ValueError("model.train would not run: model.weights are taken as they are; set train.always: true")
+        return self
+
     @field_validator("model", mode="before")
     @classmethod
     def _short_model(cls, value: Any) -> Any:

@@ -83,6 +83,8 @@ def compare(
     inputs: Mapping[str, Array],
     atol: float | None,
     confidence: float,
+    *,
+    batch_invariant: bool = True,
 ) -> Parity:
     """Compare two predictors on the same rows.
 
@@ -90,6 +92,8 @@ def compare(
         inputs: name → array (n, ...), raw as a user sends them.
         atol: largest absolute difference of FP32 probabilities; None compares decisions only.
         confidence: of the interval of the disagreement (Clopper-Pearson).
+        batch_invariant: False for what answers a row differently in another batch by design (dynamic quantization):
+            by how much is reported and does not decide.
 
     Raises:
         DataError: no rows. ConversionError: the answers have different shapes, or are not finite.
@@ -115,14 +119,16 @@ def compare(
         disagreement=exact(differing, rows, confidence),
         worst=tuple((int(row), _floats(expected[row]), _floats(given[row])) for row in order),
         edges=(
-            *_batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol),
+            *_batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant),
             *_value_edges(reference, candidate, inputs, atol),
             _nan_edge(reference, candidate, inputs),
         ),
     )
 
 
-def _batch_edges(candidate: Predictor, inputs: Mapping[str, Array], given: Array, atol: float) -> list[Edge]:
+def _batch_edges(
+    candidate: Predictor, inputs: Mapping[str, Array], given: Array, atol: float, decides: bool
+) -> list[Edge]:
     """The same rows in other batches give the same answers (a graph frozen at one batch size does not)."""
     rows = len(given)
     sizes = dict.fromkeys([*(min(size, rows) for size in BATCHES), min(rows, ALL_AT_ONCE)])
@@ -132,7 +138,7 @@ def _batch_edges(candidate: Predictor, inputs: Mapping[str, Array], given: Array
         if answer.shape != given[:size].shape:
             return Edge(f"batch {size}", False, f"answered {answer.shape}")
         distance = float(np.abs(answer - given[:size]).max())
-        return Edge(f"batch {size}", distance <= atol, f"differs from itself by {distance:.1e}")
+        return Edge(f"batch {size}", distance <= atol, f"differs from itself by {distance:.1e}", decides)
 
     return [_guarded(f"batch {size}", lambda size=size: probe(size)) for size in sizes]  # type: ignore[misc]
 

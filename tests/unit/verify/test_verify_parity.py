@@ -76,6 +76,14 @@ def test_an_answer_that_depends_on_the_batch_is_a_wrong_edge(inputs: dict[str, A
     assert not parity.edges_ok
 
 
+def test_where_the_batch_may_matter_by_design_it_is_reported_and_does_not_decide(inputs: dict[str, Array]) -> None:
+    parity = compare(Linear(), Linear(before=lambda x: x - x.mean(axis=0)), inputs, None, 0.95, batch_invariant=False)
+
+    bad = [edge for edge in parity.edges if edge.name.startswith("batch") and not edge.ok]
+    assert bad
+    assert not any(edge.decides for edge in bad)
+
+
 def test_a_graph_frozen_at_a_batch_size_is_a_wrong_edge_and_its_message_is_kept(inputs: dict[str, Array]) -> None:
     def frozen(x: Array) -> Array:
         if len(x) == 3:
