@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trimtab.compress.replay import PRUNERS_ARE_SHARED
+from trimtab.compress.replay import PRUNERS_ARE_SHARED, History
 from trimtab.optimize.predicting import Forward, predict
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What cuts did to a module.
+
+    Attributes:
+        history: the cuts, see `replay`; empty when nothing was asked for.
+        before: {"parameters": count, "macs": multiply-accumulates of one row}.
+        after: the same, achieved; a search must rank by these, not by what was asked for.
+    """
+
+    history: History
+    before: dict[str, int]
+    after: dict[str, int]
+
+    @property
+    def removed_share(self) -> float:
+        """Share of the parameters that was removed, 0 … 1."""
+        return 1 - self.after["parameters"] / self.before["parameters"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict, JSON-safe."""
+        return asdict(self)
 
 
 def parameters_of(model: nn.Module) -> int:

@@ -16,7 +16,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from trimtab.compress.count import count, parameters_of
+from trimtab.compress.count import Reduction, count, parameters_of
 from trimtab.compress.equivalence import torn, zeroed
 from trimtab.compress.gradients import Gradients, hold, loss_gradients
 from trimtab.compress.importance import channel_blocks, channel_scores
@@ -39,29 +39,14 @@ ROOTS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Pruned:
+class Pruned(Reduction):
     """What a pruning did.
 
     Attributes:
-        history: the cuts, see `replay`; empty when the ratio was 0.
-        before: {"parameters": count, "macs": multiply-accumulates of one row}.
-        after: the same, achieved; a search must rank by these, not by the ratio asked for.
         skipped: "layer: reason" for each group that was left whole.
     """
 
-    history: History
-    before: dict[str, int]
-    after: dict[str, int]
     skipped: list[str]
-
-    @property
-    def removed_share(self) -> float:
-        """Share of the parameters that was removed, 0 … 1."""
-        return 1 - self.after["parameters"] / self.before["parameters"]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
 
 
 def prune(

@@ -12,15 +12,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trimtab.compress.blocks import residual_blocks
-from trimtab.compress.count import count
+from trimtab.compress.count import Reduction, count
 from trimtab.compress.replay import Dropped, History, replay
 from trimtab.errors import UnsupportedError
 from trimtab.optimize.predicting import Forward, predict
@@ -29,31 +28,19 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Shortened:
+class Shortened(Reduction):
     """What a shortening did.
 
     Attributes:
-        history: one entry {"block": name} for each dropped block, in order, see `replay`.
-        dropped: the same names.
-        before: {"parameters": count, "macs": multiply-accumulates of one row}.
-        after: the same, achieved.
         divergence: after each drop, the mean KL divergence from the original's probabilities, in nats.
     """
 
-    history: History
-    dropped: list[str]
-    before: dict[str, int]
-    after: dict[str, int]
     divergence: list[float]
 
     @property
-    def removed_share(self) -> float:
-        """Share of the parameters that was removed, 0 … 1."""
-        return 1 - self.after["parameters"] / self.before["parameters"]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
+    def dropped(self) -> list[str]:
+        """Names of the blocks, in the order in which they were dropped."""
+        return [str(cut["block"]) for cut in self.history]
 
 
 def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, blocks: int) -> Shortened:
@@ -85,7 +72,7 @@ def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, bl
         divergence.append(distance)
         left.remove(name)
     replay(model, history)
-    return Shortened(history, [cut["block"] for cut in history], before, count(model, two, forward), divergence)
+    return Shortened(history, before, count(model, two, forward), divergence)
 
 
 def _least(

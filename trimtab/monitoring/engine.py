@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ def evidently() -> Any:
     """
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
-    with quiet(), _no_collections():
+    with quiet():
         from evidently import DataDefinition, Dataset, MulticlassClassification, Report
         from evidently.core.report import Snapshot
         from evidently.legacy.calculations.stattests import StatTest, register_stattest
@@ -58,18 +57,6 @@ def evidently() -> Any:
         table_data=table_data,
         text_widget=text_widget,
     )
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Without the garbage collector: modules are not garbage, and looking at them again and again takes a sixth."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager
