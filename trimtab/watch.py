@@ -199,13 +199,22 @@ class Watch:
                 cut_short = self.unfinished()
                 if cut_short is not None:
                     return cut_short.verdict_digest
+                if self.settled():
+                    return None
                 decision = self.decide()
                 return decision.verdict_digest if decision.action == "retrain" else None
         except Conflict:
             return None
 
+    def settled(self) -> bool:
+        """Whether the newest verdict calls for nothing, whatever the registry says; it need not be asked then."""
+        past = self.verdicts()
+        return not past or past[-1].kind in ("healthy", "not_enough_rows")
+
     def unsaid(self) -> tuple[Decision, str] | None:
         """The newest verdict's decision and kind, if it calls for an alert that no event brought into the ledger."""
+        if self.settled():
+            return None
         decision = self.decide()
         if decision.action != "alert":
             return None
