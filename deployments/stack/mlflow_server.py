@@ -11,7 +11,6 @@ import sys
 from typing import Any, NoReturn
 
 import uvicorn  # before mlflow.server, which checks hosts only where a web server is imported already
-import uvicorn.main
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def _serve_here(command: list[str], *, extra_env: dict[str, str], **_options: An
     if command[1:3] != ["-m", "uvicorn"]:
         raise SystemExit(f"this MLflow starts another web server than uvicorn: {command}")
     os.environ.update(extra_env)
-    uvicorn.main.main(command[3:])
+    uvicorn.main(command[3:])
     raise SystemExit(0)
 
 
