@@ -1,58 +1,25 @@
-"""Stage 2: the candidates of the recipe's plan, each a task run of its own."""
+"""Stage 2: the candidates that are worth converting, the original first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
-from prefect import task
-from prefect.logging import get_run_logger
-
-from tasks.caching import JSON_RESULT, content_key
-from tasks.edges import after, ended, quoted
-from tasks.progress import Progress
-from trimtab.candidate import Candidate, Step
-from trimtab.compress.make import make, planned
+from tasks.bench import ReleaseRun
+from tasks.candidates import made
+from tasks.search import searched
+from trimtab.candidate import Candidate
 from trimtab.compress.search import plan, replan
-from trimtab.errors import UnsupportedError
 from trimtab.workbench import Workbench
 
 
-@task(
-    name="compress",
-    task_run_name="compress {label}",
-    cache_key_fn=content_key("compress"),
-    **JSON_RESULT,
-)
-def make_candidate(
-    bench: Workbench, original: dict[str, Any], steps: list[dict[str, Any]], label: str
-) -> dict[str, Any]:
-    """Apply the steps to the original; the figures that come back are the achieved ones."""
-    base = Candidate.from_json(original)
-    parsed = [Step(**step) for step in steps]
-    done = bench.stored(planned(base, parsed).id)
-    if done is None:
-        with Progress(label) as progress, bench.stopwatch.on("training"):
-            done = bench.keep(make(bench, base, parsed, progress.epoch))
-    return done.to_json()
+def compress(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Candidate]:
+    """What the search found; without a search every setting the recipe names; on a retrain what won the last time.
 
-
-def compress(bench: Workbench, original: Candidate, finalists: Sequence[Sequence[Step]] = ()) -> list[Candidate]:
-    """Every candidate of the plan, the original first; what a method cannot do is logged by name, not hidden.
-
-    Args:
-        finalists: on a retrain, the steps that reached the gate last time; only these are made again.
+    What a method cannot do is logged by name, not hidden.
     """
-    plans = replan(finalists) if finalists else plan(bench.recipe.compress, bench.recipe.train.seed)
-    candidates = [original]
-    for steps in filter(None, plans):
-        candidate = planned(original, steps)
-        fresh = make_candidate.with_options(refresh_cache=bench.stored(candidate.id) is None)
-        arguments = quoted(bench, original.to_json(), [asdict(step) for step in steps], candidate.label)
-        state = fresh(*arguments, wait_for=after(bench, original.id), return_state=True)
-        try:
-            candidates.append(Candidate.from_json(ended(bench, candidate.id, state)))
-        except UnsupportedError as error:
-            get_run_logger().warning("%s left out: %s", candidate.label, error)
-    return candidates
+    if run.finalists:
+        plans = replan(run.finalists)
+    elif bench.recipe.compress.search is not None:
+        plans = searched(bench, run, original)
+    else:
+        plans = plan(bench.recipe.compress, bench.recipe.train.seed)
+    candidates = [made(bench, original, steps) for steps in plans]
+    return [candidate for candidate in candidates if candidate is not None]

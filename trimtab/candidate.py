@@ -63,7 +63,13 @@ class Candidate:
     @property
     def label(self) -> str:
         """Short human name, e.g. "prune-l1-0.5 distil int8"; "original" for the trained model."""
-        words = [step.parameters.get("label", step.method) for step in self.lineage if step.method != "train"]
+        following = [*(step.method for step in self.lineage[1:]), None]
+        words = [
+            step.parameters.get("label", step.method)
+            for step, next_method in zip(self.lineage, following, strict=True)
+            # Of several rungs of training the last one names them all.
+            if step.method not in ("train", "given", next_method)
+        ]
         return " ".join(str(word) for word in words) or "original"
 
     def then(self, step: Step, **changes: Any) -> Candidate:

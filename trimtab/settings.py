@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         return self.home / "evidently"
 
     @property
+    def studies(self) -> Path:
+        """Optuna studies, one journal file each."""
+        return self.home / "studies"
+
+    @property
     def locks(self) -> Path:
         """OS lock files (flock)."""
         return self.home / "locks"

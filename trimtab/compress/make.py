@@ -20,7 +20,7 @@ from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
 from trimtab.compress.replay import History
 from trimtab.compress.shorten import shorten
-from trimtab.compress.weights import save_candidate
+from trimtab.compress.weights import history_of, save_candidate
 from trimtab.data import Array
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Distil, Quantize
@@ -30,6 +30,7 @@ from trimtab.workbench import Workbench
 FLOAT_GRAPH = "onnxruntime-cpu"  # the target whose files are the FP32 ONNX graph
 NORM_ROWS = 1024  # training rows over which batch norms are re-estimated after a cut
 RANKING_ROWS = 256  # training rows on which blocks are ranked by what dropping them changes
+CARRIED = ("achieved", "skipped", "dropped", "validation_accuracy")  # facts of a candidate that hold for what follows
 Report = Callable[[int, int, dict[str, float]], None]
 Facts = dict[str, Any]
 
@@ -55,17 +56,18 @@ def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress:
 
 
 def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
-    model = open_torch(bench, original)
-    history: History = []
-    facts: Facts = {}
-    for step in steps:
+    start, done = _begun(bench, original, steps)
+    model = open_torch(bench, start)
+    history = history_of(bench.folder(start.id))
+    facts: Facts = {key: value for key, value in start.facts.items() if key in CARRIED}
+    for step in steps[done:]:
         if step.method == "distil":
-            _distil(bench, original, model, step, progress)
+            facts |= _distil(bench, original, model, step, progress)
         elif step.method in MODULE_STEPS:
             cuts, found = MODULE_STEPS[step.method](bench, model, step)
             history += cuts
             facts |= found
-            reestimate(model, _rows(bench, NORM_ROWS), bench.forward)
+            reestimate(model, rows_of(bench, NORM_ROWS), bench.forward)
         else:
             raise UnsupportedError(f"unknown step {step.method!r}", where="compress")
     planned_candidate = planned(original, steps)
@@ -74,6 +76,15 @@ def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progre
         files = folder_digests(draft)
     facts["parameters"] = sum(p.numel() for p in model.parameters())
     return Candidate(planned_candidate.lineage, planned_candidate.inputs, "torch", files, facts)
+
+
+def _begun(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> tuple[Candidate, int]:
+    """The furthest of the candidates on the way that is in the store, and how many steps it is from the original."""
+    for done in range(len(steps) - 1, 0, -1):
+        found = bench.stored(planned(original, steps[:done]).id)
+        if found is not None:
+            return found, done
+    return original, 0
 
 
 def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
@@ -92,12 +103,12 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
 
 
 def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
-    shortened = shorten(model, _rows(bench, RANKING_ROWS), bench.forward, step.parameters["blocks"])
+    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, step.parameters["blocks"])
     return shortened.history, {"dropped": list(shortened.dropped)}
 
 
-def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> None:
-    distil(
+def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> Facts:
+    fitted = distil(
         model,
         open_torch(bench, original),
         bench.splits["train"],
@@ -107,9 +118,10 @@ def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step,
         seed=step.seed or 0,
         progress=progress,
     )
+    return {"validation_accuracy": fitted.validation_accuracy}
 
 
-def _rows(bench: Workbench, count: int) -> dict[str, Array]:
+def rows_of(bench: Workbench, count: int) -> dict[str, Array]:
     """Training rows spread evenly over the split: the first ones may all be of one class, or all be old."""
     train = bench.splits["train"]
     chosen = np.linspace(0, len(train) - 1, min(len(train), count)).round().astype(np.int64)

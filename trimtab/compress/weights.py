@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from trimtab.compress.replay import Cut, replay
+from trimtab.compress.replay import Cut, History, replay
 from trimtab.errors import ModelError
 from trimtab.store import file_digest
 from trimtab.weights import load_weights, save_weights
@@ -33,15 +33,25 @@ def save_candidate(model: nn.Module, history: Sequence[Cut], folder: Path) -> di
     return {name: file_digest(folder / name) for name in (HISTORY_FILE, WEIGHTS_FILE)}
 
 
+def history_of(folder: Path) -> History:
+    """What was cut to make a candidate.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    path = Path(folder) / HISTORY_FILE
+    try:
+        history: History = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read: {error}", where=str(path), fix="make the candidate again") from None
+    return history
+
+
 def load_candidate(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
     """Build the unpruned model, cut it as recorded, load the weights; in evaluation mode.
 
     Raises:
         ModelError: the history or the weights do not fit what `build` returns, or a file is missing or damaged.
     """
-    path = Path(folder) / HISTORY_FILE
-    try:
-        history = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be read: {error}", where=str(path), fix="make the candidate again") from None
+    history = history_of(folder)
     return load_weights(replay(build(), history), Path(folder) / WEIGHTS_FILE).eval()

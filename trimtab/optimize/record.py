@@ -30,6 +30,11 @@ class Fit:
     best_epoch: int
     history: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def validation_accuracy(self) -> float:
+        """Of the epoch whose weights the model now has."""
+        return next(one["validation_accuracy"] for one in self.history if one["epoch"] == self.best_epoch)
+
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe."""
         return asdict(self)

@@ -61,9 +61,29 @@ class Half(Section):
     """Weights stored in 16 bits (IEEE half precision); the arithmetic stays in FP32."""
 
 
+class Search(Section):
+    """Shapes are measured before they are trained, and the promising ones trained by successive halving.
+
+    Without it (null) every method is made at every setting.
+    """
+
+    trials: int = Field(40, ge=1, description="shapes that are tried without training")
+    shapes: int = Field(8, ge=1, description="shapes that are trained; half of them twice as long, and so on")
+    minutes: float | None = Field(None, gt=0, description="time limit; fewer shapes are tried and epochs trained")
+    drops: list[Annotated[float, Field(ge=0, lt=1)]] | None = Field(
+        None, min_length=1, description="drops of accuracy for each of which the fastest is looked for; null: max_drop"
+    )
+    reference: Literal["original", "control"] = Field(
+        "original",
+        description="what a drop is counted from; control: the uncut original trained on in the same way, for when "
+        "the original has seen the validation rows",
+    )
+
+
 class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
+    search: Search | None = Field(default_factory=Search)
     shorten: Shorten | None = None
     prune: Prune | None = Field(default_factory=Prune)
     distil: Distil | None = Field(default_factory=Distil)

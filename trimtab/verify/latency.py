@@ -104,7 +104,7 @@ def measure(
             latencies[batch] = summarize(times[BASELINE], times[name], batch, settings.threads)
         again = summarize(times[BASELINE], times[AGAIN], batch, settings.threads)
         noise_floor[batch] = max(abs(again.speedup_low - 1), abs(again.speedup_high - 1))
-    return Timings(by_name, noise_floor, _host(), _cpu(), _cores(), settings.threads, _versions())
+    return Timings(by_name, noise_floor, host_digest(), _cpu(), _cores(), settings.threads, _versions())
 
 
 def summarize(baseline: Sequence[Sequence[float]], own: Sequence[Sequence[float]], batch: int, threads: int) -> Latency:
@@ -175,7 +175,8 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _host() -> str:
+def host_digest() -> str:
+    """Which host a latency was measured on, as `Timings.host`."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""The compression search: which candidates are made, which of them are on the Pareto front, and which try the gate.
+"""What was found of each build, which builds are on the Pareto front, and which try the gate.
 
 Figures here are point estimates on the validation split; they order the candidates, and the gate decides with
 intervals on rows that nothing else has seen.
@@ -10,11 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trimtab.candidate import Step, digest_of
-from trimtab.recipe.schema import Budget, Compress
-
-ORIGINAL: tuple[Step, ...] = ()
-ON_THE_GRAPH = frozenset({"quantize", "cluster", "half"})  # methods that rewrite the ONNX graph, and come last
+from trimtab.recipe.schema import Budget
 
 
 @dataclass(frozen=True)
@@ -51,84 +47,6 @@ class Point:
     def from_json(cls, value: Mapping[str, Any]) -> Point:
         """The inverse of `to_json`."""
         return cls(**{**value, "speedup": {int(batch): ratio for batch, ratio in value["speedup"].items()}})
-
-
-def plan(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
-    """The steps after "train" of every candidate; each step's parameters hold all that decides its result.
-
-    As it is, shortened by each number of blocks, pruned by each criterion at each ratio, and both (all but the first
-    distilled when that is on); each of these in FP32 and with its graph quantized, clustered or halved, whichever are
-    on. With the defaults 14: pruned or not, FP32 and INT8. The first is the original itself.
-    """
-    distilled = _distilled(compress, seed)
-    shapes = [(*shorter, *pruned) for shorter in _shortened(compress) for pruned in _pruned(compress, seed)]
-    starts = [(*shape, *distilled) if shape else ORIGINAL for shape in shapes]
-    return [steps for start in starts for steps in (start, *((*start, last) for last in _on_the_graph(compress)))]
-
-
-def replan(finalists: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
-    """The plan of a retrain: the original, and what reached the gate last time with what each was made from.
-
-    Which shapes are fast does not depend on their weights, so the search need not be repeated for new data.
-    """
-    plans: dict[tuple[str, ...], tuple[Step, ...]] = {(): ORIGINAL}
-    for steps in finalists:
-        for end in range(1, len(steps) + 1):
-            part = tuple(steps[:end])
-            if part[-1].method in ON_THE_GRAPH or end == len(steps) or steps[end].method in ON_THE_GRAPH:
-                plans.setdefault(tuple(digest_of(asdict(step)) for step in part), part)
-    return list(plans.values())
-
-
-def _shortened(compress: Compress) -> list[tuple[Step, ...]]:
-    """Nothing, and each number of blocks fewer."""
-    numbers = dict.fromkeys(compress.shorten.blocks) if compress.shorten else {}
-    return [(), *((Step("shorten", {"blocks": count, "label": f"shorten-{count}"}),) for count in numbers)]
-
-
-def _pruned(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
-    """Nothing, and each criterion at each ratio."""
-    settings = compress.prune
-    if settings is None:
-        return [()]
-    steps = [
-        Step(
-            "prune",
-            {"norm": norm, "ratio": ratio, "round_to": settings.round_to, "label": f"prune-{norm}-{ratio:g}"},
-            seed if norm in ("taylor", "random") else None,
-        )
-        for norm in dict.fromkeys(settings.norms)
-        for ratio in dict.fromkeys(settings.ratios)
-    ]
-    return [(), *((step,) for step in steps)]
-
-
-def _distilled(compress: Compress, seed: int) -> tuple[Step, ...]:
-    if compress.distil is None:
-        return ()
-    return (Step("distil", {**compress.distil.model_dump(mode="json"), "label": "distil"}, seed),)
-
-
-def _on_the_graph(compress: Compress) -> list[Step]:
-    """The last step, of which a candidate has at most one."""
-    steps = []
-    if compress.quantize is not None:
-        label = "int8" if compress.quantize.mode == "static" else "int8-dynamic"
-        steps.append(Step("quantize", {**compress.quantize.model_dump(mode="json"), "label": label}))
-    if compress.cluster is not None:
-        bits = compress.cluster.bits
-        steps.append(Step("cluster", {"bits": bits, "label": f"cluster-{bits}"}))
-    if compress.half is not None:
-        steps.append(Step("half", {"label": "fp16"}))
-    return steps
-
-
-def precision(steps: Sequence[Step]) -> str:
-    """Precision of a candidate before it is made, as `convert.carries` takes it."""
-    last = steps[-1] if steps else Step("train")
-    if last.method == "quantize":
-        return "int8" if last.parameters.get("mode", "static") == "static" else "int8-dynamic"
-    return {"cluster": "clustered", "half": "fp16"}.get(last.method, "fp32")
 
 
 def front(points: Sequence[Point]) -> list[Point]:

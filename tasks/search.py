@@ -1,0 +1,161 @@
+"""The search: explore, then successive halving; what comes of it are the plans of the candidates worth converting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from tasks.bench import ReleaseRun
+from tasks.candidates import made
+from tasks.edges import after, ended, quoted
+from tasks.explore import explore_shapes, open_study
+from trimtab.candidate import Candidate, Step
+from trimtab.compress.make import planned
+from trimtab.compress.search.grid import ORIGINAL, distilled, on_the_graph
+from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs, worth_keeping
+from trimtab.compress.search.shape import Shape
+from trimtab.compress.search.study import Study
+from trimtab.recipe.schema import Search
+from trimtab.verify.latency import host_digest
+from trimtab.workbench import Workbench
+
+CONTROL = "control"
+Plan = tuple[Step, ...]
+MARGIN = 0.9  # of the time that is left: converting and measuring come after
+
+
+@dataclass(frozen=True)
+class Way:
+    """A shape on its way: its runner, and the steps of the furthest candidate made of it."""
+
+    runner: Runner
+    steps: Plan
+
+
+def searched(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Plan]:
+    """The plans: the original, and each shape on the front as far as it was trained; each with every last step."""
+    settings = bench.recipe.compress.search
+    assert settings is not None
+    started, host = time.monotonic(), host_digest()
+    arguments = quoted(bench, original.to_json(), host)
+    found = ended(bench, "explore", explore_shapes(*arguments, wait_for=after(bench, original.id), return_state=True))
+    study = open_study(bench, original, host, [])
+    until = None if settings.minutes is None else started + 60 * MARGIN * settings.minutes
+    ways = Halving(bench, original, settings, study, found, until).run()
+    _record(run, found, ways)
+    kept = {one.key for one in worth_keeping([way.runner for way in ways], settings.shapes)}
+    starts = [ORIGINAL, *(way.steps for way in ways if way.runner.key in kept or way.runner.key == CONTROL)]
+    ends = on_the_graph(bench.recipe.compress)
+    return [steps for start in dict.fromkeys(starts) for steps in (start, *((*start, last) for last in ends))]
+
+
+class Halving:
+    """Trains the promising shapes rung by rung; every candidate is kept, so that a killed search goes on."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        original: Candidate,
+        settings: Search,
+        study: Study,
+        found: dict[str, Any],
+        until: float | None,
+    ) -> None:
+        self.bench, self.original, self.settings = bench, original, settings
+        self.study, self.found, self.until = study, found, until
+        self.drops = settings.drops or [bench.recipe.budget.max_drop]
+        self.log = get_run_logger()
+        self.seconds: list[float] = []
+
+    def run(self) -> list[Way]:
+        """All shapes, each as far as it came; the control among them if there is one."""
+        prune, seed = self.bench.recipe.compress.prune, self.bench.recipe.train.seed
+        shapes = [(Shape.from_json(one["shape"]), float(one["latency"])) for one in self.found["shapes"]]
+        ways = [
+            Way(Runner(shape.key, latency, (), ()), shape.steps(prune.round_to if prune else 1, seed))
+            for shape, latency in shapes
+        ]
+        settings = self.bench.recipe.compress.distil
+        if settings is None or not ways:
+            return ways
+        control = Way(Runner(CONTROL, 1.0, (), ()), ()) if self.settings.reference == CONTROL else None
+        left, behind = ways, list[Way]()
+        steps = rungs(len(ways), settings.epochs, len(self.drops))
+        for index, rung in enumerate(steps):
+            if index:
+                kept = [one.key for one in promote([way.runner for way in left], rung.shapes, self.drops, settings.epochs)]
+                behind += [way for way in left if way.runner.key not in kept]
+                left = [way for way in left if way.runner.key in kept]
+                steps[index:] = self._in_time(steps[index:], control is not None)
+                rung = steps[index]
+            reference = self.found["accuracy"]
+            if control is not None:
+                control, reference = self._trained(control, rung, None)
+            left = [way for way in (self._trained(way, rung, reference)[0] for way in left) if way.runner.drops]
+            self._say(rung, left)
+        return [*left, *behind, *([control] if control is not None else [])]
+
+    def _trained(self, way: Way, rung: Rung, reference: float | None) -> tuple[Way, float]:
+        """The way after so many epochs more, and the accuracy it has; unchanged where it cannot be made."""
+        total = sum(way.runner.epochs) + rung.epochs
+        last = distilled(self.bench.recipe.compress, self.bench.recipe.train.seed, rung.epochs, f"distil-{total}")
+        steps = (*way.steps, *last)
+        parent = planned(self.original, way.steps).id if way.runner.epochs else self.original.id
+        begun = time.monotonic()
+        known = self.bench.stored(planned(self.original, steps).id) is not None
+        candidate = made(self.bench, self.original, steps, parent)
+        if candidate is None:
+            return replace(way, runner=replace(way.runner, drops=())), 0.0
+        if not known:
+            self.seconds.append((time.monotonic() - begun) / rung.epochs)
+        accuracy = float(candidate.facts["validation_accuracy"])
+        drop = 0.0 if reference is None else reference - accuracy
+        runner = replace(
+            way.runner, drops=(*way.runner.drops, drop), epochs=(*way.runner.epochs, rung.epochs)
+        )
+        return Way(runner, steps), accuracy
+
+    def _in_time(self, left: Sequence[Rung], control: bool) -> list[Rung]:
+        """The rungs that are left, with fewer epochs where the time limit asks for it; decided once."""
+        if self.until is None:
+            return list(left)
+        each = sum(self.seconds) / len(self.seconds) if self.seconds else 0.0
+        shorter = fit_in(left, each, self.until - time.monotonic(), int(control))
+        asked = [[rung.shapes, rung.epochs] for rung in shorter]
+        decided = self.study.decide(f"{len(left)} rungs left", asked)
+        return [Rung(*one) for one in decided]
+
+    def _say(self, rung: Rung, left: Sequence[Way]) -> None:
+        for way in sorted(left, key=lambda way: way.runner.latency):
+            self.log.info(
+                "after %d epochs: %s, latency %.2f, drop %.2f points",
+                sum(way.runner.epochs),
+                " ".join(str(step.parameters["label"]) for step in way.steps),
+                way.runner.latency,
+                100 * way.runner.drops[-1],
+            )
+
+
+def _record(run: ReleaseRun, found: dict[str, Any], ways: Sequence[Way]) -> None:
+    """The search as an artifact of the release's run in MLflow."""
+    run.tracking.log_json(
+        run.run_id,
+        "search.json",
+        {
+            **found,
+            "trained": [
+                {
+                    "shape": way.runner.key,
+                    "latency": way.runner.latency,
+                    "drops": list(way.runner.drops),
+                    "epochs": list(way.runner.epochs),
+                    "steps": [step.parameters["label"] for step in way.steps],
+                }
+                for way in ways
+            ],
+        },
+    )

@@ -1,0 +1,209 @@
+"""Shapes are measured before they are trained: latency does not depend on weights, training is what costs.
+
+Each trial of the study is a shape. It is cut out of the original, what the cut does to the answers is seen at once
+(mean KL divergence, no training), and its latency is measured on the runtime that will serve it, beside the uncut
+original. Which of them are worth training is then read off the front of divergence and latency. When enough shapes
+have been measured, a latency model spares the measuring of shapes that would be beaten even if it errs by as much as
+it was seen to err.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from trimtab.compress.search.latency_model import FEATURES, LatencyModel, fit_latency
+from trimtab.compress.search.shape import Shape
+from trimtab.compress.search.space import Space
+from trimtab.compress.search.study import Study
+from trimtab.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is known of a shape without measuring its latency.
+
+    Attributes:
+        divergence: mean KL divergence (nats) of its answers from the original's, untrained.
+        features: macs, activations, parameters, layers; as shares of the original's.
+    """
+
+    divergence: float
+    features: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Latency of a shape.
+
+    Attributes:
+        speedup: lane ("int8 on onnxruntime-cpu") → batch size → p50 of the uncut original in its fastest lane over
+            p50 here, interleaved in one run.
+        noise_floor: batch size → largest |ratio - 1| of the uncut original against itself in that run.
+    """
+
+    speedup: Mapping[str, Mapping[int, float]]
+    noise_floor: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Explored:
+    """A shape with what was found of it.
+
+    Attributes:
+        latency: over that of the uncut original in its fastest lane; geometric mean over batch sizes, of the fastest
+            lane here.
+        predicted: by the latency model before it was measured, or None.
+        measured: None where the model spared the measuring; `latency` is then its prediction.
+    """
+
+    number: int
+    shape: Shape
+    probe: Probe
+    latency: float
+    predicted: float | None
+    measured: Measured | None
+
+
+def explore(
+    space: Space,
+    study: Study,
+    trials: int,
+    probe: Callable[[Shape], Probe],
+    measure: Callable[[Shape], Measured],
+    time_left: Callable[[], bool] = lambda: True,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Explored]:
+    """Propose, probe and measure shapes until so many trials have ended; those of an earlier run count.
+
+    Args:
+        probe: cuts a shape; raises UnsupportedError where the model cannot be cut so.
+        measure: its latency.
+        time_left: asked before each trial; when it says no, what was found so far is returned.
+        progress: called with (trials ended, trials).
+
+    Returns:
+        Each shape once, those that cannot be cut left out, in the order of the trials.
+    """
+    while len(study.done()) < trials and time_left():
+        _one(space, study, probe, measure)
+        if progress is not None:
+            progress(len(study.done()), trials)
+    return explored(study)
+
+
+def explored(study: Study) -> list[Explored]:
+    """What the study holds, each shape once."""
+    found: dict[str, Explored] = {}
+    for trial in study.done():
+        if trial.state == TrialState.COMPLETE and "features" in trial.user_attrs:
+            one = _read(trial)
+            found.setdefault(one.shape.key, one)
+    return list(found.values())
+
+
+def model_of(known: Sequence[Explored]) -> LatencyModel | None:
+    """The latency model of what was measured."""
+    measured = [one for one in known if one.measured is not None]
+    return fit_latency([one.probe.features for one in measured], [one.latency for one in measured])
+
+
+def promising(known: Sequence[Explored], count: int) -> list[Explored]:
+    """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread over latency.
+
+    Only measured shapes are taken, and not the original's own. Of a front that does not fit whole, those are taken
+    that lie farthest apart in latency, its two ends first.
+    """
+    left = [one for one in known if one.measured is not None and not one.shape.whole]
+    chosen: list[Explored] = []
+    while left and len(chosen) < count:
+        best = [one for one in left if not any(_beats(other, one) for other in left)]
+        left = [one for one in left if one not in best]
+        chosen += _spread(best, count - len(chosen))
+    return sorted(chosen, key=lambda one: (one.latency, one.shape.key))
+
+
+def _spread(front: Sequence[Explored], count: int) -> list[Explored]:
+    ordered = sorted(front, key=lambda one: (one.latency, one.shape.key))
+    if len(ordered) <= count:
+        return ordered
+    if count == 1:
+        return [ordered[len(ordered) // 2]]
+    return [ordered[round(index * (len(ordered) - 1) / (count - 1))] for index in range(count)]
+
+
+def _beats(one: Explored, other: Explored) -> bool:
+    pairs = [(one.probe.divergence, other.probe.divergence), (one.latency, other.latency)]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _one(space: Space, study: Study, probe: Callable[[Shape], Probe], measure: Callable[[Shape], Measured]) -> None:
+    trial = study.ask()
+    shape = space.suggest(trial)
+    facts: dict[str, Any] = {"shape": shape.to_json()}
+    known = explored(study)
+    twin = next((one for one in known if one.shape.key == shape.key), None)
+    if twin is not None:
+        study.tell(trial, (twin.probe.divergence, twin.latency), {**facts, "twin": twin.number})
+        return
+    try:
+        seen = probe(shape)
+    except UnsupportedError as error:
+        study.tell(trial, None, {**facts, "error": str(error)})
+        return
+    model = model_of(known)
+    guess = model.predict(seen.features) if model else None
+    facts |= {"features": dict(seen.features), "predicted": guess}
+    if model is not None and guess is not None and _hopeless(seen.divergence, guess * (1 - model.error), known):
+        study.tell(trial, (seen.divergence, guess), facts)
+        return
+    measured = measure(shape)
+    facts |= {"speedup": _with_text_keys(measured.speedup), "noise_floor": _text_keys(measured.noise_floor)}
+    study.tell(trial, (seen.divergence, relative_latency(measured)), facts)
+
+
+def _hopeless(divergence: float, at_best: float, known: Sequence[Explored]) -> bool:
+    """Whether a measured shape changes the answers less and is faster than this one could be."""
+    return any(
+        one.measured is not None and one.probe.divergence <= divergence and one.latency < at_best for one in known
+    )
+
+
+def relative_latency(measured: Measured) -> float:
+    """Geometric mean over batch sizes of latency over that of the uncut original, of the fastest lane."""
+    return min(_mean([1 / ratio for ratio in batches.values()]) for batches in measured.speedup.values())
+
+
+def _mean(values: Sequence[float]) -> float:
+    product = 1.0
+    for value in values:
+        product *= value
+    return float(product ** (1 / len(values)))
+
+
+def _read(trial: optuna.trial.FrozenTrial) -> Explored:
+    facts = trial.user_attrs
+    measured = None
+    if "speedup" in facts:
+        speedup = {lane: _number_keys(batches) for lane, batches in facts["speedup"].items()}
+        measured = Measured(speedup, _number_keys(facts["noise_floor"]))
+    divergence, latency = trial.values
+    features = {name: facts["features"][name] for name in FEATURES}
+    shape = Shape.from_json(facts["shape"])
+    return Explored(trial.number, shape, Probe(divergence, features), latency, facts.get("predicted"), measured)
+
+
+def _text_keys(value: Mapping[int, float]) -> dict[str, float]:
+    return {str(batch): float(ratio) for batch, ratio in value.items()}
+
+
+def _with_text_keys(value: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float]]:
+    return {lane: _text_keys(batches) for lane, batches in value.items()}
+
+
+def _number_keys(value: Mapping[str, float]) -> dict[int, float]:
+    return {int(batch): ratio for batch, ratio in value.items()}

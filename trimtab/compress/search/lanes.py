@@ -1,0 +1,102 @@
+"""A lane is a way to the runtime: a last step on the graph, or none, and a target. A shape is measured in some lanes.
+
+For measuring, the graph is rewritten as it would be for a release, but calibrated on few rows: the ranges that are
+found decide the answers and not the latency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from trimtab.candidate import Step
+from trimtab.compress.make import FLOAT_GRAPH, GRAPH_STEPS
+from trimtab.compress.search.grid import on_the_graph, precision
+from trimtab.convert import carries, convert
+from trimtab.convert.graph import deployed, spec_of
+from trimtab.recipe.schema import Compress, Target
+from trimtab.workbench import Workbench
+
+CALIBRATION_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A last step (None: FP32) on a target."""
+
+    step: Step | None
+    target: str
+
+    @property
+    def precision(self) -> str:
+        """As `convert.carries` takes it."""
+        return precision([self.step] if self.step else [])
+
+    @property
+    def name(self) -> str:
+        """E.g. "int8 on onnxruntime-cpu"."""
+        return f"{self.step.parameters['label'] if self.step else 'fp32'} on {self.target}"
+
+
+def lanes_of(compress: Compress, targets: Sequence[Target]) -> list[Lane]:
+    """Every lane the recipe allows."""
+    return [
+        lane
+        for step in [None, *on_the_graph(compress)]
+        for target in targets
+        if carries(target, (lane := Lane(step, target)).precision)
+    ]
+
+
+def fastest_of_each_target(lanes: Sequence[Lane], latency: Mapping[str, float]) -> list[Lane]:
+    """One lane a target, the fastest of the whole list first.
+
+    Args:
+        latency: lane's name → latency of the uncut original there.
+    """
+    ordered = sorted(lanes, key=lambda lane: (latency[lane.name], lane.name))
+    return [lane for index, lane in enumerate(ordered) if lane.target not in {o.target for o in ordered[:index]}]
+
+
+def build_lanes(bench: Workbench, module: nn.Module, lanes: Sequence[Lane], folder: Path) -> dict[str, Path]:
+    """Write the module in each lane: lane's name → folder a Predictor loads.
+
+    Raises:
+        ConversionError, UnsupportedError, CalibrationError: as for a release.
+    """
+    spec = spec_of(bench.example, bench.classes)
+    source = deployed(module, bench.recipe.preprocess)
+    built: dict[str, Path] = {}
+
+    def written(lane: Lane, graph: nn.Module | Path) -> Path:
+        target = folder / lane.name
+        target.mkdir()
+        convert("sketch", lane.target, graph, bench.example, spec, target, lane.precision)
+        return target
+
+    for lane in sorted(lanes, key=lambda lane: lane.target != FLOAT_GRAPH):
+        if lane.step is None:
+            built[lane.name] = written(lane, source)
+    rewritten: dict[str, Path] = {}
+    for lane in lanes:
+        if lane.step is None:
+            continue
+        if not rewritten and Lane(None, FLOAT_GRAPH).name not in built:
+            built[Lane(None, FLOAT_GRAPH).name] = written(Lane(None, FLOAT_GRAPH), source)
+        if lane.precision not in rewritten:
+            rewritten[lane.precision] = folder / f"{lane.precision}.onnx"
+            float_graph = built[Lane(None, FLOAT_GRAPH).name] / "model.onnx"
+            GRAPH_STEPS[lane.step.method](bench, float_graph, _on_few_rows(lane.step), rewritten[lane.precision])
+        built[lane.name] = written(lane, rewritten[lane.precision])
+    return {lane.name: built[lane.name] for lane in lanes}
+
+
+def _on_few_rows(step: Step) -> Step:
+    rows = step.parameters.get("calibration_rows")
+    if rows is None:
+        return step
+    least = max(CALIBRATION_ROWS, int(step.parameters.get("minimum_rows", 0)))
+    return Step(step.method, {**step.parameters, "calibration_rows": min(rows, least)}, step.seed)

@@ -1,0 +1,83 @@
+"""What the search needs to see of a model before it starts, and what it sees of each shape: all without training."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.candidate import Candidate
+from trimtab.compress.batchnorm import reestimate
+from trimtab.compress.groups import groups
+from trimtab.compress.make import MODULE_STEPS, NORM_ROWS, RANKING_ROWS, rows_of
+from trimtab.compress.opening import open_torch
+from trimtab.compress.search.explore import Probe
+from trimtab.compress.search.features import features_of, shares
+from trimtab.compress.search.shape import Shape
+from trimtab.compress.search.space import Space
+from trimtab.compress.sensitivity import channel_sensitivity
+from trimtab.compress.shorten import ranked
+from trimtab.errors import UnsupportedError
+from trimtab.optimize.predicting import predict
+from trimtab.workbench import Workbench
+
+
+class Survey:
+    """Cuts shapes out of the original and sees what that does to its answers and its size."""
+
+    def __init__(self, bench: Workbench, original: Candidate) -> None:
+        self.bench = bench
+        self.module = open_torch(bench, original)
+        self.rows = {name: torch.from_numpy(values) for name, values in rows_of(bench, RANKING_ROWS).items()}
+        self.answers = self._log_probabilities(self.module)
+        self.features = features_of(self.module, self.rows, bench.forward)
+
+    def space(self) -> tuple[Space, list[str]]:
+        """What may be chosen for this model, and a line for each method that it cannot bear, with the reason."""
+        compress, notes = self.bench.recipe.compress, list[str]()
+        blocks: dict[str, float] = {}
+        sensitivity: dict[str, dict[float, float]] = {}
+        if compress.shorten is not None:
+            try:
+                blocks = dict(ranked(self.module, self.rows, self.bench.forward))
+            except UnsupportedError as error:
+                notes.append(str(error))
+        if compress.prune is not None:
+            norm = compress.prune.norms[0]
+            found = groups(self.module, self.bench.example, self.bench.forward, compress.prune.round_to)
+            notes += [f"{group.root}: {group.reason}" for group in found if group.reason]
+            able = [group for group in found if not group.reason]
+            sensitivity = channel_sensitivity(
+                self.module, self.rows, self.bench.forward, able, compress.prune.ratios, norm
+            )
+        norms = compress.prune.norms if compress.prune is not None else ["l2"]
+        return Space(blocks, sensitivity, norms), notes
+
+    def cut(self, shape: Shape) -> nn.Module:
+        """The original cut to a shape, its batch norms re-estimated, not trained.
+
+        Raises:
+            UnsupportedError: the model cannot be cut so.
+        """
+        module = copy.deepcopy(self.module)
+        prune = self.bench.recipe.compress.prune
+        for step in shape.steps(prune.round_to if prune else 1, self.bench.recipe.train.seed):
+            MODULE_STEPS[step.method](self.bench, module, step)
+            reestimate(module, rows_of(self.bench, NORM_ROWS), self.bench.forward)
+        return module
+
+    def probe(self, shape: Shape) -> Probe:
+        """Its divergence and features.
+
+        Raises:
+            UnsupportedError: the model cannot be cut so.
+        """
+        module = self.cut(shape)
+        answers = self._log_probabilities(module)
+        divergence = float((self.answers.exp() * (self.answers - answers)).sum(1).mean())
+        features = features_of(module, self.rows, self.bench.forward)
+        return Probe(max(divergence, 0.0), shares(features, self.features))
+
+    def _log_probabilities(self, module: nn.Module) -> Tensor:
+        return torch.log_softmax(predict(module, self.rows, self.bench.forward).double(), 1)
