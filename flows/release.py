@@ -36,7 +36,7 @@ def release(
             serve(bench, done["version"])
             return done
         original = optimize(bench, run.warm_start)
-        candidates = compress(bench, original, run.finalists)
+        candidates = compress(bench, run, original)
         builds = convert(bench, candidates, run.targets)
         finalists = select(bench, run, candidates, builds)
         verified = verify(bench, run, finalists)

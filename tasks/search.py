@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +88,9 @@ class Halving:
         steps = rungs(len(ways), settings.epochs, len(self.drops))
         for index, rung in enumerate(steps):
             if index:
-                kept = [one.key for one in promote([way.runner for way in left], rung.shapes, self.drops, settings.epochs)]
+                kept = [
+                    one.key for one in promote([way.runner for way in left], rung.shapes, self.drops, settings.epochs)
+                ]
                 behind += [way for way in left if way.runner.key not in kept]
                 left = [way for way in left if way.runner.key in kept]
                 steps[index:] = self._in_time(steps[index:], control is not None)
@@ -114,9 +117,7 @@ class Halving:
             self.seconds.append((time.monotonic() - begun) / rung.epochs)
         accuracy = float(candidate.facts["validation_accuracy"])
         drop = 0.0 if reference is None else reference - accuracy
-        runner = replace(
-            way.runner, drops=(*way.runner.drops, drop), epochs=(*way.runner.epochs, rung.epochs)
-        )
+        runner = replace(way.runner, drops=(*way.runner.drops, drop), epochs=(*way.runner.epochs, rung.epochs))
         return Way(runner, steps), accuracy
 
     def _in_time(self, left: Sequence[Rung], control: bool) -> list[Rung]:
@@ -142,20 +143,17 @@ class Halving:
 
 def _record(run: ReleaseRun, found: dict[str, Any], ways: Sequence[Way]) -> None:
     """The search as an artifact of the release's run in MLflow."""
-    run.tracking.log_json(
-        run.run_id,
-        "search.json",
-        {
-            **found,
-            "trained": [
-                {
-                    "shape": way.runner.key,
-                    "latency": way.runner.latency,
-                    "drops": list(way.runner.drops),
-                    "epochs": list(way.runner.epochs),
-                    "steps": [step.parameters["label"] for step in way.steps],
-                }
-                for way in ways
-            ],
-        },
-    )
+    whole = {
+        **found,
+        "trained": [
+            {
+                "shape": way.runner.key,
+                "latency": way.runner.latency,
+                "drops": list(way.runner.drops),
+                "epochs": list(way.runner.epochs),
+                "steps": [step.parameters["label"] for step in way.steps],
+            }
+            for way in ways
+        ],
+    }
+    run.tracking.log_text(run.run_id, json.dumps(whole, indent=1), "search.json")

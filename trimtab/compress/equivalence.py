@@ -37,7 +37,7 @@ def zeroed(model: nn.Module, cuts: History, answer: Callable[[], Tensor]) -> Ten
     layers = [model.get_submodule(cut["layer"]) for cut in cuts if "layer" in cut]
     if any(isinstance(layer, MIXES_CHANNELS) for layer in layers):
         return None
-    touched = [entry for cut in cuts for entry in _tensors(model, cut)]
+    touched = [entry for cut in cuts for entry in slices(model, cut)]
     before = [tensor.detach().clone() for tensor, _, _ in touched]
     with torch.no_grad():
         try:
@@ -76,13 +76,16 @@ def _placed(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield f"{owner}.{name}" if owner else name, parameter
 
 
-def _tensors(model: nn.Module, cut: dict[str, Any]) -> Iterator[tuple[Tensor, int, list[int]]]:
-    """The tensors of one cut with the dimension and the indices in them."""
+def slices(model: nn.Module, cut: dict[str, Any]) -> Iterator[tuple[Tensor, int, list[int]]]:
+    """The tensors of one cut with the dimension and the indices in them; all of an attention or recurrent layer."""
     indices: list[int] = cut["indices"]
     if "parameter" in cut:
         yield model.get_parameter(cut["parameter"]), cut["dim"], indices
         return
     layer = model.get_submodule(cut["layer"])
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):
+        yield from ((tensor, 0, list(range(len(tensor)))) for tensor in layer.parameters())
+        return
     if isinstance(layer, nn.Embedding):
         yield layer.weight, 1, indices
         return

@@ -94,7 +94,7 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
         bench.example,
         bench.forward,
         asked["norm"],
-        asked["ratio"],
+        asked["ratios"] if "ratios" in asked else asked["ratio"],
         asked["round_to"],
         data=bench.splits["train"],
         seed=step.seed or 0,
@@ -103,7 +103,9 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
 
 
 def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
-    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, step.parameters["blocks"])
+    asked = step.parameters
+    blocks = asked["drop"] if "drop" in asked else asked["blocks"]
+    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks)
     return shortened.history, {"dropped": list(shortened.dropped)}
 
 

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from trimtab.compress.blocks import residual_blocks
 from trimtab.compress.count import Reduction, count
+from trimtab.compress.divergence import divergence_of, log_probabilities
 from trimtab.compress.replay import Dropped, History, replay
 from trimtab.errors import UnsupportedError
-from trimtab.optimize.predicting import Forward, predict
+from trimtab.optimize.predicting import Forward
 
 Array = np.ndarray
 
@@ -43,29 +44,35 @@ class Shortened(Reduction):
         return [str(cut["block"]) for cut in self.history]
 
 
-def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, blocks: int) -> Shortened:
-    """Drop the given number of residual blocks, in place; inputs and outputs stay as they are.
+def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, blocks: int | Sequence[str]) -> Shortened:
+    """Drop residual blocks, in place; inputs and outputs stay as they are.
 
     Args:
         example: name → array (n ≥ 1, ...), the calibration rows; the divergence is the mean over all of them.
         forward: (module, name → tensor) → logits (n, classes).
-        blocks: how many to drop; 0 changes nothing.
+        blocks: how many to drop, those that change the answers least; or the names of those to drop, in this
+            order. None changes nothing.
 
     Raises:
-        UnsupportedError: the model has no residual blocks, or fewer that can be dropped. The model is unchanged.
+        UnsupportedError: the model has no residual blocks, or fewer that can be dropped, or a name is of none that
+            can. The model is unchanged.
         ModelError: the model cannot be run on the rows.
     """
     rows = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in example.items()}
     two = {name: value[:2] for name, value in rows.items()}
     left = residual_blocks(model, two, forward) if blocks else []
+    named = [] if isinstance(blocks, int) else list(blocks)
+    _check_names(model, named, left)
+    asked = blocks if isinstance(blocks, int) else len(named)
     before = count(model, two, forward)
-    trial, original = copy.deepcopy(model), _log_probabilities(model, rows, forward)
+    trial, original = copy.deepcopy(model), log_probabilities(model, rows, forward)
     history: History = []
     divergence: list[float] = []
-    while len(history) < blocks:
-        found = _least(trial, left, rows, forward, original)
+    while len(history) < asked:
+        candidates = [named[len(history)]] if named else left
+        found = min(_distances(trial, candidates, rows, forward, original), key=lambda entry: entry[1], default=None)
         if found is None:
-            raise _too_few(model, blocks, len(history))
+            raise _needed(model, candidates[0]) if named else _too_few(model, asked, len(history))
         name, distance = found
         replay(trial, [{"block": name}])
         history.append({"block": name})
@@ -75,21 +82,39 @@ def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, bl
     return Shortened(history, before, count(model, two, forward), divergence)
 
 
-def _least(
+def ranked(model: nn.Module, example: Mapping[str, Array], forward: Forward) -> list[tuple[str, float]]:
+    """Each residual block that can be dropped, with what dropping it alone does; least first, equals in model order.
+
+    Args:
+        example, forward: as for `shorten`.
+
+    Returns:
+        (name, mean KL divergence of the answers from the whole model's, in nats).
+
+    Raises:
+        UnsupportedError: the model has no residual blocks. ModelError: it cannot be run on the rows.
+    """
+    rows = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in example.items()}
+    blocks = residual_blocks(model, {name: value[:2] for name, value in rows.items()}, forward)
+    trial, original = copy.deepcopy(model), log_probabilities(model, rows, forward)
+    return sorted(_distances(trial, blocks, rows, forward, original), key=lambda entry: entry[1])
+
+
+def _distances(
     model: nn.Module, names: Sequence[str], rows: dict[str, Tensor], forward: Forward, original: Tensor
-) -> tuple[str, float] | None:
-    """The block whose absence leaves the least divergence, the first of equals; None if the model needs them all."""
-    distances: dict[str, float] = {}
+) -> list[tuple[str, float]]:
+    """(block, divergence of the answers without it), in the order of the names; blocks the model needs are left out."""
+    distances: list[tuple[str, float]] = []
     for name in names:
         with _without(model, name):
             try:
-                answer = _log_probabilities(model, rows, forward)
+                answer = log_probabilities(model, rows, forward)
             except Exception:
                 # The model's own code reaches into this block and may raise anything: it cannot be dropped.
                 continue
-        if answer.shape == original.shape and np.isfinite(distance := _divergence(original, answer)):
-            distances[name] = distance
-    return min(distances.items(), key=lambda entry: entry[1]) if distances else None
+        if answer.shape == original.shape and np.isfinite(distance := divergence_of(original, answer)):
+            distances.append((name, distance))
+    return distances
 
 
 @contextmanager
@@ -103,13 +128,23 @@ def _without(model: nn.Module, name: str) -> Iterator[None]:
         model.set_submodule(name, block)
 
 
-def _log_probabilities(model: nn.Module, rows: dict[str, Tensor], forward: Forward) -> Tensor:
-    return torch.log_softmax(predict(model, rows, forward).double(), 1)
+def _check_names(model: nn.Module, names: Sequence[str], blocks: Sequence[str]) -> None:
+    for place, name in enumerate(names):
+        if name not in blocks or name in names[:place]:
+            what = "is named twice" if name in blocks else "is no residual block of this model"
+            raise UnsupportedError(
+                f"block {name!r} {what}",
+                where=type(model).__name__,
+                fix=f"name some of {', '.join(blocks)}, each once",
+            )
 
 
-def _divergence(original: Tensor, answer: Tensor) -> float:
-    """Mean over rows of KL(original ‖ answer), both log-probabilities (n, classes)."""
-    return float((original.exp() * (original - answer)).sum(1).mean())
+def _needed(model: nn.Module, name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"block {name!r} cannot be dropped: without it the model does not run, or answers are not finite",
+        where=type(model).__name__,
+        fix="leave it out of the blocks to drop",
+    )
 
 
 def _too_few(model: nn.Module, asked: int, possible: int) -> UnsupportedError:

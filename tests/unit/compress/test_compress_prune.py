@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trimtab.compress.groups import channels_kept
 from trimtab.compress.importance import channel_norms
-from trimtab.compress.prune import Pruned, channels_kept, prune
+from trimtab.compress.prune import Pruned, prune
 from trimtab.compress.replay import replay
 from trimtab.data import Split, from_arrays
 from trimtab.errors import ModelError, UnsupportedError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trimtab.compress.blocks import residual_blocks
 from trimtab.compress.prune import prune
 from trimtab.compress.replay import Dropped, History, replay
-from trimtab.compress.shorten import shorten
+from trimtab.compress.shorten import ranked, shorten
 from trimtab.compress.weights import load_candidate, save_candidate
 from trimtab.errors import ModelError, UnsupportedError
 from trimtab.optimize.architectures.mlp import mlp
@@ -279,3 +279,31 @@ def test_a_history_that_drops_a_block_the_model_has_not_is_refused(name: str) ->
     with pytest.raises(ModelError, match="cut 1 of 1 does not fit") as caught:
         replay(Stacked(), [{"block": name}])
     assert caught.value.where == name
+
+
+def test_named_blocks_go_and_the_others_stay() -> None:
+    model = Stacked()
+    result = shorten(model, VECTORS, forward, ["layers.2", "layers.0"])
+    assert result.dropped == ["layers.2", "layers.0"]
+    assert [isinstance(layer, Dropped) for layer in model.layers] == [True, False, True, False]
+    assert len(result.divergence) == 2
+
+
+@pytest.mark.parametrize("names", [["layers.2", "layers.9"], ["head"], ["layers.1", "layers.1"], ["layers.1.mlp"]])
+def test_a_name_that_is_no_block_is_refused_and_nothing_is_dropped(names: list[str]) -> None:
+    model = Stacked()
+    with pytest.raises(UnsupportedError, match=f"block '{names[-1]}'"):
+        shorten(model, VECTORS, forward, names)
+    assert not any(isinstance(module, Dropped) for module in model.modules())
+
+
+def test_ranking_has_every_block_once_and_agrees_with_the_first_drop() -> None:
+    model = silenced(Stacked(), 2)
+    before = copy.deepcopy(model.state_dict())
+    ranking = ranked(model, VECTORS, forward)
+    assert ranking[0] == ("layers.2", pytest.approx(0, abs=1e-12))
+    assert sorted(name for name, _ in ranking) == [f"layers.{i}" for i in range(4)]
+    assert [distance for _, distance in ranking] == sorted(distance for _, distance in ranking)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    second = shorten(copy.deepcopy(model), VECTORS, forward, [ranking[1][0]])
+    assert second.divergence == [pytest.approx(ranking[1][1])]

@@ -19,9 +19,9 @@ def plan(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     distilled when that is on); each of these in FP32 and with its graph quantized, clustered or halved, whichever are
     on. With the defaults 14: pruned or not, FP32 and INT8. The first is the original itself.
     """
-    distilled = _distilled(compress, seed)
+    trained = distilled(compress, seed)
     shapes = [(*shorter, *pruned) for shorter in _shortened(compress) for pruned in _pruned(compress, seed)]
-    starts = [(*shape, *distilled) if shape else ORIGINAL for shape in shapes]
+    starts = [(*shape, *trained) if shape else ORIGINAL for shape in shapes]
     return [steps for start in starts for steps in (start, *((*start, last) for last in on_the_graph(compress)))]
 
 
@@ -62,10 +62,12 @@ def _pruned(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     return [(), *((step,) for step in steps)]
 
 
-def _distilled(compress: Compress, seed: int) -> tuple[Step, ...]:
+def distilled(compress: Compress, seed: int, epochs: int | None = None, label: str = "distil") -> tuple[Step, ...]:
+    """The step of distillation, if the recipe has it on; for so many epochs instead of the recipe's."""
     if compress.distil is None:
         return ()
-    return (Step("distil", {**compress.distil.model_dump(mode="json"), "label": "distil"}, seed),)
+    settings = compress.distil.model_dump(mode="json") | ({"epochs": epochs} if epochs else {})
+    return (Step("distil", {**settings, "label": label}, seed),)
 
 
 def on_the_graph(compress: Compress) -> list[Step]:

@@ -106,11 +106,7 @@ def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0
 
 def worth_keeping(runners: Sequence[Runner], count: int) -> list[Runner]:
     """At most `count` of those that no other beats in latency and last drop; the least trained go first."""
-    front = [
-        one
-        for one in runners
-        if one.drops and not any(_beats(other, one) for other in runners if other.drops)
-    ]
+    front = [one for one in runners if one.drops and not any(_beats(other, one) for other in runners if other.drops)]
     return sorted(front, key=lambda one: (-sum(one.epochs), one.latency, one.key))[:count]
 
 
