@@ -23,7 +23,7 @@ from trimtab.store import file_digest, matches, os_lock, write_atomic
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino")
+DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino", "nncf")
 METHODS = 2  # to be raised when a method gives another result for the same parameters: old candidates are not reused
 EXAMPLE_ROWS = 4
 
