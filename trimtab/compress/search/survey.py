@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trimtab.candidate import Candidate
 from trimtab.compress.batchnorm import reestimate
+from trimtab.compress.divergence import divergence_of, log_probabilities
 from trimtab.compress.groups import groups
 from trimtab.compress.make import MODULE_STEPS, NORM_ROWS, RANKING_ROWS, rows_of
 from trimtab.compress.opening import open_torch
@@ -19,7 +20,6 @@ from trimtab.compress.search.space import Space
 from trimtab.compress.sensitivity import channel_sensitivity
 from trimtab.compress.shorten import ranked
 from trimtab.errors import UnsupportedError
-from trimtab.optimize.predicting import predict
 from trimtab.workbench import Workbench
 
 
@@ -30,7 +30,7 @@ class Survey:
         self.bench = bench
         self.module = open_torch(bench, original)
         self.rows = {name: torch.from_numpy(values) for name, values in rows_of(bench, RANKING_ROWS).items()}
-        self.answers = self._log_probabilities(self.module)
+        self.answers = log_probabilities(self.module, self.rows, bench.forward)
         self.features = features_of(self.module, self.rows, bench.forward)
 
     def space(self) -> tuple[Space, list[str]]:
@@ -40,7 +40,7 @@ class Survey:
         sensitivity: dict[str, dict[float, float]] = {}
         if compress.shorten is not None:
             try:
-                blocks = dict(ranked(self.module, self.rows, self.bench.forward))
+                blocks = dict(ranked(self.module, rows_of(self.bench, RANKING_ROWS), self.bench.forward))
             except UnsupportedError as error:
                 notes.append(str(error))
         if compress.prune is not None:
@@ -51,8 +51,7 @@ class Survey:
             sensitivity = channel_sensitivity(
                 self.module, self.rows, self.bench.forward, able, compress.prune.ratios, norm
             )
-        norms = compress.prune.norms if compress.prune is not None else ["l2"]
-        return Space(blocks, sensitivity, norms), notes
+        return Space(blocks, sensitivity, compress.prune.norms if compress.prune is not None else ("l2",)), notes
 
     def cut(self, shape: Shape) -> nn.Module:
         """The original cut to a shape, its batch norms re-estimated, not trained.
@@ -74,10 +73,6 @@ class Survey:
             UnsupportedError: the model cannot be cut so.
         """
         module = self.cut(shape)
-        answers = self._log_probabilities(module)
-        divergence = float((self.answers.exp() * (self.answers - answers)).sum(1).mean())
+        divergence = divergence_of(self.answers, log_probabilities(module, self.rows, self.bench.forward))
         features = features_of(module, self.rows, self.bench.forward)
         return Probe(max(divergence, 0.0), shares(features, self.features))
-
-    def _log_probabilities(self, module: nn.Module) -> Tensor:
-        return torch.log_softmax(predict(module, self.rows, self.bench.forward).double(), 1)
