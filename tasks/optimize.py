@@ -11,6 +11,7 @@ from tasks.edges import ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate
 from trimtab.model_check import check_model
+from trimtab.optimize.augmenting import check_augment
 from trimtab.optimize.optimizers import check_options
 from trimtab.optimize.original import make_original, planned_original
 from trimtab.workbench import Workbench
@@ -30,6 +31,7 @@ def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
     """Check that the model fits the task, then train it (or reuse what was trained)."""
     check_model(bench)
     check_options(bench.recipe.train)
+    check_augment(bench)
     if warm_start is not None and bench.stored(warm_start) is None:
         warm_start = None
     planned = planned_original(bench, warm_start)

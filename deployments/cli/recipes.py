@@ -54,6 +54,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     from trimtab.compress.search import plan, precision
     from trimtab.convert import carries
     from trimtab.model_check import check_model
+    from trimtab.optimize.augmenting import check_augment
     from trimtab.optimize.optimizers import check_options
     from trimtab.settings import Settings
     from trimtab.workbench import Workbench
@@ -61,6 +62,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     bench = Workbench(recipe, Settings.load(home))
     facts = check_model(bench)
     check_options(bench.recipe.train)
+    check_augment(bench)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
     plans = plan(bench.recipe.compress, bench.recipe.train.seed)

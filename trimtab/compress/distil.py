@@ -1,10 +1,14 @@
 """Knowledge distillation: a student learns the softened answers of its original.
 
 Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531. The teacher's logits are
-computed once, before the first epoch.
+computed once, before the first epoch; with an augmentation they are computed on each augmented batch, since its answer
+to a row as it was is the wrong target for the row as it now is (Beyer et al. 2022, "Knowledge distillation: A good
+teacher is patient and consistent", arXiv:2106.05237).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +16,8 @@ from torch.nn import functional as F
 
 from trimtab.data import Split
 from trimtab.errors import ModelError
+from trimtab.optimize.augmenting import Augment
+from trimtab.optimize.batches import Batch, tensors
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.training import Fit, Progress, fit
 from trimtab.recipe.schema import Distil, Train
@@ -48,30 +54,24 @@ def distil(
     settings: Distil,
     forward: Forward,
     seed: int,
+    augment: Augment | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Train the student in place on the teacher's answers for `train`; best validation epoch restored.
 
     Args:
         forward: (module, name → tensor) → logits, for both.
-        seed: of shuffling and dropout; the same one gives bit-identical weights.
-        progress: as for `fit`.
+        seed: of shuffling, dropout and augmentation; the same one gives bit-identical weights.
+        augment, progress: as for `fit`; teacher and student see the same augmented rows.
 
     Raises:
         ModelError: teacher and student have different numbers of classes, or the loss is not finite.
     """
-    inputs = {name: torch.from_numpy(values) for name, values in train.inputs.items()}
-    targets = predict(teacher, inputs, forward)
-    few = predict(student, {name: value[:2] for name, value in inputs.items()}, forward)
-    if few.shape[1] != targets.shape[1]:
-        raise ModelError(
-            f"the student gives {few.shape[1]} logits, the teacher {targets.shape[1]}",
-            where=type(student).__name__,
-            fix="distil from the model the student was pruned from",
-        )
+    _same_classes(student, teacher, train, forward)
+    targets = _teacher_logits(teacher, train, forward, augment)
 
-    def loss(logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        return distillation_loss(logits, targets[rows], labels, settings.temperature, settings.alpha)
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        return distillation_loss(logits, targets(batch), batch.labels, settings.temperature, settings.alpha)
 
     # All epochs are run: the schedule ends at a learning rate of zero, and the best epoch is restored anyway.
     training = Train.model_validate(
@@ -86,4 +86,25 @@ def distil(
             "threads": settings.threads,
         }
     )
-    return fit(student, train, validation, training, forward=forward, loss=loss, progress=progress)
+    return fit(student, train, validation, training, forward=forward, loss=loss, augment=augment, progress=progress)
+
+
+def _same_classes(student: nn.Module, teacher: nn.Module, train: Split, forward: Forward) -> None:
+    few = {name: torch.from_numpy(values[:2]) for name, values in train.inputs.items()}
+    own, theirs = (predict(model, few, forward).shape[1] for model in (student, teacher))
+    if own != theirs:
+        raise ModelError(
+            f"the student gives {own} logits, the teacher {theirs}",
+            where=type(student).__name__,
+            fix="distil from the model the student was pruned from",
+        )
+
+
+def _teacher_logits(
+    teacher: nn.Module, train: Split, forward: Forward, augment: Augment | None
+) -> Callable[[Batch], Tensor]:
+    """Batch → the teacher's logits (b, classes): looked up, or computed on the rows as they were augmented."""
+    if augment is None:
+        known = predict(teacher, tensors(train), forward)
+        return lambda batch: known[batch.rows]
+    return lambda batch: predict(teacher, batch.inputs, forward)

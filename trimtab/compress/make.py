@@ -23,6 +23,7 @@ from trimtab.compress.shorten import shorten
 from trimtab.compress.weights import history_of, save_candidate
 from trimtab.data import Array
 from trimtab.errors import UnsupportedError
+from trimtab.optimize.augmenting import augment_of
 from trimtab.recipe.schema import Distil, Quantize
 from trimtab.store import folder_digests, new_folder
 from trimtab.workbench import Workbench
@@ -118,6 +119,7 @@ def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step,
         Distil.model_validate(_settings(step)),
         forward=bench.forward,
         seed=step.seed or 0,
+        augment=augment_of(bench),
         progress=progress,
     )
     return {"validation_accuracy": fitted.validation_accuracy}

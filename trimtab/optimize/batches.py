@@ -6,6 +6,9 @@ step of a small network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +16,21 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 from trimtab.data import Split
 from trimtab.recipe.schema import Train
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss is computed on, besides the logits.
+
+    Attributes:
+        inputs: name → (b, ...), raw, as the model saw them: augmented when there is an augmentation.
+        labels: int64 (b,).
+        rows: int64 (b,), indices into the training split.
+    """
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+    rows: Tensor
 
 
 def batches(split: Split, settings: Train) -> DataLoader[tuple[Tensor, ...]]:

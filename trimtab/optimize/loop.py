@@ -14,8 +14,9 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from trimtab.data import Split
+from trimtab.optimize.augmenting import Augment, generator_for
 from trimtab.optimize.averaging import MovingAverage
-from trimtab.optimize.batches import batch_size, rows_an_epoch
+from trimtab.optimize.batches import Batch, batch_size, rows_an_epoch
 from trimtab.optimize.losses import Loss
 from trimtab.optimize.optimizers import optimizer_for
 from trimtab.optimize.precision import lightning_precision
@@ -69,6 +70,7 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         average: updated after each optimizer step; None: no average.
+        augment: changes each training batch; None: batches are as the split has them.
 
     Attributes:
         end_of_epoch: called with an epoch's validation loss, it sets the rate of the next.
@@ -84,10 +86,12 @@ class TrainingModule(pl.LightningModule):
         loss: Loss,
         settings: Train,
         average: MovingAverage | None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         self.model, self.names, self.logits_of, self.loss = model, tuple(train.inputs), forward, loss
         self.settings, self.average = settings, average
+        self.augment, self.generator = augment, generator_for(settings.seed)
         self.batch_size, self.rows_an_epoch = batch_size(train, settings), rows_an_epoch(train, settings)
         self.total, self.rows = torch.zeros(()), 0
 
@@ -96,10 +100,13 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         *values, labels, rows = batch
-        logits = self.logits_of(self.model, dict(zip(self.names, values, strict=True)))
+        inputs = dict(zip(self.names, values, strict=True))
+        if self.augment is not None:
+            inputs = self.augment(inputs, self.generator)
+        logits = self.logits_of(self.model, inputs)
         if self.settings.precision == "bf16":
             logits = logits.float()
-        loss = self.loss(logits, labels, rows)
+        loss = self.loss(logits, Batch(inputs, labels, rows))
         # No .item() here: the sum is read once an epoch.
         self.total = self.total + loss.detach() * len(labels)
         self.rows += len(labels)

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trimtab.errors import DataError, RecipeError
+from trimtab.optimize.batches import Batch
 from trimtab.recipe.schema import Train
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Batch], Tensor]
 
 
 def recipe_loss(settings: Train, labels: np.ndarray, classes: int) -> Loss:
-    """Cross-entropy as `label_smoothing` and `class_weights` ask: (logits, labels, rows) → scalar.
+    """Cross-entropy as `label_smoothing` and `class_weights` ask: (logits, batch) → scalar.
 
     Smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", arXiv:1512.00567, section 7. With class
     weights the mean over rows is the weighted one, as in torch.
@@ -30,9 +31,9 @@ def recipe_loss(settings: Train, labels: np.ndarray, classes: int) -> Loss:
     """
     weights = class_weights(settings, labels, classes)
 
-    def loss(logits: Tensor, target: Tensor, _rows: Tensor) -> Tensor:
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
         weight = None if weights is None else weights.to(logits.dtype)
-        return F.cross_entropy(logits, target, weight=weight, label_smoothing=settings.label_smoothing)
+        return F.cross_entropy(logits, batch.labels, weight=weight, label_smoothing=settings.label_smoothing)
 
     return loss
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from trimtab.candidate import Candidate, Step
 from trimtab.errors import ModelError
+from trimtab.optimize.augmenting import augment_of
 from trimtab.optimize.own import train_own
 from trimtab.optimize.predicting import predict
 from trimtab.optimize.training import fit
@@ -62,7 +63,8 @@ def make_original(bench: Workbench, warm_start: str | None = None, progress: Rep
 def _train(bench: Workbench, model: nn.Module, progress: Report | None) -> tuple[nn.Module, list[dict[str, Any]]]:
     train, validation, settings = bench.splits["train"], bench.splits["validation"], bench.recipe.train
     if bench.recipe.model.train is None:
-        result = fit(model, train, validation, settings, forward=bench.forward, progress=progress)
+        augment = augment_of(bench)
+        result = fit(model, train, validation, settings, forward=bench.forward, augment=augment, progress=progress)
     else:
         own = partial(bench.code.call, bench.recipe.model.train, "model.train")
         model, result = train_own(own, model, train, validation, settings.seed, settings.threads, forward=bench.forward)

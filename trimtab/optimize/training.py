@@ -13,6 +13,7 @@ from torch import nn
 
 from trimtab.data import Split
 from trimtab.errors import ModelError
+from trimtab.optimize.augmenting import Augment
 from trimtab.optimize.averaging import MovingAverage
 from trimtab.optimize.batches import batches
 from trimtab.optimize.judging import Judge
@@ -35,15 +36,17 @@ def fit(
     *,
     forward: Forward,
     loss: Loss | None = None,
+    augment: Augment | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Train `model` in place and leave it in evaluation mode with the weights of its best validation epoch.
 
     Args:
         forward: (module, name → tensor (n, ...)) → logits (n, classes); it decides about pre-processing.
-        loss: (logits, labels (n,), indices of the rows in `train` (n,)) → scalar; the recipe's cross-entropy by
-            default, and only that one heeds `label_smoothing` and `class_weights`. The validation loss is always
-            plain cross-entropy.
+        loss: (logits, the batch they are of) → scalar; the recipe's cross-entropy by default, and only that one
+            heeds `label_smoothing` and `class_weights`. The validation loss is always plain cross-entropy.
+        augment: (name → tensor, generator) → the same names, shapes and dtypes; called on every training batch before
+            `forward`, never on validation. Its generator is seeded from the seed, and so are the global ones.
         progress: called after every epoch with (epoch from 1, epochs, the epoch's figures); what it raises ends
             the training.
 
@@ -66,7 +69,7 @@ def fit(
     ):
         average = None if settings.ema is None else MovingAverage(model, settings.ema)
         judge = Judge(average.model if average else model, forward, validation, settings, progress)
-        module = TrainingModule(model, train, forward, chosen, settings, average)
+        module = TrainingModule(model, train, forward, chosen, settings, average, augment)
         trainer_for(settings, judge, folder).fit(module, batches(train, settings))
     return judge.finish(model)
 

@@ -13,8 +13,9 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -84,16 +85,31 @@ class UserCode:
         """Import `module:callable` and call it with the user's modules in front."""
         with self.in_front():
             function = self._import(entry, key)
-            try:
-                return function(*args, **kwargs)
-            except TrimtabError:
-                raise
-            except Exception as error:
-                raise UserCodeError(
-                    f"{entry} raised {type(error).__name__}: {error}\n{self._their_traceback(error)}",
-                    where=f"{self.path}: {key}",
-                    fix="correct your code; the traceback above is yours",
-                ) from None
+            return self._called(function, entry, key, *args, **kwargs)
+
+    def function(self, entry: str, key: str) -> Callable[..., Any]:
+        """Import `module:callable` once, for thousands of calls: none of them puts their modules in front of ours.
+
+        What it raises is a UserCodeError, as of `call`. What it imports must be imported at the top of its module.
+
+        Raises:
+            UserCodeError, RecipeError: it cannot be imported.
+        """
+        with self.in_front():
+            function = self._import(entry, key)
+        return partial(self._called, function, entry, key)
+
+    def _called(self, function: Callable[..., Any], entry: str, key: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TrimtabError:
+            raise
+        except Exception as error:
+            raise UserCodeError(
+                f"{entry} raised {type(error).__name__}: {error}\n{self._their_traceback(error)}",
+                where=f"{self.path}: {key}",
+                fix="correct your code; the traceback above is yours",
+            ) from None
 
     @contextmanager
     def in_front(self) -> Iterator[None]:

@@ -44,6 +44,10 @@ class Model(Section):
     train: EntryPoint | None = Field(
         None, description="your own training: callable(model, train, validation) -> None or the module"
     )
+    augment: EntryPoint | None = Field(
+        None,
+        description="callable(inputs, generator) -> inputs: changes each training batch, before preprocess",
+    )
     weights: str | None = Field(
         None, description=".safetensors, or a state dict read with weights_only; relative to the recipe"
     )

@@ -36,6 +36,12 @@ CASES: dict[str, tuple[str, str, int, str]] = {
     "wrong type": (GOOD, RECIPE + "train: {epochs: many}\n", 2, "train.epochs: 'many' is not allowed"),
     "optimizer option": (GOOD, RECIPE + "train: {optimizer_options: {beta: 1}}\n", 2, "did you mean betas?"),
     "no training": (GOOD, RECIPE.replace("model: net:build", "model: {callable: net:build, train: net:fit}"), 2, "fit"),
+    "augmentation": (
+        GOOD + "\ndef half(inputs, generator):\n    return {'input': inputs['input'][:, :2]}\n",
+        RECIPE.replace("model: net:build", "model: {callable: net:build, augment: net:half}"),
+        5,
+        "net:half: input is (4, 2) float32, was (4, 4) float32",
+    ),
     "two clips": (GOOD, RECIPE + "train: {clip_norm: 1, clip_value: 1}\n", 2, "clip_norm and clip_value"),
     "not importable": ("import nowhere_to_be_found\n", RECIPE, 3, "nowhere_to_be_found"),
     "their traceback": (GOOD.replace("return nn.Linear(4, 2)", "return [][1]"), RECIPE, 3, "return [][1]"),

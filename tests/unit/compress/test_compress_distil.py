@@ -108,3 +108,42 @@ def test_the_same_seed_gives_bit_identical_students(pair: tuple[nn.Module, nn.Mo
 def test_other_classes_than_the_teacher_are_refused(pair: tuple[nn.Module, nn.Module], rows: Split) -> None:
     with pytest.raises(ModelError, match="the student gives 4 logits, the teacher 3"):
         distil(mlp(6, 4, hidden=(8,)), pair[1], rows, rows, Distil(epochs=1), forward, seed=0)
+
+
+def test_the_teacher_answers_the_rows_as_they_are_augmented_for_the_student(rows: Split) -> None:
+    seen: dict[str, list[Tensor]] = {"student": [], "teacher": []}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student, teacher = mlp(6, 3, hidden=(8,)), nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.9), nn.Linear(8, 3))
+    answers: list[Tensor] = []
+
+    def noting(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        logits = forward(model, inputs)
+        if model is teacher:
+            assert not model[1].training
+            seen["teacher"].append(inputs["input"])
+            answers.append(logits)
+        elif model.training:
+            seen["student"].append(inputs["input"])
+        return logits
+
+    def far(inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        return {"input": inputs["input"] + 100 + torch.rand((), generator=generator)}
+
+    distil(student, teacher, rows, rows, Distil(epochs=2), noting, seed=0, augment=far)
+    augmented = [values for values in seen["teacher"] if values.mean() > 50]
+    assert len(augmented) == len(seen["student"]) == 6
+    assert all(torch.equal(one, other) for one, other in zip(augmented, seen["student"], strict=True))
+
+
+def test_without_augmentation_the_teacher_answers_once(pair: tuple[nn.Module, nn.Module], rows: Split) -> None:
+    student, teacher = pair
+    asked = 0
+
+    def counting(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        nonlocal asked
+        asked += len(inputs["input"]) if model is teacher else 0
+        return forward(model, inputs)
+
+    distil(student, teacher, rows, rows, Distil(epochs=3), counting, seed=0)
+    assert asked == len(rows) + 2  # and two rows on which its classes are counted

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from trimtab.data import Split
 from trimtab.optimize.averaging import MovingAverage
+from trimtab.optimize.batches import Batch
 from trimtab.optimize.predicting import predict
 from trimtab.optimize.training import fit
 from trimtab.recipe.schema import Train
@@ -32,9 +33,9 @@ def test_an_average_of_weights_is_what_is_kept(blobs: Blobs) -> None:
     weights: list[Tensor] = []
 
     # gd steps once an epoch, so the weights before each step are those after the one before.
-    def noting(logits: Tensor, labels: Tensor, _rows: Tensor) -> Tensor:
+    def noting(logits: Tensor, batch: Batch) -> Tensor:
         weights.append(model.weight.detach().clone())
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, batch.labels)
 
     plain = copy.deepcopy(model)
     settings: dict[str, Any] = {"optimizer": "gd", "lr": 0.5, "epochs": 4, "schedule": "constant"}

@@ -14,6 +14,7 @@ from torch.utils.data import RandomSampler
 from trimtab.data import Split
 from trimtab.errors import UnsupportedError
 from trimtab.optimize import precision
+from trimtab.optimize.batches import Batch
 from trimtab.optimize.training import Fit, fit
 from trimtab.recipe.schema import Train
 
@@ -118,9 +119,9 @@ def test_gd_takes_one_step_an_epoch_on_all_rows(blobs: Blobs) -> None:
     train = blobs(33, 0)
     seen: list[int] = []
 
-    def noting(logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        seen.append(len(set(rows.tolist())))
-        return F.cross_entropy(logits, labels)
+    def noting(logits: Tensor, batch: Batch) -> Tensor:
+        seen.append(len(set(batch.rows.tolist())))
+        return F.cross_entropy(logits, batch.labels)
 
     settings = Train(optimizer="gd", epochs=3, batch_size=8)
     fit(network(), train, train, settings, forward=forward, loss=noting)
@@ -171,9 +172,9 @@ def test_the_loss_of_bf16_products_is_computed_in_fp32(blobs: Blobs) -> None:
         raw.append(logits.dtype)
         return logits
 
-    def noting_loss(logits: Tensor, labels: Tensor, _rows: Tensor) -> Tensor:
+    def noting_loss(logits: Tensor, batch: Batch) -> Tensor:
         given.append(logits.dtype)
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, batch.labels)
 
     train = blobs(24, 0)
     settings = Train(epochs=1, batch_size=24, precision="bf16")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from trimtab.data import Split
 from trimtab.errors import DataError, RecipeError
+from trimtab.optimize.batches import Batch
 from trimtab.optimize.losses import balanced_weights, class_weights, recipe_loss
 from trimtab.optimize.training import fit
 from trimtab.recipe.schema import Train
@@ -22,10 +23,14 @@ Blobs = Callable[[int, int], Split]
 LABELS = np.array([0, 0, 0, 1, 2, 2], np.int64)
 
 
+def batch(labels: Tensor) -> Batch:
+    return Batch({}, labels, torch.arange(len(labels)))
+
+
 def test_label_smoothing_is_that_of_torch() -> None:
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     target = torch.from_numpy(LABELS)
-    smooth = recipe_loss(Train(label_smoothing=0.2), LABELS, 3)(logits, target, target)
+    smooth = recipe_loss(Train(label_smoothing=0.2), LABELS, 3)(logits, batch(target))
     assert torch.equal(smooth, F.cross_entropy(logits, target, label_smoothing=0.2))
     # By hand: 0.8 of the label's and 0.2 / 3 of every class's negative log-probability.
     log = F.log_softmax(logits, 1)
@@ -36,7 +41,7 @@ def test_label_smoothing_is_that_of_torch() -> None:
 def test_without_settings_it_is_plain_cross_entropy_to_the_bit() -> None:
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     target = torch.from_numpy(LABELS)
-    assert torch.equal(recipe_loss(Train(), LABELS, 3)(logits, target, target), F.cross_entropy(logits, target))
+    assert torch.equal(recipe_loss(Train(), LABELS, 3)(logits, batch(target)), F.cross_entropy(logits, target))
 
 
 def test_balanced_weights_are_rows_over_classes_times_rows_of_the_class() -> None:
@@ -47,7 +52,7 @@ def test_weights_multiply_each_rows_loss() -> None:
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     target = torch.from_numpy(LABELS)
     given = torch.tensor([1.0, 4.0, 2.0])
-    loss = recipe_loss(Train(class_weights=[1, 4, 2]), LABELS, 3)(logits, target, target)
+    loss = recipe_loss(Train(class_weights=[1, 4, 2]), LABELS, 3)(logits, batch(target))
     rows = F.cross_entropy(logits, target, reduction="none") * given[target]
     assert float(loss) == pytest.approx(float(rows.sum() / given[target].sum()), abs=1e-6)
 
@@ -79,7 +84,7 @@ def test_a_loss_of_the_callers_own_is_neither_smoothed_nor_weighted(blobs: Blobs
             blobs(12, 1),
             settings,
             forward=lambda module, inputs: module(inputs["input"]),
-            loss=lambda logits, labels, rows: F.cross_entropy(logits, labels),
+            loss=lambda logits, batch: F.cross_entropy(logits, batch.labels),
         )
         return model.weight
 

@@ -18,6 +18,7 @@ from trimtab.data import Split, from_arrays
 from trimtab.errors import ModelError
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
+from trimtab.optimize.batches import Batch
 from trimtab.optimize.predicting import predict_logits
 from trimtab.optimize.training import Fit, fit
 from trimtab.preprocess import logits
@@ -184,7 +185,7 @@ def test_a_last_batch_of_one_row_does_not_stop_batch_norm(digits: tuple[Split, S
 
 
 def test_a_loss_that_is_not_finite_is_an_error_with_advice(digits: tuple[Split, Split]) -> None:
-    def broken(answer: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+    def broken(answer: Tensor, batch: Batch) -> Tensor:
         return answer.sum() * float("nan")
 
     with pytest.raises(ModelError, match="training diverged") as caught:
@@ -201,10 +202,10 @@ def test_a_loss_gets_the_rows_it_is_computed_on(digits: tuple[Split, Split]) -> 
     train, validation = digits
     seen: list[int] = []
 
-    def noting(answer: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        assert labels.tolist() == train.labels[rows.numpy()].tolist()
-        seen.extend(rows.tolist())
-        return nn.functional.cross_entropy(answer, labels)
+    def noting(answer: Tensor, batch: Batch) -> Tensor:
+        assert batch.labels.tolist() == train.labels[batch.rows.numpy()].tolist()
+        seen.extend(batch.rows.tolist())
+        return nn.functional.cross_entropy(answer, batch.labels)
 
     fit(network(), train, validation, Train(epochs=1, batch_size=43), forward=forward, loss=noting)
     assert sorted(seen) == list(range(129))
