@@ -44,12 +44,18 @@ class Survey:
             except UnsupportedError as error:
                 notes.append(str(error))
         if compress.prune is not None:
-            norm = compress.prune.norms[0]
             found = groups(self.module, self.bench.example, self.bench.forward, compress.prune.round_to)
             notes += [f"{group.root}: {group.reason}" for group in found if group.reason]
             able = [group for group in found if not group.reason]
             sensitivity = channel_sensitivity(
-                self.module, self.rows, self.bench.forward, able, compress.prune.ratios, norm
+                self.module,
+                self.rows,
+                self.bench.forward,
+                able,
+                compress.prune.ratios,
+                compress.prune.norms[0],
+                data=self.bench.splits["train"],
+                seed=self.bench.recipe.train.seed,
             )
         return Space(blocks, sensitivity, compress.prune.norms if compress.prune is not None else ("l2",)), notes
 
