@@ -73,20 +73,22 @@ def distil(
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         return distillation_loss(logits, targets(batch), batch.labels, settings.temperature, settings.alpha)
 
-    # All epochs are run: the schedule ends at a learning rate of zero, and the best epoch is restored anyway.
-    training = Train.model_validate(
+    training = training_of(settings, seed)
+    return fit(student, train, validation, training, forward=forward, loss=loss, augment=augment, progress=progress)
+
+
+def training_of(settings: Distil, seed: int) -> Train:
+    """A distillation's settings as those of a training."""
+    return Train.model_validate(
         {
-            "optimizer": "adamw",
-            "lr": settings.lr,
-            "batch_size": settings.batch_size,
-            "epochs": settings.epochs,
+            **settings.model_dump(include=set(Distil.model_fields) & set(Train.model_fields)),
+            # Momentum is of sgd only, and so is Nesterov's; without momentum there is nothing to look ahead along.
+            "nesterov": settings.optimizer == "sgd" and settings.momentum != 0,
+            # All epochs are run: both schedules end near a rate of zero, and the best epoch is restored anyway.
             "patience": settings.epochs,
-            "schedule": "cosine",
             "seed": seed,
-            "threads": settings.threads,
         }
     )
-    return fit(student, train, validation, training, forward=forward, loss=loss, augment=augment, progress=progress)
 
 
 def _same_classes(student: nn.Module, teacher: nn.Module, train: Split, forward: Forward) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trimtab.recipe.section import Section
+from trimtab.recipe.training import LAYOUT, ChannelsLast
 
 Norm = Literal["l1", "l2", "linf", "taylor", "bn_scale", "random"]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
@@ -30,9 +31,20 @@ class Distil(Section):
     temperature: float = Field(4.0, gt=0)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
     epochs: int = Field(15, ge=1)
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov's momentum")
     lr: float = Field(1e-3, gt=0)
+    momentum: float | None = Field(None, ge=0, lt=1, description="of sgd only; null: 0.9")
+    weight_decay: float = Field(1e-2, ge=0, description="sgd adds it to the gradient and wants less, e.g. 0.0005")
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
     batch_size: int = Field(32, ge=1)
+    channels_last: ChannelsLast = Field("auto", description=LAYOUT)
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
+
+    @model_validator(mode="after")
+    def _momentum_fits_the_optimizer(self) -> Distil:
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise ValueError(f"momentum is of optimizer: sgd, this is {self.optimizer}")
+        return self
 
 
 class Quantize(Section):
