@@ -30,6 +30,13 @@ class Distil(Section):
 
     temperature: float = Field(4.0, gt=0)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
+    hints: float = Field(
+        0.0, ge=0, description="weight of the squared error between inner outputs and the original's; 0: none"
+    )
+    hint_layers: list[str] = Field(
+        default_factory=list,
+        description="modules that give hints, e.g. layer1; none: the top-level ones whose outputs keep their shape",
+    )
     epochs: int = Field(15, ge=1)
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov's momentum")
     lr: float = Field(1e-3, gt=0)
@@ -44,6 +51,12 @@ class Distil(Section):
     def _momentum_fits_the_optimizer(self) -> Distil:
         if self.momentum is not None and self.optimizer != "sgd":
             raise ValueError(f"momentum is of optimizer: sgd, this is {self.optimizer}")
+        return self
+
+    @model_validator(mode="after")
+    def _hints_have_a_weight(self) -> Distil:
+        if self.hint_layers and self.hints == 0:
+            raise ValueError("hint_layers has no meaning while hints is 0: give hints a weight")
         return self
 
 
