@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trimtab.compress.hints import hint_layers, hinting
 from trimtab.data import Split
 from trimtab.errors import ModelError
 from trimtab.optimize.augmenting import Augment
@@ -66,27 +67,34 @@ def distil(
 
     Raises:
         ModelError: teacher and student have different numbers of classes, or the loss is not finite.
+        UnsupportedError: hints are asked for and no module, or not every named one, can give them.
     """
     _same_classes(student, teacher, train, forward)
-    targets = _teacher_logits(teacher, train, forward, augment)
+    layers = hint_layers(student, teacher, train, forward, settings.hint_layers) if settings.hints else ()
+    targets = _teacher_logits(teacher, train, forward, on_batches=augment is not None or bool(layers))
+    with hinting(student, teacher, layers) as hints:
 
-    def loss(logits: Tensor, batch: Batch) -> Tensor:
-        return distillation_loss(logits, targets(batch), batch.labels, settings.temperature, settings.alpha)
+        def loss(logits: Tensor, batch: Batch) -> Tensor:
+            answers = targets(batch)
+            soft_and_hard = distillation_loss(logits, answers, batch.labels, settings.temperature, settings.alpha)
+            return soft_and_hard + settings.hints * hints.loss() if layers else soft_and_hard
 
-    # All epochs are run: the schedule ends at a learning rate of zero, and the best epoch is restored anyway.
-    training = Train.model_validate(
+        training = training_of(settings, seed)
+        return fit(student, train, validation, training, forward=forward, loss=loss, augment=augment, progress=progress)
+
+
+def training_of(settings: Distil, seed: int) -> Train:
+    """A distillation's settings as those of a training."""
+    return Train.model_validate(
         {
-            "optimizer": "adamw",
-            "lr": settings.lr,
-            "batch_size": settings.batch_size,
-            "epochs": settings.epochs,
+            **settings.model_dump(include=set(Distil.model_fields) & set(Train.model_fields)),
+            # Momentum is of sgd only, and so is Nesterov's; without momentum there is nothing to look ahead along.
+            "nesterov": settings.optimizer == "sgd" and settings.momentum != 0,
+            # All epochs are run: both schedules end near a rate of zero, and the best epoch is restored anyway.
             "patience": settings.epochs,
-            "schedule": "cosine",
             "seed": seed,
-            "threads": settings.threads,
         }
     )
-    return fit(student, train, validation, training, forward=forward, loss=loss, augment=augment, progress=progress)
 
 
 def _same_classes(student: nn.Module, teacher: nn.Module, train: Split, forward: Forward) -> None:
@@ -100,11 +108,10 @@ def _same_classes(student: nn.Module, teacher: nn.Module, train: Split, forward:
         )
 
 
-def _teacher_logits(
-    teacher: nn.Module, train: Split, forward: Forward, augment: Augment | None
-) -> Callable[[Batch], Tensor]:
-    """Batch → the teacher's logits (b, classes): looked up, or computed on the rows as they were augmented."""
-    if augment is None:
+def _teacher_logits(teacher: nn.Module, train: Split, forward: Forward, on_batches: bool) -> Callable[[Batch], Tensor]:
+    """Batch → the teacher's logits (b, classes): looked up, or computed on the rows as the student saw them."""
+    if not on_batches:
         known = predict(teacher, tensors(train), forward)
         return lambda batch: known[batch.rows]
-    return lambda batch: predict(teacher, batch.inputs, forward)
+    # In one piece: hints are what the latest forward gave.
+    return lambda batch: predict(teacher, batch.inputs, forward, batch=len(batch.rows))

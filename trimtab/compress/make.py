@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
-import numpy as np
 from torch import nn
 
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.batchnorm import reestimate
-from trimtab.compress.cluster import cluster
 from trimtab.compress.convert_candidate import convert_candidate
-from trimtab.compress.distil import distil
-from trimtab.compress.half import half
+from trimtab.compress.graph_steps import GRAPH_STEPS
+from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, Facts, distil_step, rows_of
 from trimtab.compress.opening import open_torch
-from trimtab.compress.prune import prune
-from trimtab.compress.quantize import quantize
 from trimtab.compress.replay import History
-from trimtab.compress.shorten import shorten
+from trimtab.compress.sparsify import zeros_kept
+from trimtab.compress.student import METHOD as STUDENT
+from trimtab.compress.student import build_student, check_order
 from trimtab.compress.weights import history_of, save_candidate
-from trimtab.data import Array
 from trimtab.errors import UnsupportedError
-from trimtab.optimize.augmenting import augment_of
-from trimtab.recipe.schema import Distil, Quantize
 from trimtab.store import folder_digests, new_folder
 from trimtab.workbench import Workbench
 
 FLOAT_GRAPH = "onnxruntime-cpu"  # the target whose files are the FP32 ONNX graph
-NORM_ROWS = 1024  # training rows over which batch norms are re-estimated after a cut
-RANKING_ROWS = 256  # training rows on which blocks are ranked by what dropping them changes
-CARRIED = ("achieved", "skipped", "dropped", "validation_accuracy")  # facts of a candidate that hold for what follows
+REMADE = ("parameters",)  # facts that are counted anew after every step
 Report = Callable[[int, int, dict[str, float]], None]
-Facts = dict[str, Any]
 
 
 def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
@@ -44,26 +35,26 @@ def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
 def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None = None) -> Candidate:
     """Apply the steps and keep the result in the store.
 
-    A step on the graph (quantize, cluster, half) comes last: it works on the ONNX graph of the candidate before it,
-    which is made first if needed.
+    A step on the graph comes last: it works on the ONNX graph of the candidate before it, which is made first if
+    needed. Steps on the module go on from the furthest candidate on the way that is in the store.
 
     Raises:
-        UnsupportedError: a step cannot be applied to this model, with the reason.
+        UnsupportedError: a step cannot be applied to this model, or here in the plan, with the reason.
         CalibrationError: the calibration rows are not fit for use.
     """
+    check_order(steps)
     if steps and steps[-1].method in GRAPH_STEPS:
         return _rewritten(bench, original, steps)
     return _shaped(bench, original, steps, progress)
 
 
 def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
-    start, done = _begun(bench, original, steps)
-    model = open_torch(bench, start)
-    history = history_of(bench.folder(start.id))
-    facts: Facts = {key: value for key, value in start.facts.items() if key in CARRIED}
-    for step in steps[done:]:
+    model, history, facts, done = _begun(bench, original, steps)
+    for index, step in enumerate(steps[done:], done):
         if step.method == "distil":
-            facts |= _distil(bench, original, model, step, progress)
+            sparse = any(before.method == "sparsify" for before in steps[:index])
+            with zeros_kept(model) if sparse else nullcontext():
+                facts |= distil_step(bench, original, model, step, progress)
         elif step.method in MODULE_STEPS:
             cuts, found = MODULE_STEPS[step.method](bench, model, step)
             history += cuts
@@ -79,62 +70,18 @@ def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progre
     return Candidate(planned_candidate.lineage, planned_candidate.inputs, "torch", files, facts)
 
 
-def _begun(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> tuple[Candidate, int]:
-    """The furthest of the candidates on the way that is in the store, and how many steps it is from the original."""
+def _begun(
+    bench: Workbench, original: Candidate, steps: Sequence[Step]
+) -> tuple[nn.Module, History, Facts, int]:
+    """The module to go on from, what was cut from it, what is known of it, and how many steps it has behind it."""
     for done in range(len(steps) - 1, 0, -1):
         found = bench.stored(planned(original, steps[:done]).id)
         if found is not None:
-            return found, done
-    return original, 0
-
-
-def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
-    asked = step.parameters
-    pruned = prune(
-        model,
-        bench.example,
-        bench.forward,
-        asked["norm"],
-        asked["ratios"] if "ratios" in asked else asked["ratio"],
-        asked["round_to"],
-        data=bench.splits["train"],
-        seed=step.seed or 0,
-    )
-    return pruned.history, {"achieved": pruned.removed_share, "skipped": list(pruned.skipped)}
-
-
-def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
-    asked = step.parameters
-    blocks = asked["drop"] if "drop" in asked else asked["blocks"]
-    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks)
-    return shortened.history, {"dropped": list(shortened.dropped)}
-
-
-def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> Facts:
-    fitted = distil(
-        model,
-        open_torch(bench, original),
-        bench.splits["train"],
-        bench.splits["validation"],
-        Distil.model_validate(_settings(step)),
-        forward=bench.forward,
-        seed=step.seed or 0,
-        augment=augment_of(bench),
-        progress=progress,
-    )
-    return {"validation_accuracy": fitted.validation_accuracy}
-
-
-def rows_of(bench: Workbench, count: int) -> dict[str, Array]:
-    """Training rows spread evenly over the split: the first ones may all be of one class, or all be old."""
-    train = bench.splits["train"]
-    chosen = np.linspace(0, len(train) - 1, min(len(train), count)).round().astype(np.int64)
-    return {name: values[chosen] for name, values in train.inputs.items()}
-
-
-def _settings(step: Step) -> dict[str, Any]:
-    """A step's parameters as the recipe's section has them: identity and result come from the same values."""
-    return {key: value for key, value in step.parameters.items() if key != "label"}
+            facts = {key: value for key, value in found.facts.items() if key not in REMADE}
+            return open_torch(bench, found), history_of(bench.folder(found.id)), facts, done
+    if steps and steps[0].method == STUDENT:
+        return build_student(bench, steps[0]), [], {}, 1
+    return open_torch(bench, original), history_of(bench.folder(original.id)), {}, 0
 
 
 def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> Candidate:
@@ -147,30 +94,6 @@ def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> 
         facts = GRAPH_STEPS[steps[-1].method](bench, graph, steps[-1], draft / "model.onnx")
         files = folder_digests(draft)
     return Candidate(result.lineage, result.inputs, "onnx", files, facts)
-
-
-def _quantize(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    train = bench.splits["train"].inputs
-    return quantize(graph, train, train, Quantize.model_validate(_settings(step)), out)
-
-
-def _cluster(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return cluster(graph, step.parameters["bits"], out)
-
-
-def _half(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return half(graph, out)
-
-
-MODULE_STEPS: Mapping[str, Callable[[Workbench, nn.Module, Step], tuple[History, Facts]]] = {
-    "prune": _prune,
-    "shorten": _shorten,
-}
-GRAPH_STEPS: Mapping[str, Callable[[Workbench, Path, Step, Path], Facts]] = {
-    "quantize": _quantize,
-    "cluster": _cluster,
-    "half": _half,
-}
 
 
 def _stored(bench: Workbench, planned_candidate: Candidate) -> Candidate:

@@ -17,6 +17,7 @@ from trimtab.data import Split
 from trimtab.optimize.augmenting import Augment, generator_for
 from trimtab.optimize.averaging import MovingAverage
 from trimtab.optimize.batches import Batch, batch_size, rows_an_epoch
+from trimtab.optimize.layout import with_channels_last
 from trimtab.optimize.losses import Loss
 from trimtab.optimize.optimizers import optimizer_for
 from trimtab.optimize.precision import lightning_precision
@@ -71,6 +72,7 @@ class TrainingModule(pl.LightningModule):
     Args:
         average: updated after each optimizer step; None: no average.
         augment: changes each training batch; None: batches are as the split has them.
+        channels_last: whether inputs of 4 axes are given with channels last.
 
     Attributes:
         end_of_epoch: called with an epoch's validation loss, it sets the rate of the next.
@@ -87,11 +89,13 @@ class TrainingModule(pl.LightningModule):
         settings: Train,
         average: MovingAverage | None,
         augment: Augment | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.names, self.logits_of, self.loss = model, tuple(train.inputs), forward, loss
         self.settings, self.average = settings, average
         self.augment, self.generator = augment, generator_for(settings.seed)
+        self.channels_last = channels_last
         self.batch_size, self.rows_an_epoch = batch_size(train, settings), rows_an_epoch(train, settings)
         self.total, self.rows = torch.zeros(()), 0
 
@@ -103,6 +107,8 @@ class TrainingModule(pl.LightningModule):
         inputs = dict(zip(self.names, values, strict=True))
         if self.augment is not None:
             inputs = self.augment(inputs, self.generator)
+        if self.channels_last:
+            inputs = with_channels_last(inputs)
         logits = self.logits_of(self.model, inputs)
         if self.settings.precision == "bf16":
             logits = logits.float()

@@ -17,6 +17,7 @@ from trimtab.optimize.augmenting import Augment
 from trimtab.optimize.averaging import MovingAverage
 from trimtab.optimize.batches import batches
 from trimtab.optimize.judging import Judge
+from trimtab.optimize.layout import laid_out, lies_channels_last
 from trimtab.optimize.loop import TrainingModule, silent_lightning, trainer_for
 from trimtab.optimize.losses import Loss, recipe_loss
 from trimtab.optimize.optimizers import check_options
@@ -62,16 +63,18 @@ def fit(
     check_options(settings)
     classes = _classes(model, train, validation, forward)
     chosen = loss or recipe_loss(settings, train.labels, classes)
+    channels_last = lies_channels_last(settings.channels_last, model, train.inputs)
     with (
         seeded(settings.seed, settings.threads),
+        laid_out(model, channels_last),
         silent_lightning(),
         tempfile.TemporaryDirectory(prefix="trimtab-fit-") as folder,
     ):
         average = None if settings.ema is None else MovingAverage(model, settings.ema)
         judge = Judge(average.model if average else model, forward, validation, settings, progress)
-        module = TrainingModule(model, train, forward, chosen, settings, average, augment)
+        module = TrainingModule(model, train, forward, chosen, settings, average, augment, channels_last)
         trainer_for(settings, judge, folder).fit(module, batches(train, settings))
-    return judge.finish(model)
+        return judge.finish(model)
 
 
 def _classes(model: nn.Module, train: Split, validation: Split, forward: Forward) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, model_validator
 
 from trimtab.recipe.section import Section
+from trimtab.recipe.training import LAYOUT, ChannelsLast
 
 Norm = Literal["l1", "l2", "linf", "taylor", "bn_scale", "random"]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
@@ -29,10 +30,42 @@ class Distil(Section):
 
     temperature: float = Field(4.0, gt=0)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's soft targets; the rest is the label")
+    hints: float = Field(
+        0.0, ge=0, description="weight of the squared error between inner outputs and the original's; 0: none"
+    )
+    hint_layers: list[str] = Field(
+        default_factory=list,
+        description="modules that give hints, e.g. layer1; none: the top-level ones whose outputs keep their shape",
+    )
     epochs: int = Field(15, ge=1)
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov's momentum")
     lr: float = Field(1e-3, gt=0)
+    momentum: float | None = Field(None, ge=0, lt=1, description="of sgd only; null: 0.9")
+    weight_decay: float = Field(1e-2, ge=0, description="sgd adds it to the gradient and wants less, e.g. 0.0005")
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
     batch_size: int = Field(32, ge=1)
+    channels_last: ChannelsLast = Field("auto", description=LAYOUT)
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
+
+    @model_validator(mode="after")
+    def _momentum_fits_the_optimizer(self) -> Distil:
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise ValueError(f"momentum is of optimizer: sgd, this is {self.optimizer}")
+        return self
+
+    @model_validator(mode="after")
+    def _hints_have_a_weight(self) -> Distil:
+        if self.hint_layers and self.hints == 0:
+            raise ValueError("hint_layers has no meaning while hints is 0: give hints a weight")
+        return self
+
+
+class Student(Section):
+    """Smaller models of the same family, distilled from the original; each set of arguments makes candidates."""
+
+    kwargs: list[dict[str, JsonValue]] = Field(
+        min_length=1, description="arguments of model.callable, merged over model.kwargs, one set a student"
+    )
 
 
 class Quantize(Section):
@@ -84,9 +117,16 @@ class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
     search: Search | None = Field(default_factory=Search)
+    student: Student | None = None
     shorten: Shorten | None = None
     prune: Prune | None = Field(default_factory=Prune)
     distil: Distil | None = Field(default_factory=Distil)
     quantize: Quantize | None = Field(default_factory=Quantize)
     cluster: Cluster | None = None
     half: Half | None = None
+
+    @model_validator(mode="after")
+    def _students_are_taught(self) -> Compress:
+        if self.student is not None and self.distil is None:
+            raise ValueError("student needs distil: a student is random until it is distilled")
+        return self

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, Search
+from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, Search, Student
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
 
@@ -28,6 +28,7 @@ __all__ = [
     "Search",
     "Section",
     "Serving",
+    "Student",
     "Target",
     "Train",
     "Verify",

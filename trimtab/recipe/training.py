@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from trimtab.recipe.section import Section
 
 SGD_MOMENTUM = 0.9
+ChannelsLast = Literal["auto"] | bool
+LAYOUT = "memory layout of images while training; auto: channels last where inputs are float images and layers Conv2d"
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Typed, because YAML 1.1 reads `eps: 1e-8` as text: it becomes a number here, as in every other key.
 Option = float | bool | list[float] | None
@@ -50,6 +52,7 @@ class Train(Section):
         None, gt=0, lt=1, description="decay of a moving average of the weights, which is judged and kept; null: none"
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of training; weights are kept in fp32")
+    channels_last: ChannelsLast = Field("auto", description=LAYOUT)
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = Field(0, ge=0)
 

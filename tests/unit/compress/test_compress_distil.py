@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimtab.compress.distil import distil, distillation_loss
+from trimtab.compress.distil import distil, distillation_loss, training_of
 from trimtab.data import Split, from_arrays
 from trimtab.errors import ModelError
 from trimtab.optimize.architectures.mlp import mlp
 from trimtab.optimize.predicting import predict
-from trimtab.recipe.schema import Distil
+from trimtab.recipe.schema import Distil, Train
 
 SEEDS = st.integers(0, 1000)
 
@@ -147,3 +147,18 @@ def test_without_augmentation_the_teacher_answers_once(pair: tuple[nn.Module, nn
 
     distil(student, teacher, rows, rows, Distil(epochs=3), counting, seed=0)
     assert asked == len(rows) + 2  # and two rows on which its classes are counted
+
+
+def test_by_default_it_trains_with_adamw_and_a_cosine() -> None:
+    as_before = Train(lr=1e-3, epochs=15, patience=15, seed=3, optimizer="adamw", schedule="cosine", weight_decay=0.01)
+    assert training_of(Distil(), 3) == as_before
+
+
+def test_sgd_is_with_nesterovs_momentum_and_every_setting_reaches_the_training() -> None:
+    given = {"lr": 0.1, "epochs": 7, "weight_decay": 5e-4, "schedule": "one_cycle", "batch_size": 9, "threads": 2}
+    training = training_of(Distil(optimizer="sgd", channels_last=False, **given), seed=5)
+    expected = Train(optimizer="sgd", nesterov=True, patience=7, channels_last=False, seed=5, **given)
+    assert training == expected
+    assert not training_of(Distil(optimizer="sgd", momentum=0.0), 0).nesterov
+    with pytest.raises(ValueError, match="momentum is of optimizer: sgd, this is adamw"):
+        Distil(momentum=0.9)
