@@ -87,6 +87,9 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
         asked["round_to"],
         data=bench.splits["train"],
         seed=step.seed or 0,
+        scope=asked.get("scope", "layer"),
+        rounds=asked.get("rounds", 1),
+        settle=lambda cut: reestimate(cut, _rows(bench, NORM_ROWS), bench.forward),
     )
     return pruned.history, {"achieved": pruned.removed_share, "skipped": list(pruned.skipped)}
 

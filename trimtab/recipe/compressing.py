@@ -9,6 +9,7 @@ from pydantic import Field
 from trimtab.recipe.section import Section
 
 Norm = Literal["l1", "l2", "linf", "taylor", "bn_scale", "random"]
+Scope = Literal["layer", "global"]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -22,6 +23,8 @@ class Prune(Section):
     )
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
     round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
+    scope: Scope = Field("layer", description="each group gives its own share, or the channels of all compete")
+    rounds: int = Field(1, ge=1, description="steps in which a ratio is reached; channels are scored anew in each")
 
 
 class Distil(Section):
