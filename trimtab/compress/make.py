@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from torch import nn
 
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.batchnorm import reestimate
+from trimtab.compress.clip import clip
 from trimtab.compress.cluster import cluster
 from trimtab.compress.convert_candidate import convert_candidate
 from trimtab.compress.distil import distil
 from trimtab.compress.half import half
 from trimtab.compress.opening import open_torch
+from trimtab.compress.pack_sparse import pack_sparse
 from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
 from trimtab.compress.replay import History
 from trimtab.compress.shorten import shorten
+from trimtab.compress.sparsify import sparsify, zeros_kept
 from trimtab.compress.weights import save_candidate
 from trimtab.data import Array
 from trimtab.errors import UnsupportedError
@@ -42,8 +46,8 @@ def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
 def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None = None) -> Candidate:
     """Apply the steps and keep the result in the store.
 
-    A step on the graph (quantize, cluster, half) comes last: it works on the ONNX graph of the candidate before it,
-    which is made first if needed.
+    A step on the graph (quantize, cluster, half, pack_sparse) comes last: it works on the ONNX graph of the candidate
+    before it, which is made first if needed.
 
     Raises:
         UnsupportedError: a step cannot be applied to this model, with the reason.
@@ -58,9 +62,12 @@ def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progre
     model = open_torch(bench, original)
     history: History = []
     facts: Facts = {}
+    sparse = False
     for step in steps:
+        sparse = sparse or step.method == "sparsify"
         if step.method == "distil":
-            _distil(bench, original, model, step, progress)
+            with zeros_kept(model) if sparse else nullcontext():
+                _distil(bench, original, model, step, progress)
         elif step.method in MODULE_STEPS:
             cuts, found = MODULE_STEPS[step.method](bench, model, step)
             history += cuts
@@ -99,6 +106,14 @@ def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, F
     blocks = asked["drop"] if "drop" in asked else asked["blocks"]
     shortened = shorten(model, _rows(bench, RANKING_ROWS), bench.forward, blocks)
     return shortened.history, {"dropped": list(shortened.dropped)}
+
+
+def _sparsify(_: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
+    return [], sparsify(model, step.parameters["sparsity"], step.parameters["scope"])
+
+
+def _clip(_: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
+    return [], {"clipping": clip(model, step.parameters["bits"], step.parameters["per_channel"])}
 
 
 def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> None:
@@ -151,14 +166,21 @@ def _half(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
     return half(graph, out)
 
 
+def _pack_sparse(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
+    return pack_sparse(graph, out)
+
+
 MODULE_STEPS: Mapping[str, Callable[[Workbench, nn.Module, Step], tuple[History, Facts]]] = {
     "prune": _prune,
     "shorten": _shorten,
+    "sparsify": _sparsify,
+    "clip": _clip,
 }
 GRAPH_STEPS: Mapping[str, Callable[[Workbench, Path, Step, Path], Facts]] = {
     "quantize": _quantize,
     "cluster": _cluster,
     "half": _half,
+    "pack_sparse": _pack_sparse,
 }
 
 

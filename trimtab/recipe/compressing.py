@@ -64,12 +64,30 @@ class Half(Section):
     """Weights stored in 16 bits (IEEE half precision); the arithmetic stays in FP32."""
 
 
+class Sparsify(Section):
+    """Unstructured pruning: the smallest weights are set to zero; a smaller file, no faster."""
+
+    sparsities: list[Ratio] = Field(
+        default_factory=lambda: [0.5, 0.8], min_length=1, description="shares of the weights that become zero"
+    )
+    scope: Scope = Field("global", description="the share of all weights together, or of each layer")
+
+
+class Clip(Section):
+    """Outliers among the weights are cut back to where quantizing them all loses least, before they are quantized."""
+
+    bits: int = Field(8, ge=2, le=8, description="of the quantization that is to follow")
+    per_channel: bool = Field(True, description="a range for each output channel, as the quantizer has it")
+
+
 class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
     shorten: Shorten | None = None
     prune: Prune | None = Field(default_factory=Prune)
+    sparsify: Sparsify | None = None
     distil: Distil | None = Field(default_factory=Distil)
+    clip: Clip | None = None
     quantize: Quantize | None = Field(default_factory=Quantize)
     cluster: Cluster | None = None
     half: Half | None = None
