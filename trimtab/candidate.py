@@ -105,7 +105,7 @@ class Converted:
     Attributes:
         candidate: id of the candidate.
         target: e.g. "onnxruntime-cpu".
-        precision: "fp32", "int8", "int8-dynamic", "clustered" or "fp16".
+        precision: "fp32", "int8", "int8-dynamic", "clustered", "fp16" or "sparse".
         files: name → SHA-256, every file the runtime needs to load, spec.json included.
         size_bytes: bytes of those files as shipped, without spec.json.
         notes: what the converter has to say (which exporter was used and why).

@@ -82,7 +82,16 @@ class MobileNet(nn.Module):
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
-        widths = [(16, 24, 1), (24, 24, 1), (24, 32, 2), (32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 64, 1)]
+        widths = [
+            (16, 24, 1),
+            (24, 24, 1),
+            (24, 32, 2),
+            (32, 32, 1),
+            (32, 32, 1),
+            (32, 64, 2),
+            (64, 64, 1),
+            (64, 64, 1),
+        ]
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
         self.blocks = nn.Sequential(*(Inverted(*one) for one in widths))
         self.head = nn.Linear(64, classes)

@@ -15,7 +15,7 @@ from trimtab.workbench import Workbench
 
 
 def precision_of(candidate: Candidate) -> str:
-    """ "fp32" of a torch module; of an ONNX graph what its facts say: "int8", "int8-dynamic", "clustered", "fp16"."""
+    """ "fp32" of a torch module; of an ONNX graph what its facts say, e.g. "int8", "clustered", "sparse"."""
     return str(candidate.facts.get("precision", "int8")) if candidate.format == "onnx" else "fp32"
 
 

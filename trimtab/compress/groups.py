@@ -93,7 +93,12 @@ def channels_kept(channels: int, ratio: float, round_to: int) -> int:
 
 def kept_a_block(ratio: float, round_to: int, size: int, blocks: int) -> int:
     """The same of each of `blocks` equal blocks of `size` channels, which are rounded together."""
-    return channels_kept(size, ratio, max(1, round_to // blocks))
+    return channels_kept(size, ratio, step_of(round_to, blocks))
+
+
+def step_of(round_to: int, blocks: int) -> int:
+    """Multiple that each of `blocks` equal blocks keeps, so that together they keep one of about `round_to`."""
+    return max(1, round_to // blocks)
 
 
 def check_ratios(ratios: Mapping[str, float], roots: Mapping[str, set[str]], where: str) -> None:

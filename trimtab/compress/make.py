@@ -44,7 +44,7 @@ def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress:
     """
     check_order(steps)
     if steps and steps[-1].method in GRAPH_STEPS:
-        return _rewritten(bench, original, steps)
+        return _rewritten(bench, original, steps, progress)
     return _shaped(bench, original, steps, progress)
 
 
@@ -70,9 +70,7 @@ def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progre
     return Candidate(planned_candidate.lineage, planned_candidate.inputs, "torch", files, facts)
 
 
-def _begun(
-    bench: Workbench, original: Candidate, steps: Sequence[Step]
-) -> tuple[nn.Module, History, Facts, int]:
+def _begun(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> tuple[nn.Module, History, Facts, int]:
     """The module to go on from, what was cut from it, what is known of it, and how many steps it has behind it."""
     for done in range(len(steps) - 1, 0, -1):
         found = bench.stored(planned(original, steps[:done]).id)
@@ -84,22 +82,14 @@ def _begun(
     return open_torch(bench, original), history_of(bench.folder(original.id)), {}, 0
 
 
-def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> Candidate:
-    parent = planned(original, steps[:-1])
+def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
+    before = planned(original, steps[:-1])
+    parent = bench.stored(before.id) or bench.keep(_shaped(bench, original, steps[:-1], progress))
     result = planned(original, steps)
     if bench.stored_converted(parent.id, FLOAT_GRAPH) is None:
-        bench.keep_converted(convert_candidate(bench, _stored(bench, parent), FLOAT_GRAPH))
+        bench.keep_converted(convert_candidate(bench, parent, FLOAT_GRAPH))
     graph = bench.target_folder(parent.id, FLOAT_GRAPH) / "model.onnx"
     with new_folder(bench.folder(result.id)) as draft:
         facts = GRAPH_STEPS[steps[-1].method](bench, graph, steps[-1], draft / "model.onnx")
         files = folder_digests(draft)
     return Candidate(result.lineage, result.inputs, "onnx", files, facts)
-
-
-def _stored(bench: Workbench, planned_candidate: Candidate) -> Candidate:
-    found = bench.stored(planned_candidate.id)
-    if found is None:
-        raise UnsupportedError(
-            f"the candidate it is made from ({planned_candidate.label}) could not be made", where="compress"
-        )
-    return found

@@ -41,9 +41,7 @@ def settings_of(step: Step) -> dict[str, Any]:
     return {key: value for key, value in step.parameters.items() if key != "label"}
 
 
-def distil_step(
-    bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None
-) -> Facts:
+def distil_step(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> Facts:
     """Train the module on the answers of the original."""
     settings, teacher = Distil.model_validate(settings_of(step)), open_torch(bench, original)
     train = bench.splits["train"]

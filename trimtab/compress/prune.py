@@ -2,27 +2,30 @@
 
 Which channels go is decided by their score (see `importance`), what goes with them by the dependency graph (see
 `trial`). At ratio 0.5 a group of 4 channels loses the two with the least score, in all layers of the group; with a
-ratio for each group (see `groups`) those that are not named stay whole. The interface never changes.
+ratio for each group (see `groups`) those that are not named stay whole; globally, channels of all groups compete (see
+`ranking`). The interface never changes.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from torch import nn
 
 from trimtab.compress.count import Reduction, count, parameters_of
 from trimtab.compress.gradients import loss_gradients
-from trimtab.compress.groups import check_ratios, kept_a_block, two_rows
-from trimtab.compress.replay import PRUNERS_ARE_SHARED, replay
-from trimtab.compress.trial import ONLY_OUTPUT, Trial
+from trimtab.compress.groups import groups, two_rows
+from trimtab.compress.replay import PRUNERS_ARE_SHARED, History, replay
+from trimtab.compress.scopes import ByGroup, Global
+from trimtab.compress.trial import Trial
 from trimtab.data import Split
 from trimtab.errors import UnsupportedError
 from trimtab.optimize.predicting import Forward
+from trimtab.recipe.compressing import Scope
 from trimtab.recipe.schema import Norm
 
 Array = np.ndarray
@@ -49,8 +52,11 @@ def prune(
     *,
     data: Split | None = None,
     seed: int = 0,
+    scope: Scope = "layer",
+    rounds: int = 1,
+    settle: Callable[[nn.Module], object] | None = None,
 ) -> Pruned:
-    """Remove about `ratio` of the channels of every group, in place; the output layer is never touched.
+    """Remove about `ratio` of the channels, in place; the output layer is never touched.
 
     Args:
         example: name → array (n ≥ 1, ...), rows the model can take.
@@ -62,47 +68,47 @@ def prune(
             no more than `round_to` channels is left whole. A larger ratio therefore never keeps more channels.
         data: labelled training rows, which "taylor" needs and no other criterion reads.
         seed: of "random", and of the rows that "taylor" draws.
+        scope: "layer": each group gives its own share; "global": `ratio` is the share of all channels of groups that
+            can be cut, which are ranked together (see `ranking`); some groups may give none.
+        rounds: in how many equal steps the ratio is reached; channels are scored anew in each, nothing is trained.
+            In more than one a larger ratio can leave more parameters, since other channels may go.
+        settle: called with a copy between two rounds, to re-estimate its batch norms.
 
     Raises:
         UnsupportedError: nothing could be removed; the layer types and reasons are named. Or "taylor" without `data`.
-            Or a ratio is of no group. The model is unchanged.
+            Or a ratio is of no group, or given by group for the global scope. The model is unchanged.
         ModelError: the model cannot be traced.
     """
+    if scope == "global" and isinstance(ratio, Mapping):
+        raise UnsupportedError(
+            "ratios by group leave nothing to rank globally", where="prune", fix='give one ratio, or take scope "layer"'
+        )
     rows = two_rows(example)
     before = count(model, rows, forward)
     if ratio == 0:
         return Pruned([], before, before, [])
-    gradients = loss_gradients(model, data, forward, seed) if norm == "taylor" else {}
+    aims: ByGroup | Global = ByGroup(ratio, round_to)
+    if scope == "global" and not isinstance(ratio, Mapping):
+        aims = Global(ratio, groups(model, example, forward, round_to))
+    working = copy.deepcopy(model) if rounds > 1 else model
+    history: History = []
+    cut: set[str] = set()
     with PRUNERS_ARE_SHARED:
-        trial = Trial(model, rows, forward, round_to, norm, seed, gradients)
-        ratios = _ratios(trial, ratio)
-        for root, share in ratios.items():
-            trial.shrink(root, partial(kept_a_block, share, round_to))
-        skipped = _skipped(trial, ratio) + _unsupported(model)
-        asked = bool(ratios) or not isinstance(ratio, Mapping)
-        if asked and parameters_of(trial.model) == before["parameters"]:
+        for number in range(1, rounds + 1):
+            gradients = loss_gradients(working, data, forward, seed) if norm == "taylor" else {}
+            trial = Trial(working, rows, forward, round_to, norm, seed, gradients)
+            cut |= {root for root, keep in aims.keeps(trial, number / rounds).items() if trial.shrink(root, keep)}
+            history += trial.history
+            if number < rounds:
+                replay(working, trial.history)
+                if settle is not None:
+                    settle(working)
+        reasons = {root: why for root, why in aims.reasons(trial).items() if root not in cut}
+        skipped = [*(f"{root}: {why}" for root, why in reasons.items()), *_unsupported(model)]
+        if aims.asks_for_any and parameters_of(trial.model) == before["parameters"]:
             raise _nothing_removed(model, before["parameters"], skipped)
-        replay(model, trial.history)
-    return Pruned(trial.history, before, count(model, rows, forward), skipped)
-
-
-def _ratios(trial: Trial, ratio: float | Mapping[str, float]) -> dict[str, float]:
-    """Root → ratio of the groups that are to be cut, in the order of the layers.
-
-    Raises:
-        UnsupportedError: a ratio is of no group.
-    """
-    roots = trial.roots()
-    if not isinstance(ratio, Mapping):
-        return dict.fromkeys(roots, ratio)
-    check_ratios(ratio, roots, type(trial.original).__name__)
-    return {root: ratio[root] for root in roots if ratio.get(root)}
-
-
-def _skipped(trial: Trial, ratio: float | Mapping[str, float]) -> list[str]:
-    # That the output layer stays is no news, unless it was named.
-    reasons = {r: why for r, why in trial.skipped.items() if isinstance(ratio, Mapping) or why != ONLY_OUTPUT}
-    return [f"{root}: {why}" for root, why in reasons.items()]
+        replay(model, history)
+    return Pruned(history, before, count(model, rows, forward), skipped)
 
 
 def _unsupported(model: nn.Module) -> list[str]:

@@ -1,8 +1,8 @@
 """Students of the same family: the user's callable with other keyword arguments, taught by the original from scratch.
 
 Hinton, Vinyals, Dean 2015, arXiv:1503.02531: the student need not be cut from its teacher. A student is random until it
-is distilled, so its step comes first in a plan and a distillation right after it. What it was built with is in its step,
-and so in the record of every candidate made from it: that is how it is built again.
+is distilled, so its step comes first in a plan and a distillation right after it. What it was built with is in its
+step, and so in the record of every candidate made from it: that is how it is built again.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from trimtab.optimize.predicting import Forward
 from trimtab.recipe.schema import Norm
 
 ROOTS = (nn.modules.conv._ConvNd, nn.Linear)
+NOT_RANKED = "no batch norm"
 ONLY_OUTPUT = "its channels are the output"
 Keep = Callable[[int, int], int]
 
@@ -182,7 +183,7 @@ class Trial:
             return f"{channels} channels{inside} are kept: round_to is {self.round_to}"
         ranked = self.ranked(root)
         if ranked is None:
-            return "no batch norm"
+            return NOT_RANKED
         doomed = self.group(root, self.weakest(root, *ranked, size - kept))
         if not self.graph.check_pruning_group(doomed):
             return "a coupled layer would lose all its channels"

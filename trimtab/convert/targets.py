@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Of a candidate's weights: "fp32"; "int8" (QDQ) and "int8-dynamic" (ranges of each batch), both computed in integers;
-# "clustered" and "fp16", which are smaller files of other weights, computed in FP32.
+# "clustered" and "fp16", which are smaller files of other weights, and "sparse", one of the same, computed in FP32.
 PRECISIONS = {
-    "onnxruntime-cpu": ("fp32", "int8", "int8-dynamic", "clustered", "fp16"),
-    "openvino-cpu": ("fp32", "int8", "clustered", "fp16"),
+    "onnxruntime-cpu": ("fp32", "int8", "int8-dynamic", "clustered", "fp16", "sparse"),
+    "openvino-cpu": ("fp32", "int8", "clustered", "fp16", "sparse"),
     "torchscript-cpu": ("fp32",),
 }
 WHY_NOT = {
@@ -28,7 +28,7 @@ WHY_NOT = {
     "openvino-cpu": "OpenVINO computes dynamically quantized layers in FP32",
     "torchscript-cpu": "a compressed graph is ONNX and has no TorchScript form",
 }
-STORED = ("clustered", "fp16")  # weights in another form, arithmetic in FP32
+STORED = ("clustered", "fp16", "sparse")  # weights in another form, arithmetic in FP32
 SPEC_FILE = "spec.json"
 
 

@@ -10,6 +10,7 @@ from trimtab.recipe.section import Section
 from trimtab.recipe.training import LAYOUT, ChannelsLast
 
 Norm = Literal["l1", "l2", "linf", "taylor", "bn_scale", "random"]
+Scope = Literal["layer", "global"]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -23,6 +24,8 @@ class Prune(Section):
     )
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
     round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
+    scope: Scope = Field("layer", description="each group gives its own share, or the channels of all compete")
+    rounds: int = Field(1, ge=1, description="steps in which a ratio is reached; channels are scored anew in each")
 
 
 class Distil(Section):
@@ -113,6 +116,22 @@ class Search(Section):
     )
 
 
+class Sparsify(Section):
+    """Unstructured pruning: the smallest weights are set to zero; a smaller file, no faster."""
+
+    sparsities: list[Ratio] = Field(
+        default_factory=lambda: [0.5, 0.8], min_length=1, description="shares of the weights that become zero"
+    )
+    scope: Scope = Field("global", description="the share of all weights together, or of each layer")
+
+
+class Clip(Section):
+    """Outliers among the weights are cut back to where quantizing them all loses least, before they are quantized."""
+
+    bits: int = Field(8, ge=2, le=8, description="of the quantization that is to follow")
+    per_channel: bool = Field(True, description="a range for each output channel, as the quantizer has it")
+
+
 class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
@@ -120,7 +139,9 @@ class Compress(Section):
     student: Student | None = None
     shorten: Shorten | None = None
     prune: Prune | None = Field(default_factory=Prune)
+    sparsify: Sparsify | None = None
     distil: Distil | None = Field(default_factory=Distil)
+    clip: Clip | None = None
     quantize: Quantize | None = Field(default_factory=Quantize)
     cluster: Cluster | None = None
     half: Half | None = None

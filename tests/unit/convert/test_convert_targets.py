@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from trimtab import runtime
 from trimtab.compress.cluster import cluster
+from trimtab.compress.graph_weights import float_weights
 from trimtab.compress.half import half
+from trimtab.compress.pack_sparse import pack_sparse
 from trimtab.compress.quantize import quantize
 from trimtab.convert import carries, convert, onnx_format, probing
 from trimtab.convert.graph import deployed, spec_of
@@ -272,11 +274,22 @@ def test_a_quantized_graph_for_torchscript_is_refused(int8_graph: Path, tmp_path
 
 def stored(precision: str, fp32_graph: Path, folder: Path) -> Path:
     out = folder / f"{precision}.onnx"
-    _ = cluster(fp32_graph, 4, out) if precision == "clustered" else half(fp32_graph, out)
+    if precision == "sparse":
+        model = onnx.load(fp32_graph)
+        for name, values in float_weights(model).items():
+            thinned = np.where(np.abs(values) < np.quantile(np.abs(values), 0.8), np.float32(0), values)
+            place = next(item for item in model.graph.initializer if item.name == name)
+            place.CopyFrom(onnx.numpy_helper.from_array(thinned, name))
+        onnx.save(model, folder / "thinned.onnx")
+        pack_sparse(folder / "thinned.onnx", out)
+    elif precision == "clustered":
+        cluster(fp32_graph, 4, out)
+    else:
+        half(fp32_graph, out)
     return out
 
 
-@pytest.mark.parametrize(("precision", "share"), [("clustered", 0.125), ("fp16", 0.5)])
+@pytest.mark.parametrize(("precision", "share"), [("clustered", 0.125), ("fp16", 0.5), ("sparse", 0.255)])
 def test_weights_in_another_form_are_small_on_both_targets_and_answer_alike(
     precision: str, share: float, fp32_graph: Path, tmp_path: Path
 ):
@@ -296,13 +309,16 @@ def test_weights_in_another_form_are_small_on_both_targets_and_answer_alike(
     assert (tmp_path / "openvino-cpu" / "model.bin").stat().st_size < (share + 0.01) * fp32_graph.stat().st_size
 
 
-def test_the_compiled_openvino_model_of_shared_weights_has_no_look_up_left(fp32_graph: Path, tmp_path: Path):
+@pytest.mark.parametrize("precision", ["clustered", "sparse"])
+def test_the_compiled_openvino_model_of_decoded_weights_has_no_look_up_left(
+    precision: str, fp32_graph: Path, tmp_path: Path
+):
     import openvino
 
     (tmp_path / "ov").mkdir()
     example = floats(4, 1, 6, 6)
-    graph = stored("clustered", fp32_graph, tmp_path)
-    convert("c0", "openvino-cpu", graph, example, spec_of(example, 3), tmp_path / "ov", "clustered")
+    graph = stored(precision, fp32_graph, tmp_path)
+    convert("c0", "openvino-cpu", graph, example, spec_of(example, 3), tmp_path / "ov", precision)
     compiled = openvino.Core().compile_model(str(tmp_path / "ov" / "model.xml"), "CPU")
     layers = {op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ordered_ops()}
     assert "Convolution" in layers
@@ -360,8 +376,11 @@ def test_a_dynamic_graph_is_taken_though_a_row_answers_otherwise_among_others(tm
 
 
 def test_no_target_but_onnx_runtime_and_openvino_carries_compressed_weights():
-    held = {precision: [t for t in TARGETS if carries(t, precision)] for precision in ("clustered", "fp16", "fp32")}
-    assert held["clustered"] == held["fp16"] == ["onnxruntime-cpu", "openvino-cpu"]
+    held = {
+        precision: [t for t in TARGETS if carries(t, precision)]
+        for precision in ("clustered", "fp16", "sparse", "fp32")
+    }
+    assert held["clustered"] == held["fp16"] == held["sparse"] == ["onnxruntime-cpu", "openvino-cpu"]
     assert held["fp32"] == TARGETS
     assert [t for t in TARGETS if carries(t, "int8-dynamic")] == ["onnxruntime-cpu"]
 

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from trimtab.candidate import Step, digest_of
+from trimtab.compress.student import student_steps
 from trimtab.recipe.schema import Compress
 
+QUANTIZE = frozenset({"quantize", "quantize_openvino"})
 ORIGINAL: tuple[Step, ...] = ()
-ON_THE_GRAPH = frozenset({"quantize", "cluster", "half"})  # methods that rewrite the ONNX graph, and come last
+ON_THE_GRAPH = frozenset(
+    {"quantize", "quantize_openvino", "cluster", "half", "pack_sparse"}
+)  # methods that rewrite the ONNX graph, and come last
 
 
 def plan(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     """The steps after "train" of every candidate; each step's parameters hold all that decides its result.
 
-    As it is, shortened by each number of blocks, pruned by each criterion at each ratio, and both (all but the first
-    distilled when that is on); each of these in FP32 and with its graph quantized, clustered or halved, whichever are
-    on. With the defaults 14: pruned or not, FP32 and INT8. The first is the original itself.
+    As it is, shortened by each number of blocks, pruned by each criterion at each ratio, sparsified, and all of them
+    together (all but the first distilled when that is on), and each student; each of these in FP32 and with its graph
+    rewritten in each way that is on. The first is the original itself.
     """
     trained = distilled(compress, seed)
-    shapes = [(*shorter, *pruned) for shorter in _shortened(compress) for pruned in _pruned(compress, seed)]
-    starts = [(*shape, *trained) if shape else ORIGINAL for shape in shapes]
-    return [steps for start in starts for steps in (start, *((*start, last) for last in on_the_graph(compress)))]
+    shapes = [
+        (*shorter, *pruned, *sparse)
+        for shorter in _shortened(compress)
+        for pruned in _pruned(compress, seed)
+        for sparse in _sparsified(compress)
+    ]
+    students = [(step,) for step in student_steps(compress.student, seed)]
+    starts = [(*shape, *trained) if shape else ORIGINAL for shape in [*shapes, *students]]
+    return [steps for start in starts for steps in with_last_steps(compress, start)]
+
+
+def with_last_steps(compress: Compress, start: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+    """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8."""
+    sparse = any(step.method == "sparsify" for step in start)
+    ends = [(step,) for step in on_the_graph(compress) if step.method != "pack_sparse" or sparse]
+    clip = (Step("clip", {**compress.clip.model_dump(mode="json"), "label": "clip"}),) if compress.clip else ()
+    return [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
 
 
 def replan(finalists: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
@@ -53,13 +72,42 @@ def _pruned(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     steps = [
         Step(
             "prune",
-            {"norm": norm, "ratio": ratio, "round_to": settings.round_to, "label": f"prune-{norm}-{ratio:g}"},
+            {
+                "norm": norm,
+                "ratio": ratio,
+                **prune_settings(compress),
+                "label": f"prune-{norm}-{ratio:g}",
+            },
             seed if norm in ("taylor", "random") else None,
         )
         for norm in dict.fromkeys(settings.norms)
         for ratio in dict.fromkeys(settings.ratios)
     ]
     return [(), *((step,) for step in steps)]
+
+
+def prune_settings(compress: Compress) -> dict[str, Any]:
+    """What a step of pruning takes over from the recipe; what is at its default is left out, as it always was."""
+    settings = compress.prune
+    if settings is None:
+        return {}
+    whole = {"round_to": settings.round_to, "scope": settings.scope, "rounds": settings.rounds}
+    return {key: value for key, value in whole.items() if (key, value) not in (("scope", "layer"), ("rounds", 1))}
+
+
+def _sparsified(compress: Compress) -> list[tuple[Step, ...]]:
+    """Nothing, and each sparsity."""
+    settings = compress.sparsify
+    if settings is None:
+        return [()]
+    shares = dict.fromkeys(settings.sparsities)
+    return [
+        (),
+        *(
+            (Step("sparsify", {"sparsity": share, "scope": settings.scope, "label": f"sparsify-{share:g}"}),)
+            for share in shares
+        ),
+    ]
 
 
 def distilled(compress: Compress, seed: int, epochs: int | None = None, label: str = "distil") -> tuple[Step, ...]:
@@ -79,6 +127,8 @@ def on_the_graph(compress: Compress) -> list[Step]:
     if compress.cluster is not None:
         bits = compress.cluster.bits
         steps.append(Step("cluster", {"bits": bits, "label": f"cluster-{bits}"}))
+    if compress.sparsify is not None:
+        steps.append(Step("pack_sparse", {"label": "packed"}))
     if compress.half is not None:
         steps.append(Step("half", {"label": "fp16"}))
     return steps
@@ -89,4 +139,4 @@ def precision(steps: Sequence[Step]) -> str:
     last = steps[-1] if steps else Step("train")
     if last.method == "quantize":
         return "int8" if last.parameters.get("mode", "static") == "static" else "int8-dynamic"
-    return {"cluster": "clustered", "half": "fp16"}.get(last.method, "fp32")
+    return {"cluster": "clustered", "half": "fp16", "pack_sparse": "sparse"}.get(last.method, "fp32")

@@ -13,7 +13,8 @@ from pathlib import Path
 from torch import nn
 
 from trimtab.candidate import Step
-from trimtab.compress.make import FLOAT_GRAPH, GRAPH_STEPS
+from trimtab.compress.graph_steps import GRAPH_STEPS
+from trimtab.compress.make import FLOAT_GRAPH
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
 from trimtab.convert.graph import deployed, spec_of
@@ -45,7 +46,7 @@ def lanes_of(compress: Compress, targets: Sequence[Target]) -> list[Lane]:
     """Every lane the recipe allows."""
     return [
         lane
-        for step in [None, *on_the_graph(compress)]
+        for step in [None, *(step for step in on_the_graph(compress) if step.method != "pack_sparse")]
         for target in targets
         if carries(target, (lane := Lane(step, target)).precision)
     ]

@@ -11,7 +11,7 @@ from trimtab.candidate import Candidate
 from trimtab.compress.batchnorm import reestimate
 from trimtab.compress.divergence import divergence_of, log_probabilities
 from trimtab.compress.groups import groups
-from trimtab.compress.make import MODULE_STEPS, NORM_ROWS, RANKING_ROWS, rows_of
+from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, RANKING_ROWS, rows_of
 from trimtab.compress.opening import open_torch
 from trimtab.compress.search.explore import Probe
 from trimtab.compress.search.features import features_of, shares
