@@ -79,7 +79,7 @@ def _begun(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> tupl
             return open_torch(bench, found), history_of(bench.folder(found.id)), facts, done
     if steps and steps[0].method == STUDENT:
         return build_student(bench, steps[0]), [], {}, 1
-    return open_torch(bench, original), history_of(bench.folder(original.id)), {}, 0
+    return open_torch(bench, original), [], {}, 0
 
 
 def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
