@@ -10,6 +10,7 @@ from tasks.caching import JSON_RESULT, content_key
 from tasks.edges import ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate
+from trimtab.compress.student import check_students
 from trimtab.model_check import check_model
 from trimtab.optimize.augmenting import check_augment
 from trimtab.optimize.optimizers import check_options
@@ -32,6 +33,7 @@ def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
     check_model(bench)
     check_options(bench.recipe.train)
     check_augment(bench)
+    check_students(bench)
     if warm_start is not None and bench.stored(warm_start) is None:
         warm_start = None
     planned = planned_original(bench, warm_start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from trimtab.errors import ModelError, UserCodeError
 from trimtab.workbench import Workbench
@@ -24,7 +25,16 @@ def check_model(bench: Workbench) -> ModelFacts:
     Raises:
         UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes).
     """
-    model = bench.build().eval()
+    return check_module(bench, bench.build(), bench.recipe.model.callable)
+
+
+def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
+    """As `check_model`, of a module that was built; it is left in evaluation mode.
+
+    Args:
+        where: what an error names.
+    """
+    model.eval()
     inputs = {name: torch.from_numpy(values) for name, values in bench.example.items()}
     shapes = {name: tuple(values.shape) for name, values in inputs.items()}
     try:
@@ -35,20 +45,20 @@ def check_model(bench: Workbench) -> ModelFacts:
     except Exception as error:
         raise UserCodeError(
             f"forward raised {type(error).__name__}: {error}",
-            where=bench.recipe.model.callable,
+            where=where,
             fix=f"the model must take what data() returns: {shapes}",
         ) from None
     rows = len(next(iter(inputs.values())))
     if output.ndim != 2 or tuple(output.shape) != (rows, bench.classes):
         raise ModelError(
             f"the output has shape {tuple(output.shape)}, the task wants logits ({rows}, {bench.classes})",
-            where=bench.recipe.model.callable,
+            where=where,
             fix=f"end the model with {bench.classes} logits a row, or correct `labels`",
         )
     if not torch.isfinite(output).all():
         raise ModelError(
             "the output holds NaN or infinity on the first training rows",
-            where=bench.recipe.model.callable,
+            where=where,
             fix="check initialisation and `preprocess`",
         )
     return ModelFacts(sum(p.numel() for p in model.parameters()), tuple(output.shape))

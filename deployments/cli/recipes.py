@@ -52,6 +52,7 @@ def validate(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> 
 def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     """What a release of this recipe would do, after loading its model and data."""
     from trimtab.compress.search import plan, precision
+    from trimtab.compress.student import check_students
     from trimtab.convert import carries
     from trimtab.model_check import check_model
     from trimtab.optimize.augmenting import check_augment
@@ -63,6 +64,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     facts = check_model(bench)
     check_options(bench.recipe.train)
     check_augment(bench)
+    check_students(bench)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
     plans = plan(bench.recipe.compress, bench.recipe.train.seed)

@@ -15,11 +15,14 @@ from trimtab.compress.cluster import cluster
 from trimtab.compress.convert_candidate import convert_candidate
 from trimtab.compress.distil import distil
 from trimtab.compress.half import half
+from trimtab.compress.hints import hint_layers
 from trimtab.compress.opening import open_torch
 from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
 from trimtab.compress.replay import History
 from trimtab.compress.shorten import shorten
+from trimtab.compress.student import METHOD as STUDENT
+from trimtab.compress.student import build_student, check_order
 from trimtab.compress.weights import save_candidate
 from trimtab.data import Array
 from trimtab.errors import UnsupportedError
@@ -47,21 +50,25 @@ def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress:
     which is made first if needed.
 
     Raises:
-        UnsupportedError: a step cannot be applied to this model, with the reason.
+        UnsupportedError: a step cannot be applied to this model, or here in the plan, with the reason.
         CalibrationError: the calibration rows are not fit for use.
     """
+    check_order(steps)
     if steps and steps[-1].method in GRAPH_STEPS:
         return _rewritten(bench, original, steps)
     return _shaped(bench, original, steps, progress)
 
 
 def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
-    model = open_torch(bench, original)
     history: History = []
     facts: Facts = {}
-    for step in steps:
+    if steps and steps[0].method == STUDENT:
+        model, rest = build_student(bench, steps[0]), steps[1:]
+    else:
+        model, rest = open_torch(bench, original), steps
+    for step in rest:
         if step.method == "distil":
-            _distil(bench, original, model, step, progress)
+            facts |= _distil(bench, original, model, step, progress)
         elif step.method in MODULE_STEPS:
             cuts, found = MODULE_STEPS[step.method](bench, model, step)
             history += cuts
@@ -97,18 +104,24 @@ def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, F
     return shortened.history, {"dropped": list(shortened.dropped)}
 
 
-def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> None:
+def _distil(bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None) -> Facts:
+    settings, teacher = Distil.model_validate(_settings(step)), open_torch(bench, original)
+    train, validation = bench.splits["train"], bench.splits["validation"]
+    facts: Facts = {}
+    if settings.hints:
+        facts["hint_layers"] = list(hint_layers(model, teacher, train, bench.forward, settings.hint_layers))
     distil(
         model,
-        open_torch(bench, original),
-        bench.splits["train"],
-        bench.splits["validation"],
-        Distil.model_validate(_settings(step)),
+        teacher,
+        train,
+        validation,
+        settings,
         forward=bench.forward,
         seed=step.seed or 0,
         augment=augment_of(bench),
         progress=progress,
     )
+    return facts
 
 
 def _rows(bench: Workbench, count: int) -> dict[str, Array]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from trimtab.candidate import Candidate
+from trimtab.compress.student import student_kwargs
 from trimtab.compress.weights import load_candidate
 from trimtab.workbench import Workbench
 
@@ -12,7 +15,10 @@ from trimtab.workbench import Workbench
 def open_torch(bench: Workbench, candidate: Candidate) -> nn.Module:
     """The torch module of a candidate in torch format: built, pruned as recorded, weights loaded; eval mode.
 
+    A student, and what was made from one, is built with the arguments its record says.
+
     Raises:
         ModelError: its files are missing, damaged, or do not fit what the user's callable builds now.
     """
-    return load_candidate(bench.build, bench.folder(candidate.id))
+    build = partial(bench.build, **student_kwargs(candidate.lineage))
+    return load_candidate(build, bench.folder(candidate.id))

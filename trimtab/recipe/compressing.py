@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import LAYOUT, ChannelsLast
@@ -60,6 +60,14 @@ class Distil(Section):
         return self
 
 
+class Student(Section):
+    """Smaller models of the same family, distilled from the original; each set of arguments makes candidates."""
+
+    kwargs: list[dict[str, JsonValue]] = Field(
+        min_length=1, description="arguments of model.callable, merged over model.kwargs, one set a student"
+    )
+
+
 class Quantize(Section):
     """INT8 quantization by ONNX Runtime: static (QDQ, calibrated on training rows) or dynamic (weights alone)."""
 
@@ -89,9 +97,16 @@ class Half(Section):
 class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
+    student: Student | None = None
     shorten: Shorten | None = None
     prune: Prune | None = Field(default_factory=Prune)
     distil: Distil | None = Field(default_factory=Distil)
     quantize: Quantize | None = Field(default_factory=Quantize)
     cluster: Cluster | None = None
     half: Half | None = None
+
+    @model_validator(mode="after")
+    def _students_are_taught(self) -> Compress:
+        if self.student is not None and self.distil is None:
+            raise ValueError("student needs distil: a student is random until it is distilled")
+        return self

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize
+from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, Student
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
 
@@ -27,6 +27,7 @@ __all__ = [
     "Schedule",
     "Section",
     "Serving",
+    "Student",
     "Target",
     "Train",
     "Verify",
