@@ -115,3 +115,18 @@ def test_a_ratio_of_no_group_is_refused_by_name_and_nothing_is_cut(ratios: dict[
 def test_naming_the_output_layer_is_reported() -> None:
     result = prune(Residual(), IMAGES, forward, "l1", {"head": 0.5, "inner": 0.5}, 1)
     assert result.skipped == ["head: its channels are the output"]
+
+
+def test_of_layers_that_two_groups_share_only_the_own_part_counts() -> None:
+    class Concatenated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 16, 1), nn.Conv2d(3, 24, 1)
+            self.norm, self.head = nn.BatchNorm2d(40), nn.Linear(40, 5)
+
+        def forward(self, value: Tensor) -> Tensor:
+            return self.head(self.norm(torch.cat([self.left(value), self.right(value)], 1)).relu().mean((2, 3)))
+
+    left, right, _ = groups(Concatenated(), IMAGES, forward, 8)
+    # Each channel: 3 weights and a bias, γ and β, 5 weights that read it.
+    assert (left.parameters, right.parameters) == (16 * 11, 24 * 11)
