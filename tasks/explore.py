@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
     model = model_of(found)
     return {
         "shapes": [{"shape": one.shape.to_json(), "latency": one.latency, "trial": one.number} for one in chosen],
-        "lanes": [lane.name for lane in stage.lanes],
+        "lanes": [lane.name for lane in stage.uncut[0]] if found else [],
         "accuracy": accuracy,
         "latency_model": asdict(model) if model else None,
         "trials": [
@@ -100,21 +101,26 @@ class Stage:
         self.bench, self.survey, self.folder = bench, survey, folder
         self.inputs = bench.splits["validation"].inputs
         self.eager = eager(bench, original)
-        every = lanes_of(bench.recipe.compress, bench.recipe.targets)
-        built = self._built(survey.module, every, "uncut")
-        with bench.measuring():
-            timings = measure(self.eager, built, self.inputs, screening(bench))
+
+    @cached_property
+    def uncut(self) -> tuple[list[Lane], Any]:
+        """The fastest lane of each target, the fastest of all first, and the original in that one."""
+        every = lanes_of(self.bench.recipe.compress, self.bench.recipe.targets)
+        built = self._built(self.survey.module, every, "uncut")
+        with self.bench.measuring(), self.bench.stopwatch.on("measuring"):
+            timings = measure(self.eager, built, self.inputs, screening(self.bench))
         speedup = {name: {batch: one.speedup for batch, one in timings.by_name[name].items()} for name in built}
         latency = {name: relative_latency(Measured({name: batches}, {})) for name, batches in speedup.items()}
-        self.lanes = fastest_of_each_target(every, latency)
-        self.uncut = built[self.lanes[0].name]
+        lanes = fastest_of_each_target(every, latency)
+        return lanes, built[lanes[0].name]
 
     def measure(self, shape: Shape) -> Measured:
         """Latency of a shape in each target's fastest lane."""
+        lanes, uncut = self.uncut
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            built = self._built(self.survey.cut(shape), self.lanes, folder)
+            built = self._built(self.survey.cut(shape), lanes, folder)
             with self.bench.measuring(), self.bench.stopwatch.on("measuring"):
-                timings = measure(self.uncut, built, self.inputs, screening(self.bench))
+                timings = measure(uncut, built, self.inputs, screening(self.bench))
         speedup = {name: {batch: one.speedup for batch, one in timings.by_name[name].items()} for name in built}
         return Measured(speedup, timings.noise_floor)
 

@@ -14,7 +14,15 @@ from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
 from tasks.selection_record import Standing, record_builds
 from trimtab.candidate import Candidate, Converted
-from trimtab.compress.assess import accuracies, build_name, eager, open_build, original_bytes, points
+from trimtab.compress.assess import (
+    accuracies,
+    build_name,
+    eager,
+    open_build,
+    original_bytes,
+    points,
+    reference_accuracy,
+)
 from trimtab.compress.search import Point, choose, front, how_near
 from trimtab.errors import BudgetNotMet
 from trimtab.recipe.schema import Measure
@@ -56,7 +64,12 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
             screening(bench),
             lambda done, total: progress(done, total, "rounds of latency"),
         )
-    found = points(bench, parsed, by_id, hits, timings.by_name, original_bytes(bench, original.id))
+    search = bench.recipe.compress.search
+    if search is not None and bench.new_rows is None:
+        hits["baseline"] = reference_accuracy(list(by_id.values()), hits, search.reference)
+    first = bench.recipe.measure.batch_sizes[0]
+    size = original_bytes(bench, original.id)
+    found = points(bench, parsed, by_id, hits, timings.by_name, size, timings.noise_floor[first])
     return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits["baseline"]}
 
 
@@ -66,17 +79,23 @@ def screening(bench: Workbench) -> Measure:
     return settings.model_copy(update={"rounds": settings.screening_rounds})
 
 
+def measured_builds(bench: Workbench, candidates: list[Candidate], builds: list[Converted]) -> dict[str, Any]:
+    """Every build on validation, in one task run: points, timings, and the accuracy that drops are counted from."""
+    here = all(bench.stored_converted(build.candidate, build.target) for build in builds)
+    arguments = quoted(bench, [candidate.to_json() for candidate in candidates], [build.to_json() for build in builds])
+    wait_for = after(bench, *(f"convert {candidate.id}" for candidate in candidates))
+    state = measure_all.with_options(refresh_cache=not here)(*arguments, wait_for=wait_for, return_state=True)
+    measured: dict[str, Any] = ended(bench, "select", state)
+    return measured
+
+
 def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], builds: list[Converted]) -> Finalists:
     """Measure, record one child run a build, and name the finalists.
 
     Raises:
         BudgetNotMet: no build meets the budget on validation; the message says how near each came.
     """
-    here = all(bench.stored_converted(build.candidate, build.target) for build in builds)
-    arguments = quoted(bench, [candidate.to_json() for candidate in candidates], [build.to_json() for build in builds])
-    wait_for = after(bench, *(f"convert {candidate.id}" for candidate in candidates))
-    state = measure_all.with_options(refresh_cache=not here)(*arguments, wait_for=wait_for, return_state=True)
-    measured = ended(bench, "select", state)
+    measured = measured_builds(bench, candidates, builds)
     found = [Point.from_json(value) for value in measured["points"]]
     best = front(found)
     chosen = choose(found, bench.recipe.budget, bench.recipe.verify.finalists)

@@ -63,6 +63,7 @@ def row(point: Point, standing: Standing) -> dict[str, str]:
         "build": f"{point.label} on {point.target}",
         "accuracy": f"{point.accuracy:.2%}",
         **{f"speed-up b{batch}": f"{value:.2f}x" for batch, value in point.speedup.items()},
+        "than uncut": point.gained,
         "smaller": f"{point.size_ratio:.2f}x",
         "p99": f"{point.p99_ms:.3f} ms",
         "on front": words[key in standing.on_front],

@@ -1,4 +1,4 @@
-"""What the published tools make of the same weights: written to a folder, so that every process measures the same files.
+"""What the published tools make of the same weights, written to a folder: every process measures the same files.
 
     python -m benchmarks.compress.peers WEIGHTS FOLDER
 

@@ -24,7 +24,7 @@ def run(recipe: str, home: str) -> dict[str, Any]:
     from tasks.compress import compress
     from tasks.convert import convert
     from tasks.optimize import optimize
-    from tasks.select import measured
+    from tasks.select import measured_builds
 
     @flow(name="bench-compress")
     def stages() -> dict[str, Any]:
@@ -34,7 +34,7 @@ def run(recipe: str, home: str) -> dict[str, Any]:
             original = optimize(bench, None)
             candidates = compress(bench, release, original)
             builds = convert(bench, candidates, bench.recipe.targets)
-            found = measured(bench, candidates, builds)
+            found = measured_builds(bench, candidates, builds)
         by_id = {candidate.id: candidate for candidate in candidates}
         for point, build in zip(found["points"], builds, strict=True):
             point["folder"] = str(bench.target_folder(build.candidate, build.target))
@@ -55,7 +55,6 @@ def main(recipe: str, home: str, out: str) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "TRIMTAB_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
     Path(out).write_text(json.dumps(run(recipe, home)))
 

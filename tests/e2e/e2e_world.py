@@ -46,7 +46,7 @@ name: {name}
 model: net:build
 data: net:split
 train: {{epochs: 6, patience: 6, threads: 1, seed: {seed}}}
-compress: {{prune: null, distil: null}}
+compress: {{search: null, shorten: null, prune: null, distil: null}}
 targets: [onnxruntime-cpu]
 measure: {{batch_sizes: [1], rounds: 3, calls: 5}}
 budget: {{max_drop: 0.1, min_speedup: {min_speedup}, min_size_ratio: 0.1, max_disagreement: 0.1}}

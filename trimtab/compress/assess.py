@@ -18,6 +18,7 @@ from trimtab.runtime.eager import Predictor as Eager
 from trimtab.workbench import Workbench
 
 BATCH = 256
+SHAPING = frozenset({"prune", "shorten", "student"})  # methods after which a graph is another
 
 
 def eager(bench: Workbench, candidate: Candidate) -> Eager:
@@ -70,6 +71,7 @@ def points(
     hits: Mapping[str, float],
     timings: Mapping[str, Mapping[int, Any]],
     original_size: int,
+    noise: float = 0.0,
 ) -> list[Point]:
     """One point a build from what was measured.
 
@@ -77,8 +79,21 @@ def points(
         hits: build name (or "baseline") → accuracy on validation.
         timings: build name → batch size → Latency.
         original_size: bytes of the original's FP32 weights.
+        noise: noise floor at the first batch size.
     """
     first = bench.recipe.measure.batch_sizes[0]
+    whole = {
+        (build.target, build.precision): timings[build_name(build)][first].speedup
+        for build in builds
+        if not _cut(candidates[build.candidate])
+    }
+
+    def gain(build: Converted) -> float | None:
+        before = whole.get((build.target, build.precision))
+        if before is None or not _cut(candidates[build.candidate]):
+            return None
+        return float(timings[build_name(build)][first].speedup / before)
+
     return [
         Point(
             candidate=build.candidate,
@@ -89,9 +104,38 @@ def points(
             speedup={batch: latency.speedup for batch, latency in timings[build_name(build)].items()},
             size_ratio=original_size / build.size_bytes,
             p99_ms=timings[build_name(build)][first].p99_s * 1000,
+            noise=noise,
+            gain=gain(build),
         )
         for build in builds
     ]
+
+
+def _cut(candidate: Candidate) -> bool:
+    """Whether its graph is another than the original's; training and a rewriting of the graph leave that as it is."""
+    return any(step.method in SHAPING for step in candidate.lineage)
+
+
+def reference_accuracy(candidates: Sequence[Candidate], hits: Mapping[str, float], wanted: str) -> float:
+    """What a drop is counted from: accuracy of the original, or of the control, the uncut original trained on.
+
+    Args:
+        hits: build name (or "baseline") → accuracy. wanted: "original" or "control".
+
+    Raises:
+        StateError: there is no control in FP32 among what was measured.
+    """
+    if wanted == "original":
+        return hits["baseline"]
+    controls = [c.id for c in candidates if c.lineage[1:] and all(step.method == "distil" for step in c.lineage[1:])]
+    found = [accuracy for name, accuracy in hits.items() if name.partition("@")[0] in controls]
+    if not found:
+        raise StateError(
+            "no control was measured: the uncut original, trained on",
+            where="compress.search.reference",
+            fix="switch compress.distil on, or set it to original",
+        )
+    return max(found)
 
 
 def accuracies(

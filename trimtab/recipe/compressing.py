@@ -137,7 +137,7 @@ class Compress(Section):
 
     search: Search | None = Field(default_factory=Search)
     student: Student | None = None
-    shorten: Shorten | None = None
+    shorten: Shorten | None = Field(default_factory=Shorten)
     prune: Prune | None = Field(default_factory=Prune)
     sparsify: Sparsify | None = None
     distil: Distil | None = Field(default_factory=Distil)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.candidate import Candidate, InputsDigest, Step
-from trimtab.compress import make as room
+from trimtab.compress import make as walking
+from trimtab.compress import module_steps
 from trimtab.compress.make import make
 from trimtab.compress.sparsify import sparsify
 from trimtab.compress.weights import load_candidate
@@ -42,8 +43,10 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         example={name: value[:4] for name, value in rows.items()},
         forward=forward,
         folder=lambda candidate: tmp_path / candidate,
+        stored=lambda candidate: None,
     )
-    monkeypatch.setattr(room, "open_torch", lambda *_: original())
+    for room in (walking, module_steps):
+        monkeypatch.setattr(room, "open_torch", lambda *_: original())
 
     def make_it(*steps: Step) -> tuple[nn.Module, Candidate]:
         candidate = make(bench, Candidate((Step("train"),), InputsDigest("d", "w", "c", "v")), steps)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimtab.compress.make import NORM_ROWS, _rows
+from trimtab.compress.module_steps import NORM_ROWS, rows_of
 from trimtab.errors import ModelError, RecipeError
 from trimtab.optimize.original import make_original, planned_original
 from trimtab.recipe import load_recipe
@@ -80,9 +80,9 @@ def test_rows_for_batch_norms_are_taken_from_the_whole_split(tmp_path: Path) -> 
     bench = workbench(tmp_path, "train")  # its rows are sorted by class
     train = bench.splits["train"]
 
-    rows = _rows(bench, NORM_ROWS)["input"]
+    rows = rows_of(bench, NORM_ROWS)["input"]
 
     assert len(rows) == NORM_ROWS
     assert np.array_equal(rows[0], train.inputs["input"][0])
     assert np.array_equal(rows[-1], train.inputs["input"][-1])
-    assert len(_rows(bench, 10_000)["input"]) == len(train)
+    assert len(rows_of(bench, 10_000)["input"]) == len(train)

@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed, State
 from prefect.utilities.collections import visit_collection
 from prefect.utilities.engine import collect_task_run_inputs_sync, resolve_to_final_result
 
-from tasks.compress import make_candidate
+from tasks.candidates import make_candidate
 from tasks.convert import convert_one
 from tasks.edges import after, ended, quoted
 from tasks.monitor import judge_window

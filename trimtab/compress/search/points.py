@@ -23,6 +23,9 @@ class Point:
         speedup: batch size → median latency of the eager original over the median here; the first one counts.
         size_ratio: bytes of the original's FP32 weights over bytes shipped.
         p99_ms: 99th percentile of the latency at the first batch size, in milliseconds.
+        noise: noise floor of the speed-up at the first batch size: how far the baseline was from itself, as a share.
+        gain: how many times as fast as the original that was not cut, on the same target in the same precision, at
+            the first batch size; None where that was not measured, or for that original itself.
     """
 
     candidate: str
@@ -33,11 +36,20 @@ class Point:
     speedup: Mapping[int, float]
     size_ratio: float
     p99_ms: float
+    noise: float = 0.0
+    gain: float | None = None
 
     @property
     def first_speedup(self) -> float:
         """Speed-up at the first batch size."""
         return next(iter(self.speedup.values()))
+
+    @property
+    def gained(self) -> str:
+        """The gain in words: "1.32x", "no gain" where it is below the noise floor, "–" where there is none to name."""
+        if self.gain is None:
+            return "–"
+        return f"{self.gain:.2f}x" if self.gain > 1 + self.noise else "no gain"
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe."""
@@ -50,7 +62,11 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Points that no other point beats: as good in accuracy, speed-up at the first batch and size, better in one."""
+    """Points that no other point beats: as good in accuracy, speed-up at the first batch and size, better in one.
+
+    A difference of speed within the noise floor is none: who is only that much faster is beaten by who is better
+    otherwise.
+    """
     kept = [point for point in points if not any(_dominates(other, point) for other in points)]
     return sorted(kept, key=_fastest_first)
 
@@ -87,13 +103,19 @@ def _misses(point: Point, budget: Budget) -> list[str]:
     return misses
 
 
-def _objectives(point: Point) -> tuple[float, float, float]:
-    return point.accuracy, point.first_speedup, point.size_ratio
-
-
 def _dominates(one: Point, other: Point) -> bool:
-    pairs = list(zip(_objectives(one), _objectives(other), strict=True))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+    floor = 1 + max(one.noise, other.noise)
+    as_good = (
+        one.accuracy >= other.accuracy
+        and one.size_ratio >= other.size_ratio
+        and one.first_speedup * floor >= other.first_speedup
+    )
+    better = (
+        one.accuracy > other.accuracy
+        or one.size_ratio > other.size_ratio
+        or one.first_speedup > other.first_speedup * floor
+    )
+    return as_good and better
 
 
 def _fastest_first(point: Point) -> tuple[float, float, float, str, str]:

@@ -32,6 +32,7 @@ class Survey:
         self.rows = {name: torch.from_numpy(values) for name, values in rows_of(bench, RANKING_ROWS).items()}
         self.answers = log_probabilities(self.module, self.rows, bench.forward)
         self.features = features_of(self.module, self.rows, bench.forward)
+        self._last: tuple[str, nn.Module] | None = None
 
     def space(self) -> tuple[Space, list[str]]:
         """What may be chosen for this model, and a line for each method that it cannot bear, with the reason."""
@@ -60,11 +61,16 @@ class Survey:
         return Space(blocks, sensitivity, compress.prune.norms if compress.prune is not None else ("l2",)), notes
 
     def cut(self, shape: Shape) -> nn.Module:
-        """The original cut to a shape, its batch norms re-estimated, not trained.
+        """The original cut to a shape, its batch norms re-estimated, not trained; the last one is kept at hand.
 
         Raises:
             UnsupportedError: the model cannot be cut so.
         """
+        if self._last is None or self._last[0] != shape.key:
+            self._last = shape.key, self._cut(shape)
+        return self._last[1]
+
+    def _cut(self, shape: Shape) -> nn.Module:
         module = copy.deepcopy(self.module)
         prune = self.bench.recipe.compress.prune
         for step in shape.steps(prune.round_to if prune else 1, self.bench.recipe.train.seed):
