@@ -20,6 +20,6 @@ def compress(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Can
     elif bench.recipe.compress.search is not None:
         plans = searched(bench, run, original)
     else:
-        plans = plan(bench.recipe.compress, bench.recipe.train.seed)
+        plans = plan(bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets)
     candidates = [made(bench, original, steps) for steps in plans]
     return [candidate for candidate in candidates if candidate is not None]

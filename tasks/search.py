@@ -51,7 +51,7 @@ def searched(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Pla
     kept = {one.key for one in worth_keeping([way.runner for way in ways], settings.shapes)}
     starts = [ORIGINAL, *(way.steps for way in ways if way.runner.key in kept or way.runner.key == CONTROL)]
     once = [start for index, start in enumerate(starts) if start not in starts[:index]]
-    return [steps for start in once for steps in with_last_steps(bench.recipe.compress, start)]
+    return [steps for start in once for steps in with_last_steps(bench.recipe.compress, start, bench.recipe.targets)]
 
 
 class Halving:

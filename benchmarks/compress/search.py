@@ -3,7 +3,7 @@
     python -m benchmarks.compress.search RECIPE HOME OUT
 
 OUT gets one JSON object: every build with its figures on validation, where its files are, and the minutes it took.
-The Prefect API of the tasks and the MLflow tracking store are local files in HOME.
+HOME is the state directory of a running stack.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from trimtab.settings import Settings
 
 
 def run(recipe: str, home: str) -> dict[str, Any]:
@@ -46,16 +48,9 @@ def run(recipe: str, home: str) -> dict[str, Any]:
 
 
 def main(recipe: str, home: str, out: str) -> None:
-    """Set the addresses before Prefect is imported, run, write."""
-    folder = Path(home).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ |= {
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "TRIMTAB_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-    }
+    """Run on the stack of this state directory (`trimtab up`), write."""
+    settings = Settings.load(Path(home))
+    os.environ["PREFECT_API_URL"] = str(settings.prefect_api_url)  # before Prefect is imported
     Path(out).write_text(json.dumps(run(recipe, home)))
 
 

@@ -67,7 +67,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     check_students(bench)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
-    plans = plan(bench.recipe.compress, bench.recipe.train.seed)
+    plans = plan(bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets)
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
     trains = bench.recipe.model.weights is None or bench.recipe.train.always

@@ -1,4 +1,4 @@
-"""Steps on the ONNX graph, by the name of their method: each reads one graph and writes another."""
+"""Steps on the graph, by the name of their method: each reads the FP32 build of a runtime and writes another graph."""
 
 from __future__ import annotations
 
@@ -6,37 +6,54 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trimtab.candidate import Step
+from trimtab.candidate import Format, Step
 from trimtab.compress.cluster import cluster
 from trimtab.compress.half import half
 from trimtab.compress.module_steps import settings_of
 from trimtab.compress.pack_sparse import pack_sparse
 from trimtab.compress.quantize import quantize
-from trimtab.recipe.schema import Quantize
+from trimtab.compress.quantize_openvino import quantize_openvino
+from trimtab.recipe.schema import Quantize, QuantizeOpenvino
 from trimtab.workbench import Workbench
 
+FLOAT_GRAPH: Mapping[Format, str] = {  # the target whose files are the FP32 graph in a form
+    "onnx": "onnxruntime-cpu",
+    "openvino": "openvino-cpu",
+}
+OF_OPENVINO = frozenset({"quantize_openvino"})  # the others rewrite the ONNX graph
 Facts = dict[str, Any]
 
 
-def _quantize(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
+def form_of(method: str) -> Format:
+    """Which graph a method rewrites."""
+    return "openvino" if method in OF_OPENVINO else "onnx"
+
+
+def _quantize(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
-    return quantize(graph, train, train, Quantize.model_validate(settings_of(step)), out)
+    return quantize(build / "model.onnx", train, train, Quantize.model_validate(settings_of(step)), out)
 
 
-def _cluster(_: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return cluster(graph, step.parameters["bits"], out)
+def _quantize_openvino(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    train = bench.splits["train"].inputs
+    return quantize_openvino(build, train, train, QuantizeOpenvino.model_validate(settings_of(step)), out)
 
 
-def _half(_: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return half(graph, out)
+def _cluster(_: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    return cluster(build / "model.onnx", step.parameters["bits"], out)
 
 
-def _pack_sparse(_: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return pack_sparse(graph, out)
+def _half(_: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    return half(build / "model.onnx", out)
+
+
+def _pack_sparse(_: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    return pack_sparse(build / "model.onnx", out)
 
 
 GRAPH_STEPS: Mapping[str, Callable[[Workbench, Path, Step, Path], Facts]] = {
     "quantize": _quantize,
+    "quantize_openvino": _quantize_openvino,
     "cluster": _cluster,
     "half": _half,
     "pack_sparse": _pack_sparse,

@@ -9,8 +9,8 @@ from torch import nn
 
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.batchnorm import reestimate
-from trimtab.compress.convert_candidate import convert_candidate
-from trimtab.compress.graph_steps import GRAPH_STEPS
+from trimtab.compress.convert_candidate import GRAPH_FILES, convert_candidate
+from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
 from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, Facts, distil_step, rows_of
 from trimtab.compress.opening import open_torch
 from trimtab.compress.replay import History
@@ -22,7 +22,6 @@ from trimtab.errors import UnsupportedError
 from trimtab.store import folder_digests, new_folder
 from trimtab.workbench import Workbench
 
-FLOAT_GRAPH = "onnxruntime-cpu"  # the target whose files are the FP32 ONNX graph
 REMADE = ("parameters",)  # facts that are counted anew after every step
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -35,11 +34,12 @@ def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
 def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None = None) -> Candidate:
     """Apply the steps and keep the result in the store.
 
-    A step on the graph comes last: it works on the ONNX graph of the candidate before it, which is made first if
-    needed. Steps on the module go on from the furthest candidate on the way that is in the store.
+    A step on the graph comes last: it works on the FP32 build of the candidate before it for the runtime whose form it
+    rewrites; both are made first if needed. Steps on the module go on from the furthest candidate on the way that is in the store.
 
     Raises:
         UnsupportedError: a step cannot be applied to this model, or here in the plan, with the reason.
+        ConversionError: the FP32 build, or what the step wrote, cannot be made or used.
         CalibrationError: the calibration rows are not fit for use.
     """
     check_order(steps)
@@ -86,10 +86,12 @@ def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step], pro
     before = planned(original, steps[:-1])
     parent = bench.stored(before.id) or bench.keep(_shaped(bench, original, steps[:-1], progress))
     result = planned(original, steps)
-    if bench.stored_converted(parent.id, FLOAT_GRAPH) is None:
-        bench.keep_converted(convert_candidate(bench, parent, FLOAT_GRAPH))
-    graph = bench.target_folder(parent.id, FLOAT_GRAPH) / "model.onnx"
+    method = steps[-1].method
+    form = form_of(method)
+    target = FLOAT_GRAPH[form]
+    if bench.stored_converted(parent.id, target) is None:
+        bench.keep_converted(convert_candidate(bench, parent, target))
     with new_folder(bench.folder(result.id)) as draft:
-        facts = GRAPH_STEPS[steps[-1].method](bench, graph, steps[-1], draft / "model.onnx")
+        facts = GRAPH_STEPS[method](bench, bench.target_folder(parent.id, target), steps[-1], draft / GRAPH_FILES[form])
         files = folder_digests(draft)
-    return Candidate(result.lineage, result.inputs, "onnx", files, facts)
+    return Candidate(result.lineage, result.inputs, form, files, facts)

@@ -17,9 +17,12 @@ from trimtab.recipe.compressing import Cluster, Half, Shorten
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
 
+TARGETS = ["onnxruntime-cpu"]
+
+
 def labels(compress: Compress) -> list[str]:
     inputs = InputsDigest("d", "w", "c", "v")
-    return [Candidate((Step("train"), *steps), inputs).label for steps in plan(compress, seed=7)]
+    return [Candidate((Step("train"), *steps), inputs).label for steps in plan(compress, 7, TARGETS)]
 
 
 def test_defaults_plan_fourteen_candidates() -> None:
@@ -49,7 +52,7 @@ def test_steps_carry_every_parameter_and_are_json() -> None:
         distil=given,
         quantize=Quantize(calibration_rows=50, per_channel=False),
     )
-    pruned, distilled, quantized = plan(compress, seed=7)[-1]
+    pruned, distilled, quantized = plan(compress, 7, TARGETS)[-1]
     assert pruned == Step("prune", {"norm": "l1", "ratio": 0.5, "round_to": 4, "label": "prune-l1-0.5"})
     assert distilled.seed == 7
     assert distilled.parameters["label"] == "distil"
@@ -68,7 +71,7 @@ def test_shapes_are_combined_and_every_method_on_the_graph_is_an_ending_of_its_o
         half=Half(),
     )
 
-    plans = plan(compress, seed=7)
+    plans = plan(compress, 7, TARGETS)
 
     assert len(plans) == 3 * 3 * 4  # none, 1, 2 blocks; unpruned and two criteria; FP32 and three endings
     assert len({json.dumps([asdict(step) for step in steps]) for steps in plans}) == len(plans)

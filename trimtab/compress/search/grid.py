@@ -11,13 +11,14 @@ from trimtab.compress.student import student_steps
 from trimtab.recipe.schema import Compress
 
 QUANTIZE = frozenset({"quantize", "quantize_openvino"})
+OTHERS = {"quantize_openvino": "int8-nncf", "cluster": "clustered", "half": "fp16", "pack_sparse": "sparse"}
 ORIGINAL: tuple[Step, ...] = ()
 ON_THE_GRAPH = frozenset(
     {"quantize", "quantize_openvino", "cluster", "half", "pack_sparse"}
 )  # methods that rewrite the ONNX graph, and come last
 
 
-def plan(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
+def plan(compress: Compress, seed: int, targets: Sequence[str]) -> list[tuple[Step, ...]]:
     """The steps after "train" of every candidate; each step's parameters hold all that decides its result.
 
     As it is, shortened by each number of blocks, pruned by each criterion at each ratio, sparsified, and all of them
@@ -33,13 +34,13 @@ def plan(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     ]
     students = [(step,) for step in student_steps(compress.student, seed)]
     starts = [(*shape, *trained) if shape else ORIGINAL for shape in [*shapes, *students]]
-    return [steps for start in starts for steps in with_last_steps(compress, start)]
+    return [steps for start in starts for steps in with_last_steps(compress, start, targets)]
 
 
-def with_last_steps(compress: Compress, start: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+def with_last_steps(compress: Compress, start: tuple[Step, ...], targets: Sequence[str]) -> list[tuple[Step, ...]]:
     """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8."""
     sparse = any(step.method == "sparsify" for step in start)
-    ends = [(step,) for step in on_the_graph(compress) if step.method != "pack_sparse" or sparse]
+    ends = [(step,) for step in on_the_graph(compress, targets) if step.method != "pack_sparse" or sparse]
     clip = (Step("clip", {**compress.clip.model_dump(mode="json"), "label": "clip"}),) if compress.clip else ()
     return [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
 
@@ -118,12 +119,15 @@ def distilled(compress: Compress, seed: int, epochs: int | None = None, label: s
     return (Step("distil", {**settings, "label": label}, seed),)
 
 
-def on_the_graph(compress: Compress) -> list[Step]:
+def on_the_graph(compress: Compress, targets: Sequence[str]) -> list[Step]:
     """The last step, of which a candidate has at most one."""
     steps = []
     if compress.quantize is not None:
         label = "int8" if compress.quantize.mode == "static" else "int8-dynamic"
         steps.append(Step("quantize", {**compress.quantize.model_dump(mode="json"), "label": label}))
+    if compress.quantize_openvino is not None and "openvino-cpu" in targets:
+        settings = compress.quantize_openvino.model_dump(mode="json")
+        steps.append(Step("quantize_openvino", {**settings, "label": "int8-nncf"}))
     if compress.cluster is not None:
         bits = compress.cluster.bits
         steps.append(Step("cluster", {"bits": bits, "label": f"cluster-{bits}"}))
@@ -139,4 +143,4 @@ def precision(steps: Sequence[Step]) -> str:
     last = steps[-1] if steps else Step("train")
     if last.method == "quantize":
         return "int8" if last.parameters.get("mode", "static") == "static" else "int8-dynamic"
-    return {"cluster": "clustered", "half": "fp16", "pack_sparse": "sparse"}.get(last.method, "fp32")
+    return OTHERS.get(last.method, "fp32")

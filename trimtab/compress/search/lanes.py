@@ -13,8 +13,8 @@ from pathlib import Path
 from torch import nn
 
 from trimtab.candidate import Step
-from trimtab.compress.graph_steps import GRAPH_STEPS
-from trimtab.compress.make import FLOAT_GRAPH
+from trimtab.compress.convert_candidate import GRAPH_FILES
+from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
 from trimtab.convert.graph import deployed, spec_of
@@ -46,7 +46,7 @@ def lanes_of(compress: Compress, targets: Sequence[Target]) -> list[Lane]:
     """Every lane the recipe allows."""
     return [
         lane
-        for step in [None, *(step for step in on_the_graph(compress) if step.method != "pack_sparse")]
+        for step in [None, *(step for step in on_the_graph(compress, targets) if step.method != "pack_sparse")]
         for target in targets
         if carries(target, (lane := Lane(step, target)).precision)
     ]
@@ -78,19 +78,24 @@ def build_lanes(bench: Workbench, module: nn.Module, lanes: Sequence[Lane], fold
         convert("sketch", lane.target, graph, bench.example, spec, target, lane.precision)
         return target
 
-    for lane in sorted(lanes, key=lambda lane: lane.target != FLOAT_GRAPH):
-        if lane.step is None:
+    def in_fp32(target: str) -> Path:
+        lane = Lane(None, target)
+        if lane.name not in built:
             built[lane.name] = written(lane, source)
+        return built[lane.name]
+
     rewritten: dict[str, Path] = {}
     for lane in lanes:
         if lane.step is None:
+            in_fp32(lane.target)
             continue
-        if not rewritten and Lane(None, FLOAT_GRAPH).name not in built:
-            built[Lane(None, FLOAT_GRAPH).name] = written(Lane(None, FLOAT_GRAPH), source)
+        form = form_of(lane.step.method)
         if lane.precision not in rewritten:
-            rewritten[lane.precision] = folder / f"{lane.precision}.onnx"
-            float_graph = built[Lane(None, FLOAT_GRAPH).name] / "model.onnx"
-            GRAPH_STEPS[lane.step.method](bench, float_graph, _on_few_rows(lane.step), rewritten[lane.precision])
+            place = folder / lane.precision
+            place.mkdir()
+            rewritten[lane.precision] = place / GRAPH_FILES[form]
+            float_build = in_fp32(FLOAT_GRAPH[form])
+            GRAPH_STEPS[lane.step.method](bench, float_build, _on_few_rows(lane.step), rewritten[lane.precision])
         built[lane.name] = written(lane, rewritten[lane.precision])
     return {lane.name: built[lane.name] for lane in lanes}
 
