@@ -35,7 +35,8 @@ def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress:
     """Apply the steps and keep the result in the store.
 
     A step on the graph comes last: it works on the FP32 build of the candidate before it for the runtime whose form it
-    rewrites; both are made first if needed. Steps on the module go on from the furthest candidate on the way that is in the store.
+    rewrites; both are made first if needed. Steps on the module go on from the furthest candidate on the way that is in
+    the store.
 
     Raises:
         UnsupportedError: a step cannot be applied to this model, or here in the plan, with the reason.

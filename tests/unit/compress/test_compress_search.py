@@ -16,7 +16,6 @@ from trimtab.compress.search import ON_THE_GRAPH, Point, choose, front, how_near
 from trimtab.recipe.compressing import Cluster, Half, Shorten
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
-
 TARGETS = ["onnxruntime-cpu"]
 
 
