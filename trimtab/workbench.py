@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trimtab import __version__
 from trimtab.candidate import Candidate, Converted, InputsDigest, digest_of
@@ -98,9 +98,13 @@ class Workbench:
         recipe = self.recipe.model_dump(mode="json")
         return digest_of([recipe, vars(self.inputs)])[:16]
 
-    def build(self) -> nn.Module:
-        """A fresh model from the user's callable, its weights as the callable left them."""
-        return self.code.build_model()
+    def build(self, **searched: Any) -> nn.Module:
+        """A fresh model from the user's callable, its weights as the callable left them.
+
+        Args:
+            searched: arguments that a search chose, besides or instead of the recipe's: `Candidate.model_kwargs`.
+        """
+        return self.code.build_model(**searched)
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Logits (n, classes) from raw inputs: pre-processing, then the user's module."""

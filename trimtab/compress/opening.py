@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from trimtab.candidate import Candidate
@@ -15,4 +17,4 @@ def open_torch(bench: Workbench, candidate: Candidate) -> nn.Module:
     Raises:
         ModelError: its files are missing, damaged, or do not fit what the user's callable builds now.
     """
-    return load_candidate(bench.build, bench.folder(candidate.id))
+    return load_candidate(partial(bench.build, **candidate.model_kwargs), bench.folder(candidate.id))
