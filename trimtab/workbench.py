@@ -98,13 +98,13 @@ class Workbench:
         recipe = self.recipe.model_dump(mode="json")
         return digest_of([recipe, vars(self.inputs)])[:16]
 
-    def build(self, **searched: Any) -> nn.Module:
+    def build(self, **overrides: Any) -> nn.Module:
         """A fresh model from the user's callable, its weights as the callable left them.
 
         Args:
-            searched: arguments that a search chose, besides or instead of the recipe's: `Candidate.model_kwargs`.
+            overrides: keyword arguments of the callable, merged over the recipe's.
         """
-        return self.code.build_model(**searched)
+        return self.code.build_model(**overrides)
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Logits (n, classes) from raw inputs: pre-processing, then the user's module."""
