@@ -91,6 +91,11 @@ def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench
     return bench
 
 
+def release_key(bench: Workbench) -> str:
+    """What identifies a release: recipe, data, code and the verdict that caused it."""
+    return digest_of([bench.key, bench.new_rows.verdict if bench.new_rows else None])[:32]
+
+
 @contextmanager
 def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
     """The MLflow parent run of this release, RUNNING inside the block, ended as the block ends."""
@@ -98,12 +103,11 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
     tracking = Tracking(settings.tracking_uri(), settings.locks)
     registry = Registry.from_settings(settings)
     experiment = tracking.experiment(name)
-    verdict = bench.new_rows.verdict if bench.new_rows else None
-    key = digest_of([bench.key, verdict])[:32]
+    key = release_key(bench)
     for line in sweep(registry, experiment, name, alive={key}):
         get_run_logger().warning("registry: %s", line)
     champion = current_champion(settings.tracking_uri(), name)
-    kind = "retrain" if verdict else "first release" if champion is None else "release"
+    kind = "retrain" if bench.new_rows else "first release" if champion is None else "release"
     run_id = tracking.start_release_run(experiment, key, f"{kind} {key[:8]}", _params(bench), _tags(bench, reason))
     for split, data in bench.splits.items():
         tracking.log_dataset_input(

@@ -7,8 +7,9 @@ from typing import Any
 from prefect import task
 
 from tasks.caching import JSON_RESULT, content_key
-from tasks.edges import ended, quoted
+from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
+from tasks.search_original import SEARCHED, search_original
 from trimtab.candidate import Candidate
 from trimtab.compress.student import check_students
 from trimtab.model_check import check_model
@@ -19,24 +20,25 @@ from trimtab.workbench import Workbench
 
 
 @task(name="optimize", task_run_name="train the original", cache_key_fn=content_key("optimize"), **JSON_RESULT)
-def train_original(bench: Workbench, warm_start: str | None) -> dict[str, Any]:
+def train_original(bench: Workbench, warm_start: str | None, searched: dict[str, Any] | None = None) -> dict[str, Any]:
     """Train the original, or take it as it came; a warm start begins from the weights of an earlier original."""
-    done = bench.stored(planned_original(bench, warm_start).id)
+    done = bench.stored(planned_original(bench, warm_start, searched).id)
     if done is None:
         with Progress("training the original") as progress, bench.stopwatch.on("training"):
-            done = bench.keep(make_original(bench, warm_start, progress.epoch))
+            done = bench.keep(make_original(bench, warm_start, progress.epoch, searched))
     return done.to_json()
 
 
 def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
-    """Check that the model fits the task, then train it (or reuse what was trained)."""
+    """Check that the model fits the task, search if the recipe says so, then train (or reuse what was trained)."""
     check_model(bench)
     check_options(bench.recipe.train)
     check_augment(bench)
     check_students(bench)
     if warm_start is not None and bench.stored(warm_start) is None:
         warm_start = None
-    planned = planned_original(bench, warm_start)
+    searched = search_original(bench, warm_start)
+    planned = planned_original(bench, warm_start, searched)
     fresh = train_original.with_options(refresh_cache=bench.stored(planned.id) is None)
-    state = fresh(*quoted(bench, warm_start), return_state=True)
+    state = fresh(*quoted(bench, warm_start, searched), wait_for=after(bench, SEARCHED), return_state=True)
     return Candidate.from_json(ended(bench, planned.id, state))

@@ -20,7 +20,7 @@ from trimtab.compress.search.grid import ORIGINAL, distilled, with_last_steps
 from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs, worth_keeping
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.study import Study
-from trimtab.recipe.schema import Search
+from trimtab.recipe.schema import ShapeSearch
 from trimtab.verify.latency import host_digest
 from trimtab.workbench import Workbench
 
@@ -61,7 +61,7 @@ class Halving:
         self,
         bench: Workbench,
         original: Candidate,
-        settings: Search,
+        settings: ShapeSearch,
         study: Study,
         found: dict[str, Any],
         until: float | None,

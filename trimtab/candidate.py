@@ -73,6 +73,12 @@ class Candidate:
         ]
         return " ".join(str(word) for word in words) or "original"
 
+    @property
+    def model_kwargs(self) -> Mapping[str, Json]:
+        """Arguments of the user's callable that a search chose: its modules are built with these."""
+        kwargs: Mapping[str, Json] = self.lineage[0].parameters.get("model_kwargs", {}) if self.lineage else {}
+        return kwargs
+
     def then(self, step: Step, **changes: Any) -> Candidate:
         """The candidate after one more step; `changes` replace format, files and facts."""
         return Candidate(

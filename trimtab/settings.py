@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         return self.home / "store"
 
     @property
+    def studies(self) -> Path:
+        """Searches of originals, one file a study."""
+        return self.home / "studies"
+
+    @property
     def journal(self) -> Path:
         """What was asked and answered, one folder a release name."""
         return self.home / "journal"

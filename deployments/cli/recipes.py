@@ -57,6 +57,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     from trimtab.model_check import check_model
     from trimtab.optimize.augmenting import check_augment
     from trimtab.optimize.optimizers import check_options
+    from trimtab.optimize.space import check_arguments
     from trimtab.settings import Settings
     from trimtab.workbench import Workbench
 
@@ -65,11 +66,13 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     check_options(bench.recipe.train)
     check_augment(bench)
     check_students(bench)
+    check_arguments(bench)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
     plans = plan(bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets)
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
+    search = bench.recipe.train.search
     trains = bench.recipe.model.weights is None or bench.recipe.train.always
     return {
         "name": bench.recipe.name,
@@ -78,6 +81,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         "classes": bench.classes,
         "parameters": facts.parameters,
         "trains": trains,
+        "search": search and {"trials": search.trials, "minutes": search.minutes, "keys": list(search.space)},
         "candidates": candidates,
         "targets": list(bench.recipe.targets),
         "builds": builds,
@@ -90,6 +94,9 @@ def _text(found: dict[str, Any]) -> str:
     inputs = ", ".join(f"{name} {kind[0]} {tuple(kind[1:])}" for name, kind in found["inputs"].items())
     budget = found["budget"]
     start = "train the model" if found["trains"] else "take the weights as given"
+    if search := found["search"]:
+        most = f" or {search['minutes']:g} minutes" if search["minutes"] else ""
+        start = f"search {', '.join(search['keys'])} in {search['trials']} trials{most}, then {start}"
     return "\n".join(
         [
             f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {found['classes']} classes",

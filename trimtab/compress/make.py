@@ -79,7 +79,7 @@ def _begun(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> tupl
             facts = {key: value for key, value in found.facts.items() if key not in REMADE}
             return open_torch(bench, found), history_of(bench.folder(found.id)), facts, done
     if steps and steps[0].method == STUDENT:
-        return build_student(bench, steps[0]), [], {}, 1
+        return build_student(bench, steps[0], original.model_kwargs), [], {}, 1
     return open_torch(bench, original), [], {}, 0
 
 

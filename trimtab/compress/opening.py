@@ -20,5 +20,5 @@ def open_torch(bench: Workbench, candidate: Candidate) -> nn.Module:
     Raises:
         ModelError: its files are missing, damaged, or do not fit what the user's callable builds now.
     """
-    build = partial(bench.build, **student_kwargs(candidate.lineage))
+    build = partial(bench.build, **{**candidate.model_kwargs, **student_kwargs(candidate.lineage)})
     return load_candidate(build, bench.folder(candidate.id))

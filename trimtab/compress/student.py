@@ -37,8 +37,11 @@ def student_kwargs(lineage: Sequence[Step]) -> dict[str, Any]:
     return {key: value for step in lineage if step.method == METHOD for key, value in step.parameters["kwargs"].items()}
 
 
-def build_student(bench: Workbench, step: Step) -> nn.Module:
+def build_student(bench: Workbench, step: Step, searched: Mapping[str, Any] | None = None) -> nn.Module:
     """The student as its step says: built anew, initialised by the step's seed, untrained.
+
+    Args:
+        searched: keyword arguments a search found for the original; the student's own come before them.
 
     Raises:
         UserCodeError: the callable refuses the arguments, or raised; or forward did.
@@ -48,7 +51,7 @@ def build_student(bench: Workbench, step: Step) -> nn.Module:
     where = f"{KEY}: {json.dumps(kwargs)}"
     with seeded(step.seed or 0):
         try:
-            model = bench.build(**kwargs)
+            model = bench.build(**{**(searched or {}), **kwargs})
         except UserCodeError as error:
             fix = f"give arguments that {bench.recipe.model.callable} takes; they are merged over model.kwargs"
             raise UserCodeError(error.what, where=where, fix=fix) from None

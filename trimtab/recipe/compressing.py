@@ -111,7 +111,7 @@ class Half(Section):
     """Weights stored in 16 bits (IEEE half precision); the arithmetic stays in FP32."""
 
 
-class Search(Section):
+class ShapeSearch(Section):
     """Shapes are measured before they are trained, and the promising ones trained by successive halving.
 
     Without it (null) every method is made at every setting.
@@ -149,7 +149,7 @@ class Clip(Section):
 class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
-    search: Search | None = Field(default_factory=Search)
+    search: ShapeSearch | None = Field(default_factory=ShapeSearch)
     student: Student | None = None
     shorten: Shorten | None = Field(default_factory=Shorten)
     prune: Prune | None = Field(default_factory=Prune)

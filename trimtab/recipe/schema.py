@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino, Search, Student
+from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino, ShapeSearch, Student
+from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
 
@@ -29,9 +30,11 @@ __all__ = [
     "Search",
     "Section",
     "Serving",
+    "ShapeSearch",
     "Student",
     "Target",
     "Train",
+    "Values",
     "Verify",
     "Window",
 ]
@@ -168,6 +171,17 @@ class Recipe(Section):
     def _own_training_has_something_to_do(self) -> Recipe:
         if self.model.train is not None and self.model.weights is not None and not self.train.always:
             raise ValueError("model.train would not run: model.weights are taken as they are; set train.always: true")
+        return self
+
+    @model_validator(mode="after")
+    def _search_has_something_to_train(self) -> Recipe:
+        if self.train.search is None:
+            return self
+        if self.model.weights is not None and not self.train.always:
+            raise ValueError("train.search would not run: model.weights are taken as they are; set train.always: true")
+        of_ours = [key for key in self.train.search.space if key.startswith(TRAIN)]
+        if self.model.train is not None and of_ours:
+            raise ValueError(f"train.search.space.{of_ours[0]} would change nothing: model.train trains in its own way")
         return self
 
     @field_validator("model", mode="before")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
+from trimtab.recipe.searching import Search, check_space
 from trimtab.recipe.section import Section
 
 SGD_MOMENTUM = 0.9
@@ -55,6 +57,26 @@ class Train(Section):
     channels_last: ChannelsLast = Field("auto", description=LAYOUT)
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = Field(0, ge=0)
+    search: Search | None = Field(None, description="a search over these settings and the model's arguments")
+
+    @classmethod
+    def taken(cls, name: str, value: Any) -> Any:
+        """What this key makes of a value, alone: 32 of "32".
+
+        Raises:
+            pydantic.ValidationError: it is not allowed.
+        """
+        field = cls.model_fields[name]
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+        return adapter.validate_python(value)
+
+    def with_values(self, values: Mapping[str, Any]) -> Train:
+        """This section with some keys set otherwise, as if it were written so, and without its search.
+
+        Raises:
+            pydantic.ValidationError: a value is not allowed, or not with the others.
+        """
+        return Train.model_validate({**self.model_dump(exclude_unset=True, exclude={"search"}), **values})
 
     @model_validator(mode="before")
     @classmethod
@@ -97,4 +119,10 @@ class Train(Section):
                 "optimizer_options.fused cannot be combined with precision: bf16 and clipping; "
                 "leave out fused, or set clip_norm and clip_value to null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _search_stays_within_what_is_allowed(self) -> Train:
+        if self.search is not None:
+            check_space(self, self.search)
         return self

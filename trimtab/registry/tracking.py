@@ -94,6 +94,12 @@ class Tracking:
             self._log(run, params, {}, wanted)
         return str(run.info.run_id)
 
+    def release_run(self, experiment: str, release_key: str) -> str | None:
+        """Id of the parent run of a release that was started; None if there is none."""
+        with mlflow_errors(f"release {release_key}"):
+            run = self._find(experiment, f"tags.`{RELEASE_KEY}` = '{_quotable(release_key)}'")
+        return None if run is None else str(run.info.run_id)
+
     def child_run(
         self,
         parent_id: str,

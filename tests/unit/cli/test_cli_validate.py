@@ -28,6 +28,10 @@ def build():
     return nn.Linear(4, 2)
 """
 RECIPE = "name: demo\nmodel: net:build\ndata: net:split\n"
+SEARCH = (
+    "train: {search: {trials: 9, space: {train.lr: {low: 0.01, high: 0.1}, model.kwargs.bias: {choices: [true]}}}}\n"
+)
+TAKES_BIAS = GOOD.replace("build()", "build(bias=False)")
 
 # name → (code, recipe, exit code, what is said)
 CASES: dict[str, tuple[str, str, int, str]] = {
@@ -42,6 +46,8 @@ CASES: dict[str, tuple[str, str, int, str]] = {
         5,
         "net:half: input is (4, 2) float32, was (4, 4) float32",
     ),
+    "search": (TAKES_BIAS, RECIPE + SEARCH, 0, "search train.lr, model.kwargs.bias in 9 trials, then train"),
+    "search unknown argument": (GOOD, RECIPE + SEARCH, 3, "unexpected keyword argument 'bias'"),
     "two clips": (GOOD, RECIPE + "train: {clip_norm: 1, clip_value: 1}\n", 2, "clip_norm and clip_value"),
     "not importable": ("import nowhere_to_be_found\n", RECIPE, 3, "nowhere_to_be_found"),
     "their traceback": (GOOD.replace("return nn.Linear(4, 2)", "return [][1]"), RECIPE, 3, "return [][1]"),
