@@ -35,7 +35,7 @@ def open_study(bench: Workbench, original: Candidate, host: str, design: list[di
     compress = bench.recipe.compress.model_dump(mode="json")
     compress["search"] = {key: compress["search"][key] for key in ("drops", "reference", "shapes")}
     name = digest_of([original.id, host, compress, list(bench.recipe.targets), bench.recipe.measure.model_dump()])[:16]
-    return Study(bench.settings.studies / f"{bench.recipe.name}.log", name, bench.recipe.train.seed, design)
+    return Study(bench.settings.studies / f"{bench.recipe.name}-shapes-{name}.journal", bench.recipe.train.seed, design)
 
 
 @task(

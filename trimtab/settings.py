@@ -77,7 +77,7 @@ class Settings(BaseSettings):
 
     @property
     def studies(self) -> Path:
-        """Searches of originals, one file a study."""
+        """Searches, one Optuna journal file a study."""
         return self.home / "studies"
 
     @property
@@ -94,11 +94,6 @@ class Settings(BaseSettings):
     def evidently(self) -> Path:
         """Evidently workspace."""
         return self.home / "evidently"
-
-    @property
-    def studies(self) -> Path:
-        """Optuna studies, one journal file each."""
-        return self.home / "studies"
 
     @property
     def locks(self) -> Path:

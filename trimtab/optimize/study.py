@@ -8,8 +8,6 @@ number, which counts the killed ones too: the same seed gives the same trials, k
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from trimtab.candidate import Json
 from trimtab.store import os_lock
+from trimtab.studies import load_study, quiet_optuna
 
 STARTUP_TRIALS = 5  # drawn at random, and never stopped: the median that stops others is taken of these at least
 RESULT = "result"
@@ -84,32 +81,15 @@ def open_study(
     Raises:
         Conflict: another process has it open.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os_lock(path.with_suffix(".lock"), wait=False, what=f"the search {path.stem}"), _quiet():
-        _drop_torn_line(path)
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path), _NoLock(str(path)))),
-            study_name=path.stem,
-            directions=list(directions),
-            # Hyperband assigns trials to brackets by Optuna's number: a killed trial would move all that follow.
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup_epochs + 1),
-            load_if_exists=True,
-        )
+    with os_lock(path.with_suffix(".lock"), wait=False, what=f"the search {path.stem}"), quiet_optuna():
+        # Hyperband assigns trials to brackets by Optuna's number: a killed trial would move all that follow.
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup_epochs + 1)
+        study = load_study(path, directions, pruner)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(dict(first))
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             _take_up(study, trial, space)
         yield Study(study, space, seed)
-
-
-class _NoLock(JournalFileOpenLock):
-    """Optuna's own lock is a file that outlives a killed process; ours, on the whole study, does not."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        return None
 
 
 def _take_up(study: optuna.Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> None:
@@ -130,23 +110,3 @@ def _tell(study: optuna.Study, number: int, result: Mapping[str, Json]) -> None:
         study.tell(number, result["objectives"])
     else:
         study.tell(number, state=TrialState.PRUNED if result["state"] == "stopped" else TrialState.FAIL)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """A kill may have cut the last line short; what is appended to it would make the file unreadable."""
-    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with path.open("r+b") as stream:
-            stream.truncate(data.rfind(b"\n") + 1)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    log = logging.getLogger("optuna")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        log.setLevel(level)

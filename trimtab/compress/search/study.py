@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from trimtab.studies import load_study, quiet_optuna
+
 STARTUP_TRIALS = 8  # of the sampler, besides the design
-DIRECTIONS = [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]  # divergence, latency relative to the uncut original
-
-
-@contextlib.contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Optuna's own lines and its warnings about experimental parts off for the block."""
-    logger = logging.getLogger("optuna")
-    was = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        logger.setLevel(was)
+DIRECTIONS: list[Literal["maximize", "minimize"]] = ["minimize", "minimize"]  # divergence, relative latency
 
 
 class Study:
@@ -38,7 +20,6 @@ class Study:
 
     Args:
         path: the journal file; made if missing.
-        name: what the search is of; another name is another study in the same file.
         seed: of the sampler. Each trial has a sampler of its own, seeded by this and its number, so that what is
             proposed depends on the trials before it alone, and not on how often the search was killed.
         design: parameters of the first trials.
@@ -46,20 +27,16 @@ class Study:
     A trial that a kill left unfinished is proposed again, before any other.
     """
 
-    def __init__(self, path: Path, name: str, seed: int, design: Sequence[dict[str, Any]]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, seed: int, design: Sequence[dict[str, Any]]) -> None:
         self.seed = seed
+        self.optuna = load_study(path, DIRECTIONS)
         with quiet_optuna():
-            storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
-            self.optuna = optuna.create_study(
-                storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
-            )
             if not self.optuna.trials:
                 for parameters in design:
                     self.optuna.enqueue_trial(parameters)
             for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
-                self.optuna.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+                self.optuna.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
     def ask(self) -> optuna.Trial:
         """The next trial."""

@@ -1,0 +1,164 @@
+"""Exploring: measured before trained, resumed without repeating, the same for the same seed, spared by the model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trimtab.compress.search.explore import Explored, Measured, Probe, explore, model_of, promising
+from trimtab.compress.search.shape import Shape
+from trimtab.compress.search.space import Space
+from trimtab.compress.search.study import Study
+from trimtab.errors import UnsupportedError
+
+SPACE = Space(
+    blocks={"b1": 0.1, "b2": 0.4, "b3": 0.2},
+    groups={f"b{i}.conv": {0.25: 0.05 * i, 0.5: 0.1 * i} for i in (1, 2, 3)},
+    norms=("l1", "l2"),
+)
+
+
+def cost(shape: Shape) -> dict[str, float]:
+    """Each block costs a third, less where its channels are fewer."""
+    left = [b for b in SPACE.blocks if b not in shape.dropped]
+    macs = sum(1 - shape.ratios.get(f"{block}.conv", 0.0) for block in left) / 3
+    return {"macs": macs, "activations": macs, "parameters": macs, "layers": len(left) / 3}
+
+
+def probe(shape: Shape) -> Probe:
+    damage = sum(SPACE.blocks[b] for b in shape.dropped)
+    damage += sum(SPACE.groups[root][ratio] for root, ratio in shape.ratios.items())
+    return Probe(damage, cost(shape))
+
+
+def measure(shape: Shape) -> Measured:
+    latency = 0.1 + 0.6 * cost(shape)["macs"] + 0.3 * cost(shape)["layers"]
+    return Measured({"int8 on a": {1: 1 / latency, 32: 1 / latency}, "fp32 on b": {1: 0.5, 32: 0.5}}, {1: 0.01})
+
+
+def study(path: Path, seed: int = 3) -> Study:
+    return Study(path / "s.journal", seed, SPACE.design())
+
+
+def keys(found: list[Explored]) -> list[str]:
+    return [one.shape.key for one in found]
+
+
+def test_the_first_shape_is_the_original_and_blocks_go_by_how_little_they_matter() -> None:
+    dropped = [sorted(k[6:] for k, v in one.items() if v == "dropped") for one in SPACE.design()]
+    assert dropped[:4] == [[], ["b1"], ["b1", "b3"], ["b1", "b2", "b3"]]
+    assert len({str(one) for one in SPACE.design()}) == len(SPACE.design())
+
+
+def test_groups_inside_a_dropped_block_are_not_asked_for() -> None:
+    for parameters in SPACE.design():
+        gone = [key[6:] for key, value in parameters.items() if value == "dropped"]
+        assert not any(f"ratio {block}.conv" in parameters for block in gone)
+
+
+def test_each_shape_comes_once_and_nothing_is_measured_twice(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counted(shape: Shape) -> Measured:
+        asked.append(shape.key)
+        return measure(shape)
+
+    found = explore(SPACE, study(tmp_path), 40, probe, counted)
+
+    assert len(set(keys(found))) == len(found)
+    assert len(asked) == len(set(asked))
+    assert found[0].shape.whole
+    assert found[0].latency == pytest.approx(1.0)
+
+
+def test_stopped_and_gone_on_with_it_finds_what_it_would_have_found(tmp_path: Path) -> None:
+    whole = explore(SPACE, study(tmp_path / "a"), 30, probe, measure)
+    for trials in (7, 19, 30):
+        parts = explore(SPACE, study(tmp_path / "b"), trials, probe, measure)
+    assert keys(parts) == keys(whole)
+    assert keys(explore(SPACE, study(tmp_path / "c", seed=4), 30, probe, measure)) != keys(whole)
+
+
+def test_killed_while_measuring_it_goes_on_without_repeating(tmp_path: Path) -> None:
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import os
+from pathlib import Path
+import test_compress_explore as t
+left = [6]
+def dying(shape):
+    left[0] -= 1
+    if not left[0]: os._exit(9)
+    return t.measure(shape)
+t.explore(t.SPACE, t.study(Path({str(tmp_path / "killed")!r})), 30, t.probe, dying)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False)
+    assert done.returncode == 9
+    asked: list[str] = []
+    opened = study(tmp_path / "killed")
+    before = {one.shape.key for one in explore(SPACE, opened, 0, probe, measure)}
+
+    found = explore(SPACE, opened, 30, probe, lambda shape: (asked.append(shape.key), measure(shape))[1])
+
+    assert len(before) == 5
+    assert not before & set(asked)
+    assert keys(found) == keys(explore(SPACE, study(tmp_path / "whole"), 30, probe, measure))
+
+
+def test_a_shape_the_model_cannot_take_is_noted_and_not_proposed_again_and_again(tmp_path: Path) -> None:
+    def picky(shape: Shape) -> Probe:
+        if "b2" in shape.dropped:
+            raise UnsupportedError("b2 is needed", where="model")
+        return probe(shape)
+
+    opened = study(tmp_path)
+    found = explore(SPACE, opened, 25, picky, measure)
+
+    assert not any("b2" in one.shape.dropped for one in found)
+    assert any("b2 is needed" in trial.user_attrs.get("error", "") for trial in opened.done())
+    assert len(opened.done()) == 25
+
+
+def test_the_latency_model_spares_shapes_that_would_be_beaten_and_its_predictions_hold(tmp_path: Path) -> None:
+    found = explore(SPACE, study(tmp_path), 60, probe, measure)
+
+    spared = [one for one in found if one.measured is None]
+    assert spared
+    for one in spared:
+        truth = 0.1 + 0.6 * one.probe.features["macs"] + 0.3 * one.probe.features["layers"]
+        assert one.latency == pytest.approx(truth, rel=0.05)
+        better = [o for o in found if o.measured and o.probe.divergence <= one.probe.divergence and o.latency < truth]
+        assert better
+    model = model_of(found)
+    assert model is not None
+    assert model.error < 0.05
+
+
+def test_no_more_trials_are_begun_when_time_is_up(tmp_path: Path) -> None:
+    answers = iter([True, True, True, False])
+    assert len(explore(SPACE, study(tmp_path), 30, probe, measure, lambda: next(answers))) == 3
+
+
+def explored(name: str, divergence: float, latency: float, measured: bool = True) -> Explored:
+    seen = Measured({"a": {1: 1 / latency}}, {1: 0.0}) if measured else None
+    return Explored(0, Shape(dropped=(name,)), Probe(divergence, {}), latency, None, seen)
+
+
+def test_promising_shapes_are_the_front_first_and_spread_over_latency() -> None:
+    front = [explored(f"f{i}", 1.0 - 0.1 * i, 0.3 + 0.05 * i) for i in range(10)]
+    beaten = [explored(f"x{i}", 1.1 - 0.1 * i, 0.35 + 0.05 * i) for i in range(10)]
+    spared = [explored("s", 0.0, 0.1, measured=False)]
+
+    chosen = promising([*beaten, *front, *spared], 4)
+
+    assert [one.shape.dropped[0] for one in chosen] == ["f0", "f3", "f6", "f9"]
+    assert len(promising([*beaten, *front], 12)) == 12
+
+
+def test_the_shape_of_the_original_is_never_trained_as_one_of_them() -> None:
+    whole = Explored(0, Shape(), Probe(0.0, {}), 1.0, None, Measured({"a": {1: 1.0}}, {1: 0.0}))
+    assert promising([whole], 3) == []

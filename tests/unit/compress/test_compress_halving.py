@@ -1,0 +1,77 @@
+"""Halving: epochs add up, the fastest within the drop go on, each drop keeps its own line, time limits shorten."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.compress.search.halving import Rung, Runner, expected_drop, fit_in, promote, rungs, worth_keeping
+from trimtab.compress.search.latency_model import fit_latency
+
+
+def test_eight_shapes_and_fifteen_epochs() -> None:
+    assert rungs(8, 15) == [Rung(8, 1), Rung(4, 2), Rung(2, 4), Rung(1, 8)]
+
+
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 4))
+def test_who_goes_all_the_way_is_trained_for_all_epochs(shapes: int, epochs: int, last: int) -> None:
+    found = rungs(shapes, epochs, last)
+    assert sum(rung.epochs for rung in found) == epochs
+    assert all(rung.epochs >= 1 for rung in found)
+    assert [rung.shapes for rung in found] == sorted((rung.shapes for rung in found), reverse=True)
+    assert found[0].shapes == max(shapes, last)
+    assert all(rung.shapes >= last for rung in found)
+
+
+def runner(key: str, latency: float, *drops: float) -> Runner:
+    return Runner(key, latency, drops, tuple([2, 4, 8][: len(drops)]))
+
+
+def test_the_drop_is_carried_on_along_the_logarithm_of_the_epochs() -> None:
+    # 4 points after 2 epochs, 2 after 6: the slope is -2 / log 3 a logarithm, so at 18 nothing is lost.
+    assert math.isclose(expected_drop(runner("a", 0.5, 0.04, 0.02), 18), 0.0, abs_tol=1e-12)
+    assert expected_drop(runner("a", 0.5, 0.02), 18) == 0.02
+    assert expected_drop(runner("a", 0.5, 0.01, 0.02), 18) == 0.02  # it got worse: not carried on
+
+
+def test_the_fastest_that_is_expected_to_stay_within_the_drop_goes_on() -> None:
+    field = [runner("fast", 0.3, 0.05), runner("middle", 0.5, 0.004), runner("slow", 0.9, 0.0)]
+    assert [one.key for one in promote(field, 1, [0.005], 15)] == ["middle"]
+    assert [one.key for one in promote(field, 2, [0.005, 0.06], 15)] == ["middle", "fast"]
+
+
+def test_where_none_is_within_the_drop_the_nearest_goes_on() -> None:
+    field = [runner("fast", 0.3, 0.05), runner("slow", 0.9, 0.02)]
+    assert [one.key for one in promote(field, 1, [0.005], 15)] == ["slow"]
+
+
+def test_a_time_limit_takes_epochs_and_never_the_last_one() -> None:
+    left = [Rung(4, 4), Rung(2, 8)]
+    assert fit_in(left, 1.0, 100.0) == left
+    assert fit_in(left, 1.0, 16.0) == [Rung(4, 2), Rung(2, 4)]
+    assert fit_in(left, 1.0, -5.0) == [Rung(4, 1), Rung(2, 1)]
+    assert fit_in(left, 1.0, 44.0, more=1) == left  # 5 * 4 + 3 * 8 = 44
+    assert fit_in(left, 1.0, 43.0, more=1) != left
+
+
+def test_kept_are_those_no_other_beats() -> None:
+    field = [runner("a", 0.3, 0.05), runner("b", 0.5, 0.01), runner("c", 0.6, 0.02), runner("d", 0.9, 0.0)]
+    assert {one.key for one in worth_keeping(field, 9)} == {"a", "b", "d"}
+    assert worth_keeping([Runner("new", 0.1, (), ())], 9) == []
+
+
+def test_too_few_shapes_give_no_latency_model() -> None:
+    features = [{"macs": 1.0, "activations": 1.0, "parameters": 1.0, "layers": 1.0}] * 7
+    assert fit_latency(features, [1.0] * 7) is None
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1), st.floats(0.1, 1)), min_size=12, max_size=20, unique=True))
+def test_an_additive_latency_is_found_again(parts: list[tuple[float, float]]) -> None:
+    features = [{"macs": m, "activations": a, "parameters": 0.0, "layers": 0.0} for m, a in parts]
+    truth = [0.2 + 0.5 * m + 0.3 * a for m, a in parts]
+    model = fit_latency(features, truth)
+    assert model is not None
+    predicted = [model.predict(one) for one in features]
+    assert all(math.isclose(p, t, rel_tol=1e-3) for p, t in zip(predicted, truth, strict=True))
