@@ -17,15 +17,21 @@ from torch import Tensor, nn
 
 from trimtab import runtime
 from trimtab.candidate import Candidate, InputsDigest, Step
+from trimtab.compress.convert_candidate import convert_candidate, precision_of
 from trimtab.compress.make import make
 from trimtab.compress.openvino_layers import layers_of, preprocessing
 from trimtab.compress.quantize_openvino import quantize_openvino
+from trimtab.compress.search import ON_THE_GRAPH, precision
+from trimtab.compress.weights import save_candidate
 from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
-from trimtab.errors import CalibrationError, ConversionError, UnsupportedError
+from trimtab.errors import CalibrationError, ConversionError, DataError, UnsupportedError
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.recipe.schema import Preprocess, QuantizeOpenvino
 from trimtab.runtime.openvino_cpu import read_model
+from trimtab.settings import Settings
+from trimtab.store import folder_digests
+from trimtab.workbench import Workbench
 
 SETTINGS = QuantizeOpenvino(calibration_rows=64)
 TARGET = "openvino-cpu"
@@ -361,17 +367,23 @@ def build():
 """
 
 
-def test_a_step_makes_the_float_build_first_and_its_candidate_goes_to_openvino_alone(tmp_path: Path) -> None:
-    from trimtab.compress.convert_candidate import convert_candidate, precision_of
-    from trimtab.compress.search import ON_THE_GRAPH, precision
-    from trimtab.compress.weights import save_candidate
-    from trimtab.settings import Settings
-    from trimtab.store import folder_digests
-    from trimtab.workbench import Workbench
+def workbench(folder: Path, compress: str) -> Workbench:
+    (folder / "net_of_nncf.py").write_text(CODE)
+    recipe = f"name: a\nmodel: net_of_nncf:build\ndata: net_of_nncf:split\ncompress: {compress}\n"
+    (folder / "recipe.yaml").write_text(recipe)
+    return Workbench(folder / "recipe.yaml", Settings(home=folder / "home"))
 
-    (tmp_path / "net_of_nncf.py").write_text(CODE)
-    (tmp_path / "recipe.yaml").write_text("name: a\nmodel: net_of_nncf:build\ndata: net_of_nncf:split\n")
-    bench = Workbench(tmp_path / "recipe.yaml", Settings(home=tmp_path / "home"))
+
+def test_fewer_training_rows_than_it_calibrates_on_are_refused_at_the_door(tmp_path: Path) -> None:
+    bench = workbench(tmp_path, "{quantize: null, quantize_openvino: {minimum_rows: 65}}")
+    with pytest.raises(DataError, match="64 training rows, INT8 calibration wants at least 65") as caught:
+        _ = bench.splits
+    assert caught.value.where == "compress.quantize_openvino.minimum_rows"
+
+
+def test_a_step_makes_the_float_build_first_and_its_candidate_goes_to_openvino_alone(tmp_path: Path) -> None:
+
+    bench = workbench(tmp_path, "{quantize_openvino: {}}")
     planned = Candidate((Step("train"),), InputsDigest("d", "w", "c", "v"))
     bench.folder(planned.id).mkdir(parents=True)
     save_candidate(bench.build(), [], bench.folder(planned.id))
