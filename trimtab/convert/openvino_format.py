@@ -1,7 +1,12 @@
-"""OpenVINO IR: `model.xml` and `model.bin`, from a traced torch module or from a quantized ONNX graph."""
+"""OpenVINO IR: `model.xml.gz` and `model.bin`, from a traced torch module or from a compressed graph."""
 
 from __future__ import annotations
 
+import gzip
+import re
+import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from trimtab.errors import ConversionError
 
 Array = NDArray[Any]
 TARGET = "openvino-cpu"
+_COUNTED = re.compile(r"[A-Za-z]+_\d+(/.*)?$")  # and what NNCF appends to such a name
 
 
 def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:
@@ -27,7 +33,7 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
     Args:
         module: deployed module in eval mode.
         example: inputs name → array (n, ...).
-        out: path of the .xml file; the .bin file is written beside it.
+        out: folder the two files are written to.
 
     Returns:
         Notes for the reader.
@@ -47,12 +53,16 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
             fix="take openvino-cpu out of `targets`, or replace the operation it names",
         ) from None
     notes = _name(model, example)
-    _save(model, out)
+    write_compressed(model, out)
     return ["OpenVINO from a traced torch module, weights FP32", *notes]
 
 
 def write_openvino_from_onnx(graph: Path, out: Path) -> list[str]:
     """Convert a quantized ONNX graph; its quantize/dequantize pairs become INT8 layers when it is compiled.
+
+    Args:
+        graph: the ONNX file.
+        out: folder the two files are written to.
 
     Raises:
         ConversionError: OpenVINO cannot read the graph.
@@ -67,13 +77,72 @@ def write_openvino_from_onnx(graph: Path, out: Path) -> list[str]:
             where=TARGET,
             fix="take openvino-cpu out of `targets`",
         ) from None
-    _save(model, out)
+    write_compressed(model, out)
     return ["OpenVINO from the quantized ONNX graph"]
 
 
-def _save(model: openvino.Model, out: Path) -> None:
+def write_openvino_unfolded(graph: Path, out: Path) -> list[str]:
+    """The ONNX graph node by node: `openvino.convert_model` would compute the weights, and write them in FP32.
+
+    Raises:
+        ConversionError: OpenVINO cannot read the graph.
+    """
+    try:
+        model = openvino.Core().read_model(str(graph))
+    except Exception as error:
+        raise ConversionError(
+            f"OpenVINO cannot read the graph: {str(error).strip()[:2000]}",
+            where=TARGET,
+            fix="take openvino-cpu out of `targets`",
+        ) from None
+    write_compressed(model, out)
+    return ["OpenVINO from the ONNX graph, its weights stored as there"]
+
+
+def copy_compressed(xml: Path, out: Path) -> list[str]:
+    """Ship a candidate that is an OpenVINO model itself: `xml` and the .bin beside it, to the folder `out`."""
+    _compress(xml, out)
+    shutil.copyfile(xml.with_suffix(".bin"), out / "model.bin")
+    return ["the INT8 OpenVINO model as NNCF left it"]
+
+
+def write_compressed(model: openvino.Model, out: Path) -> None:
+    """Write `model.xml.gz` and `model.bin` to the folder `out`; the same model gives the same bytes."""
+    with tempfile.TemporaryDirectory(prefix=".openvino-", dir=out) as draft:
+        plain = Path(draft) / "model.xml"
+        save(model, plain)
+        _compress(plain, out)
+        plain.with_suffix(".bin").replace(out / "model.bin")
+
+
+def save(model: openvino.Model, xml: Path) -> None:
+    """Write a model uncompressed, the .bin beside `xml`, under names that depend on the model alone."""
+    _rename(model)
     # compress_to_fp16 is on by default (2026.4): the weights would no longer be the ones that were verified.
-    openvino.save_model(model, str(out), compress_to_fp16=False)
+    openvino.save_model(model, str(xml), compress_to_fp16=False)
+
+
+def _compress(xml: Path, out: Path) -> None:
+    (out / "model.xml.gz").write_bytes(gzip.compress(xml.read_bytes(), mtime=0))
+
+
+def _rename(model: openvino.Model) -> None:
+    """Replace the names OpenVINO gives, "Multiply_2848" by a counter of the process, by a count a type in the model.
+
+    Without it the same module gives other bytes at each conversion, and a layer could not be named in a recipe.
+    """
+    operations = [op for op in model.get_ordered_ops() if op.get_type_name() != "Parameter"]  # the user named those
+    taken = {op.get_friendly_name() for op in operations if not _COUNTED.match(op.get_friendly_name())}
+    seen: Counter[str] = Counter()
+    for op in operations:
+        if not _COUNTED.match(op.get_friendly_name()):
+            continue
+        kind, name = op.get_type_name(), ""
+        while not name or name in taken:
+            seen[kind] += 1
+            name = f"{kind}:{seen[kind]}"
+        op.set_friendly_name(name)
+    model.set_friendly_name("model")
 
 
 def _name(model: openvino.Model, example: Mapping[str, Array]) -> list[str]:

@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-# Of a candidate's weights: "fp32"; "int8" (QDQ) and "int8-dynamic" (ranges of each batch), both computed in integers;
-# "clustered" and "fp16", which are smaller files of other weights, computed in FP32.
+NNCF = "int8-nncf"
+# Of a candidate's weights: "fp32"; "int8" (QDQ), "int8-dynamic" (ranges of each batch) and "int8-nncf" (an OpenVINO
+# model that NNCF quantized), computed in integers; "clustered" and "fp16", which are smaller files of other weights,
+# computed in FP32.
 PRECISIONS = {
     "onnxruntime-cpu": ("fp32", "int8", "int8-dynamic", "clustered", "fp16"),
-    "openvino-cpu": ("fp32", "int8", "clustered", "fp16"),
+    "openvino-cpu": ("fp32", "int8", NNCF, "clustered", "fp16"),
     "torchscript-cpu": ("fp32",),
 }
 WHY_NOT = {
+    "onnxruntime-cpu": "what NNCF quantized is an OpenVINO model, which ONNX Runtime cannot read",
     # Measured, 2026.4: every layer runs in f32, after its input was rounded to 8 bits; convert_model writes FP32.
     "openvino-cpu": "OpenVINO computes dynamically quantized layers in FP32",
-    "torchscript-cpu": "a compressed graph is ONNX and has no TorchScript form",
+    "torchscript-cpu": "a compressed graph is ONNX or OpenVINO and has no TorchScript form",
 }
 STORED = ("clustered", "fp16")  # weights in another form, arithmetic in FP32
 SPEC_FILE = "spec.json"
@@ -57,7 +60,7 @@ def convert(
     Args:
         candidate_id: id of the candidate.
         target: e.g. "onnxruntime-cpu".
-        source: a deployed module (FP32), or the path of a compressed `model.onnx`.
+        source: a deployed module (FP32), or the path of a compressed `model.onnx`, or of a `model.xml` of NNCF's.
         example: a few training rows, inputs name → array (n, ...), in the order of the specification.
         spec: what goes into spec.json; see `graph.spec_of`.
         out: an existing, empty folder.
@@ -97,42 +100,29 @@ def _write(target: str, module: nn.Module, example: Mapping[str, NDArray[Any]], 
     if target == "openvino-cpu":
         from trimtab.convert.openvino_format import write_openvino
 
-        return write_openvino(module, example, out / "model.xml")
+        return write_openvino(module, example, out)
     from trimtab.convert.torchscript_format import write_torchscript
 
     return write_torchscript(module, example, out / "model.pt")
 
 
 def _write_graph(target: str, graph: Path, precision: str, names: list[str], out: Path) -> list[str]:
+    if precision == NNCF:
+        from trimtab.convert.openvino_format import copy_compressed
+
+        return copy_compressed(graph, out)
     from trimtab.convert.onnx_format import check_file, side_files
 
     notes = check_file(graph, names)
-    if target == "openvino-cpu" and precision in STORED:
-        return [_write_openvino_unfolded(graph, out / "model.xml"), *notes]
     if target == "openvino-cpu":
-        from trimtab.convert.openvino_format import write_openvino_from_onnx
+        from trimtab.convert.openvino_format import write_openvino_from_onnx, write_openvino_unfolded
 
-        return [*write_openvino_from_onnx(graph, out / "model.xml"), *notes]
+        write = write_openvino_unfolded if precision in STORED else write_openvino_from_onnx
+        return [*write(graph, out), *notes]
     shutil.copyfile(graph, out / "model.onnx")
     for path in side_files(graph):
         shutil.copyfile(path, out / path.name)
     return [f"the {precision} ONNX graph as it is", *notes]
-
-
-def _write_openvino_unfolded(graph: Path, out: Path) -> str:
-    """The graph node by node: `openvino.convert_model` would compute the weights, and write them in FP32."""
-    from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip  (first: no usage event)
-    import openvino
-
-    try:
-        openvino.save_model(openvino.Core().read_model(str(graph)), str(out), compress_to_fp16=False)
-    except Exception as error:
-        raise ConversionError(
-            f"OpenVINO cannot read the graph: {str(error).strip()[:2000]}",
-            where="openvino-cpu",
-            fix="take openvino-cpu out of `targets`",
-        ) from None
-    return "OpenVINO from the ONNX graph, its weights stored as there"
 
 
 def _check(
