@@ -161,10 +161,11 @@ class Workbench:
             yield
 
     def _check_calibration_rows(self, train: Split) -> None:
-        quantize = self.recipe.compress.quantize
-        if quantize is not None and len(train) < quantize.minimum_rows:
-            raise DataError(
-                f"{len(train)} training rows, INT8 calibration wants at least {quantize.minimum_rows}",
-                where="compress.quantize.minimum_rows",
-                fix="give more rows, lower minimum_rows, or set compress.quantize to null",
-            )
+        for section in ("quantize", "quantize_openvino"):
+            settings = getattr(self.recipe.compress, section)
+            if settings is not None and len(train) < settings.minimum_rows:
+                raise DataError(
+                    f"{len(train)} training rows, INT8 calibration wants at least {settings.minimum_rows}",
+                    where=f"compress.{section}.minimum_rows",
+                    fix=f"give more rows, lower minimum_rows, or set compress.{section} to null",
+                )

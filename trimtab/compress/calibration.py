@@ -15,7 +15,7 @@ from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_d
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from trimtab.errors import CalibrationError
-from trimtab.recipe.schema import Quantize
+from trimtab.recipe.schema import Quantize, QuantizeOpenvino
 
 Array = np.ndarray
 BATCH = 32
@@ -67,13 +67,14 @@ def histogram_ranges(graph: Path, rows: Mapping[str, Array], method: Calibration
 
 
 def calibration_rows(
-    calibration: Mapping[str, Array], training: Mapping[str, Array], settings: Quantize
+    calibration: Mapping[str, Array], training: Mapping[str, Array], settings: Quantize | QuantizeOpenvino
 ) -> dict[str, Array]:
     """The rows to calibrate on: at most `calibration_rows`, evenly spaced over what is given.
 
     Args:
         calibration: name → array (n, ...), raw inputs as the deployed graph takes them.
         training: the same of all training rows, for their range.
+        settings: says how many; the section of the recipe that an error names.
 
     Raises:
         CalibrationError: no rows or fewer than `minimum_rows`, other inputs than in training, NaN or infinity, or
@@ -87,10 +88,11 @@ def calibration_rows(
         )
     rows = min(len(values) for values in calibration.values())
     if rows < settings.minimum_rows:
+        section = "compress.quantize" if isinstance(settings, Quantize) else "compress.quantize_openvino"
         raise CalibrationError(
             f"there are {rows} rows, at least {settings.minimum_rows} are needed",
-            where="compress.quantize.minimum_rows",
-            fix="give more rows, lower minimum_rows, or set compress.quantize to null",
+            where=f"{section}.minimum_rows",
+            fix=f"give more rows, lower minimum_rows, or set {section} to null",
         )
     chosen = np.linspace(0, rows - 1, min(rows, settings.calibration_rows)).round().astype(np.int64)
     sample = {name: np.ascontiguousarray(values[chosen]) for name, values in calibration.items()}
@@ -98,6 +100,13 @@ def calibration_rows(
         _check_finite(name, values)
         _check_range(name, values, training[name])
     return sample
+
+
+def notes_on_rows(used: int, settings: Quantize | QuantizeOpenvino) -> list[str]:
+    """What there is to say when fewer rows were there than asked for."""
+    if used < settings.calibration_rows:
+        return [f"calibrated on {used} rows, fewer than the {settings.calibration_rows} asked for"]
+    return []
 
 
 def _check_finite(name: str, values: Array) -> None:

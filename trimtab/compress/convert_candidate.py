@@ -1,4 +1,4 @@
-"""A candidate on a target: the deployed graph of its torch module, or its compressed ONNX graph as it is."""
+"""A candidate on a target: the deployed graph of its torch module, or its compressed graph as it is."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from trimtab.convert.graph import deployed, spec_of
 from trimtab.store import new_folder
 from trimtab.workbench import Workbench
 
+GRAPH_FILES = {"onnx": "model.onnx", "openvino": "model.xml"}  # format of a candidate → the file its graph is in
+
 
 def precision_of(candidate: Candidate) -> str:
-    """ "fp32" of a torch module; of an ONNX graph what its facts say: "int8", "int8-dynamic", "clustered", "fp16"."""
-    return str(candidate.facts.get("precision", "int8")) if candidate.format == "onnx" else "fp32"
+    """ "fp32" of a torch module; of a graph what its facts say, e.g. "int8", "int8-dynamic", "int8-nncf", "fp16"."""
+    return "fp32" if candidate.format == "torch" else str(candidate.facts.get("precision", "int8"))
 
 
 def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Converted:
@@ -28,8 +30,8 @@ def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Co
     """
     spec = spec_of(bench.example, bench.classes)
     source: nn.Module | Path
-    if candidate.format == "onnx":
-        source = bench.folder(candidate.id) / "model.onnx"
+    if candidate.format in GRAPH_FILES:
+        source = bench.folder(candidate.id) / GRAPH_FILES[candidate.format]
     else:
         source = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
     with new_folder(bench.target_folder(candidate.id, target)) as draft:

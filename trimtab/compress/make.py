@@ -9,25 +9,29 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from trimtab.candidate import Candidate, Step
+from trimtab.candidate import Candidate, Format, Step
 from trimtab.compress.batchnorm import reestimate
 from trimtab.compress.cluster import cluster
-from trimtab.compress.convert_candidate import convert_candidate
+from trimtab.compress.convert_candidate import GRAPH_FILES, convert_candidate
 from trimtab.compress.distil import distil
 from trimtab.compress.half import half
 from trimtab.compress.opening import open_torch
 from trimtab.compress.prune import prune
 from trimtab.compress.quantize import quantize
+from trimtab.compress.quantize_openvino import quantize_openvino
 from trimtab.compress.replay import History
 from trimtab.compress.shorten import shorten
 from trimtab.compress.weights import save_candidate
 from trimtab.data import Array
 from trimtab.errors import UnsupportedError
-from trimtab.recipe.schema import Distil, Quantize
+from trimtab.recipe.schema import Distil, Quantize, QuantizeOpenvino
 from trimtab.store import folder_digests, new_folder
 from trimtab.workbench import Workbench
 
-FLOAT_GRAPH = "onnxruntime-cpu"  # the target whose files are the FP32 ONNX graph
+FLOAT_GRAPH: Mapping[Format, str] = {  # the target whose files are the FP32 graph in a format
+    "onnx": "onnxruntime-cpu",
+    "openvino": "openvino-cpu",
+}
 NORM_ROWS = 1024  # training rows over which batch norms are re-estimated after a cut
 RANKING_ROWS = 256  # training rows on which blocks are ranked by what dropping them changes
 Report = Callable[[int, int, dict[str, float]], None]
@@ -42,11 +46,12 @@ def planned(original: Candidate, steps: Sequence[Step]) -> Candidate:
 def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None = None) -> Candidate:
     """Apply the steps and keep the result in the store.
 
-    A step on the graph (quantize, cluster, half) comes last: it works on the ONNX graph of the candidate before it,
-    which is made first if needed.
+    A step on the graph (quantize, quantize_openvino, cluster, half) comes last: it works on the FP32 build of the
+    candidate before it for ONNX Runtime (quantize_openvino: for OpenVINO), which is made first if needed.
 
     Raises:
         UnsupportedError: a step cannot be applied to this model, with the reason.
+        ConversionError: the FP32 build, or what the step wrote, cannot be made or used.
         CalibrationError: the calibration rows are not fit for use.
     """
     if steps and steps[-1].method in GRAPH_STEPS:
@@ -124,26 +129,33 @@ def _settings(step: Step) -> dict[str, Any]:
 def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> Candidate:
     parent = planned(original, steps[:-1])
     result = planned(original, steps)
-    if bench.stored_converted(parent.id, FLOAT_GRAPH) is None:
-        bench.keep_converted(convert_candidate(bench, _stored(bench, parent), FLOAT_GRAPH))
-    graph = bench.target_folder(parent.id, FLOAT_GRAPH) / "model.onnx"
+    method = steps[-1].method
+    form: Format = "openvino" if method in OF_OPENVINO else "onnx"
+    target = FLOAT_GRAPH[form]
+    if bench.stored_converted(parent.id, target) is None:
+        bench.keep_converted(convert_candidate(bench, _stored(bench, parent), target))
     with new_folder(bench.folder(result.id)) as draft:
-        facts = GRAPH_STEPS[steps[-1].method](bench, graph, steps[-1], draft / "model.onnx")
+        facts = GRAPH_STEPS[method](bench, bench.target_folder(parent.id, target), steps[-1], draft / GRAPH_FILES[form])
         files = folder_digests(draft)
-    return Candidate(result.lineage, result.inputs, "onnx", files, facts)
+    return Candidate(result.lineage, result.inputs, form, files, facts)
 
 
-def _quantize(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
+def _quantize(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
-    return quantize(graph, train, train, Quantize.model_validate(_settings(step)), out)
+    return quantize(build / "model.onnx", train, train, Quantize.model_validate(_settings(step)), out)
 
 
-def _cluster(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return cluster(graph, step.parameters["bits"], out)
+def _quantize_openvino(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    train = bench.splits["train"].inputs
+    return quantize_openvino(build, train, train, QuantizeOpenvino.model_validate(_settings(step)), out)
 
 
-def _half(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
-    return half(graph, out)
+def _cluster(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    return cluster(build / "model.onnx", step.parameters["bits"], out)
+
+
+def _half(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
+    return half(build / "model.onnx", out)
 
 
 MODULE_STEPS: Mapping[str, Callable[[Workbench, nn.Module, Step], tuple[History, Facts]]] = {
@@ -152,9 +164,11 @@ MODULE_STEPS: Mapping[str, Callable[[Workbench, nn.Module, Step], tuple[History,
 }
 GRAPH_STEPS: Mapping[str, Callable[[Workbench, Path, Step, Path], Facts]] = {
     "quantize": _quantize,
+    "quantize_openvino": _quantize_openvino,
     "cluster": _cluster,
     "half": _half,
 }
+OF_OPENVINO = frozenset({"quantize_openvino"})  # the others rewrite the ONNX graph
 
 
 def _stored(bench: Workbench, planned_candidate: Candidate) -> Candidate:

@@ -36,7 +36,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.calibrate import load_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from trimtab.compress.calibration import Rows, calibration_rows, histogram_ranges
+from trimtab.compress.calibration import Rows, calibration_rows, histogram_ranges, notes_on_rows
 from trimtab.compress.graph_weights import LAYERS, float_weights
 from trimtab.errors import CalibrationError, UnsupportedError
 from trimtab.recipe.schema import Quantize
@@ -102,7 +102,7 @@ def _static(fp32_onnx: Path, rows: Mapping[str, Array], settings: Quantize, out:
         "quantized_nodes": quantized,
         "weights_quantized": share,
         "float_nodes": sorted(node.name for node in graph.graph.node if node.name in kept_float),
-        "notes": _notes(used, settings),
+        "notes": notes_on_rows(used, settings),
     }
 
 
@@ -189,12 +189,6 @@ def _calibrated(ready: Path, draft: Path, rows: Mapping[str, Array], settings: Q
 
 def _form(settings: Quantize) -> str:
     return "int8 reduced to 7 bits, " + ("per channel" if settings.per_channel else "per tensor")
-
-
-def _notes(used: int, settings: Quantize) -> list[str]:
-    if used < settings.calibration_rows:
-        return [f"calibrated on {used} rows, fewer than the {settings.calibration_rows} asked for"]
-    return []
 
 
 @contextmanager

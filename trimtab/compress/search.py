@@ -14,7 +14,7 @@ from trimtab.candidate import Step, digest_of
 from trimtab.recipe.schema import Budget, Compress
 
 ORIGINAL: tuple[Step, ...] = ()
-ON_THE_GRAPH = frozenset({"quantize", "cluster", "half"})  # methods that rewrite the ONNX graph, and come last
+ON_THE_GRAPH = frozenset({"quantize", "quantize_openvino", "cluster", "half"})  # they rewrite a graph, and come last
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def precision(steps: Sequence[Step]) -> str:
     last = steps[-1] if steps else Step("train")
     if last.method == "quantize":
         return "int8" if last.parameters.get("mode", "static") == "static" else "int8-dynamic"
-    return {"cluster": "clustered", "half": "fp16"}.get(last.method, "fp32")
+    others = {"quantize_openvino": "int8-nncf", "cluster": "clustered", "half": "fp16"}
+    return others.get(last.method, "fp32")
 
 
 def front(points: Sequence[Point]) -> list[Point]:

@@ -45,6 +45,20 @@ class Quantize(Section):
     per_channel: bool = True
 
 
+class QuantizeOpenvino(Section):
+    """INT8 quantization by NNCF, of the OpenVINO model and for openvino-cpu alone; `{}` switches it on."""
+
+    preset: Literal["mixed", "performance"] = Field(
+        "mixed", description="mixed: activations with negative values asymmetric; performance: all symmetric"
+    )
+    calibration_rows: int = Field(300, ge=1)
+    minimum_rows: int = Field(32, ge=1, description="fewer rows than this are refused")
+    fast_bias_correction: bool = Field(True, description="false: the slower one, layer by layer on quantized inputs")
+    ignored: list[str] = Field(
+        default_factory=list, description="layers kept in float, by their name in the OpenVINO model"
+    )
+
+
 class Shorten(Section):
     """Drop whole residual blocks, those that change the answers least; each number of blocks makes candidates."""
 
@@ -68,5 +82,6 @@ class Compress(Section):
     prune: Prune | None = Field(default_factory=Prune)
     distil: Distil | None = Field(default_factory=Distil)
     quantize: Quantize | None = Field(default_factory=Quantize)
+    quantize_openvino: QuantizeOpenvino | None = None
     cluster: Cluster | None = None
     half: Half | None = None

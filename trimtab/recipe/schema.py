@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize
+from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
 
@@ -23,6 +23,7 @@ __all__ = [
     "Preprocess",
     "Prune",
     "Quantize",
+    "QuantizeOpenvino",
     "Recipe",
     "Schedule",
     "Section",
