@@ -135,7 +135,8 @@ def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step]) -> 
 
 def _quantize(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
-    return quantize(graph, train, train, Quantize.model_validate(_settings(step)), out)
+    settings = Quantize.model_validate(_settings(step))
+    return quantize(graph, train, train, settings, out, judged_on=bench.splits["validation"])
 
 
 def _cluster(bench: Workbench, graph: Path, step: Step, out: Path) -> Facts:

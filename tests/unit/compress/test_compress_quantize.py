@@ -12,8 +12,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from trimtab.compress import quantize as module
-from trimtab.compress.quantize import DYNAMIC_NOTE, quantize
+from trimtab.compress import quantize_dynamic as module
+from trimtab.compress.quantize import quantize
+from trimtab.compress.quantize_dynamic import DYNAMIC_NOTE
 from trimtab.errors import CalibrationError, UnsupportedError
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
