@@ -13,7 +13,7 @@ never looked at again, has a fine ratio while all others are lost.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,13 +116,15 @@ def _groups(calibrated: Calibrated) -> list[tuple[onnx.NodeProto, tuple[str, ...
             readers.setdefault(name, []).append(node)
     groups = []
     for node in calibrated.before.graph.node:
-        if node.name not in integers or node.name in calibrated.ends:
-            continue
-        follows, last = [], node
-        while [one.op_type for one in readers.get(last.output[0], [])] in [[name] for name in REMOVABLE]:
-            last = readers[last.output[0]][0]
-            if last.name in left:
-                break
-            follows.append(last.name)
-        groups.append((node, tuple(follows)))
+        if node.name in integers and node.name not in calibrated.ends:
+            groups.append((node, tuple(_taken_out(node, readers, left))))
     return groups
+
+
+def _taken_out(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]], left: set[str]) -> Iterator[str]:
+    """Names of the activations right after a node that the quantizer has taken out, in order."""
+    while len(following := readers.get(node.output[0], [])) == 1:
+        node = following[0]
+        if node.op_type not in REMOVABLE or node.name in left:
+            return
+        yield node.name

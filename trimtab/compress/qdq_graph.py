@@ -62,6 +62,21 @@ def float_ends(graph: onnx.ModelProto) -> frozenset[str]:
     return frozenset(before | {node.name for node in graph.graph.node if node.op_type == "Softmax"})
 
 
+def beyond_the_quantizer(graph: onnx.ModelProto, per_channel: bool) -> frozenset[str]:
+    """Names of layers at which ONNX Runtime 1.32's quantizer fails: ConvTranspose in groups with a bias, per channel.
+
+    It takes a group's channels for all of them, and cannot scale the bias ("could not be broadcast together").
+    """
+    return frozenset(
+        node.name
+        for node in graph.graph.node
+        if per_channel
+        and node.op_type == "ConvTranspose"
+        and len(node.input) > 2
+        and any(item.name == "group" and item.i > 1 for item in node.attribute)
+    )
+
+
 def quantized_layers(graph: onnx.ModelProto) -> dict[str, str]:
     """Name of each layer that is computed in integers → name of its integer weights."""
     dequantized = {n.output[0]: n.input[0] for n in graph.graph.node if n.op_type == "DequantizeLinear"}

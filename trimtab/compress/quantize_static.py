@@ -13,7 +13,8 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from trimtab.compress.activation_ranges import METHODS, check_ranges, write_ranges
 from trimtab.compress.calibration import Rows
-from trimtab.compress.qdq_graph import float_ends, free_output, prepared
+from trimtab.compress.float_layers import keep_float
+from trimtab.compress.qdq_graph import beyond_the_quantizer, float_ends, free_output, prepared
 from trimtab.recipe.schema import Quantize
 
 Array = np.ndarray
@@ -27,7 +28,7 @@ class Calibrated:
         ready: file of the graph, prepared for the quantizer. before: the same graph.
         rows: name → array (n, ...), what it was calibrated on.
         ranges: file of the ranges. full: the graph with all that can be in INT8.
-        ends: names of the nodes that always stay in float: pre-processing and softmax.
+        ends: names of the nodes that always stay in float: pre-processing, softmax, what the quantizer fails at.
     """
 
     ready: Path
@@ -57,7 +58,7 @@ def calibrate(fp32_onnx: Path, rows: Mapping[str, Array], settings: Quantize, fo
         CalibrationError: a tensor has no finite range.
     """
     ready, before = prepared(fp32_onnx, folder)
-    ends = float_ends(before)
+    ends = float_ends(before) | beyond_the_quantizer(before, settings.per_channel)
     draft, ranges, plain = folder / "int8.onnx", folder / "ranges.json", folder / "minmax.json"
     method = METHODS[settings.calibration]
     try:
@@ -103,5 +104,6 @@ def _write(
 
 def _finished(draft: Path) -> onnx.ModelProto:
     graph = onnx.load(draft)
-    free_output(graph)
+    keep_float(graph)
+    free_output(graph)  # which also drops the constants that nothing reads any more
     return graph
