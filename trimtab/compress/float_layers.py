@@ -1,11 +1,11 @@
 """Layers of a QDQ graph that are to stay in float, kept from the runtime that would quantize them after all.
 
-Where the input of a Conv, ConvTranspose or Gemm comes from a DequantizeLinear and its weights are float constants, ONNX
-Runtime (seen in 1.32, at its default optimization) takes the graph for one that was quantized by halves, and rounds
-the weights to 8 bits itself when it opens the file: per tensor, whatever was asked for. A layer that is left in float
-because 8 bits spoil it would be spoilt there. It lets those layers alone whose bias is not a constant, so the bias is
-given as 32-bit integers and their scale, which it does not fold: exact to the precision of float32, and a handful of
-multiplications an inference.
+Where a Conv, ConvTranspose or Gemm with constant float weights stands between a DequantizeLinear and a QuantizeLinear,
+ONNX Runtime (seen in 1.32, at its default optimization) takes the graph for one that was quantized by halves, and
+rounds the weights to 8 bits itself when it opens the file: per tensor, whatever was asked for. A layer that is left in
+float because 8 bits spoil it would be spoilt there. It lets those layers alone whose bias is not a constant, so the
+bias is given as 32-bit integers and their scale, which it does not fold: exact to the precision of float32, and a
+handful of multiplications an inference.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def _outputs(layer: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> i
 
 
 def _as_integers(name: str, bias: Array) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
-    scale = np.float32(max(float(np.abs(bias).max(initial=0.0)) / LARGEST, np.finfo(np.float32).tiny))
-    integers = np.round(bias.astype(np.float64) / np.float64(scale)).astype(np.int32)
+    largest = float(np.abs(bias).max(initial=0.0))
+    scale = np.array(max(largest / LARGEST, float(np.finfo(np.float32).tiny)), np.float32)
+    integers = np.round(bias.astype(np.float64) / float(scale)).astype(np.int32)
     tensors = [numpy_helper.from_array(integers, f"{name}:integers"), numpy_helper.from_array(scale, f"{name}:scale")]
     return helper.make_node("DequantizeLinear", [item.name for item in tensors], [f"{name}:float"], name), tensors

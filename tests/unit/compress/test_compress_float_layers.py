@@ -25,19 +25,21 @@ def spoilt(kind: str, bias: bool) -> nn.Module:
 
     It meets values that are 0, so that all that the other weights do would be lost, and nothing else.
     """
-    first: nn.Module = nn.Conv2d(2, CHANNELS, 1)
+    first, last = (
+        (nn.Linear(2, CHANNELS), nn.Linear(CHANNELS, 3))
+        if kind == "Gemm"
+        else (nn.Conv2d(2, CHANNELS, 1), nn.Conv2d(CHANNELS, 3, 4))
+    )
     middle = {
         "Conv": lambda: nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=bias),
         "ConvTranspose": lambda: nn.ConvTranspose2d(CHANNELS, CHANNELS, 3, padding=1, bias=bias),
         "Gemm": lambda: nn.Linear(CHANNELS, CHANNELS, bias=True),
     }[kind]()
-    if kind == "Gemm":
-        first = nn.Linear(2, CHANNELS)
     with torch.no_grad():
         for value in (first.weight, first.bias):
             value[0] = 0
         (middle.weight[:, 0] if kind != "ConvTranspose" else middle.weight[0]).fill_(5000.0)
-    return nn.Sequential(first, nn.ReLU(), middle, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3), nn.Softmax(1))
+    return nn.Sequential(first, nn.ReLU(), middle, nn.ReLU(), last, nn.Flatten(), nn.Softmax(1))
 
 
 def answered(graph: onnx.ModelProto, rows: np.ndarray, level: GraphOptimizationLevel) -> np.ndarray:
@@ -56,7 +58,6 @@ def test_a_layer_left_in_float_is_not_quantized_by_the_runtime(tmp_path: Path, k
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = spoilt(kind, bias).eval()
-        model(torch.from_numpy(rows))
     path = tmp_path / "fp32.onnx"
     names = {"input_names": ["input"], "output_names": ["probabilities"], "dynamic_axes": {"input": {0: "batch"}}}
     torch.onnx.export(model, (torch.from_numpy(rows[:2]),), str(path), **names, dynamo=False, opset_version=17)
@@ -65,7 +66,7 @@ def test_a_layer_left_in_float_is_not_quantized_by_the_runtime(tmp_path: Path, k
     graph = calibrated.written(without=[layer.name])
     onnx.checker.check_model(graph, full_check=True)
     exact = answered(calibrated.before, rows, GraphOptimizationLevel.ORT_DISABLE_ALL)
-    near = 0.3 * np.ptp(exact, axis=0).max()
+    near = 0.2 * np.ptp(exact, axis=0).max()
     for level in (GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL):
         assert np.abs(answered(graph, rows, level) - exact).max() < near
     onnx.save(graph, tmp_path / "mixed.onnx")

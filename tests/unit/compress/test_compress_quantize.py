@@ -10,11 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trimtab.compress import quantize_dynamic as module
+from trimtab.compress.calibration import BATCH, Rows
 from trimtab.compress.layer_sensitivity import layer_sensitivity
 from trimtab.compress.mse import mse_range
 from trimtab.compress.quantize import quantize
@@ -414,3 +417,13 @@ def test_max_drop_wants_rows_to_be_judged_on(fp32: Path, images: np.ndarray, tmp
 def test_max_drop_is_refused_in_dynamic_mode_where_it_would_do_nothing() -> None:
     with pytest.raises(ValidationError, match="max_drop is of mode static"):
         Quantize(mode="dynamic", max_drop=0.1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 200))
+def test_the_reader_hands_over_every_row_once_in_batches_of_one_size(count: int) -> None:
+    rows = np.arange(count, dtype=np.float32)[:, None]
+    batches = [batch["input"] for batch in Rows({"input": rows})]
+    np.testing.assert_array_equal(np.concatenate(batches), rows)
+    assert len({len(batch) for batch in batches}) == 1
+    assert max(len(batch) for batch in batches) <= BATCH
