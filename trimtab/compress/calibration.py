@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
-from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calibrator, save_tensors_data
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from trimtab.errors import CalibrationError
@@ -58,12 +58,17 @@ def histogram_ranges(graph: Path, rows: Mapping[str, Array], method: Calibration
     Raises:
         ValueError: a tensor has no finite range.
     """
+    save_tensors_data(collected(graph, rows, method, work).compute_data(), out)
+
+
+def collected(graph: Path, rows: Mapping[str, Array], method: CalibrationMethod, work: Path) -> HistogramCalibrater:
+    """ONNX Runtime's calibrator with the histograms of all activations. Arguments and errors as `histogram_ranges`."""
     operators = sorted({*QDQRegistry, *QLinearOpsRegistry})  # as in quantize_static
     calibrator = create_calibrator(
         graph, operators, augmented_model_path=str(work), calibrate_method=method, extra_options=HISTOGRAM
     )
     calibrator.collect_data(Rows(rows))
-    save_tensors_data(calibrator.compute_data(), out)
+    return calibrator
 
 
 def calibration_rows(

@@ -31,7 +31,8 @@ def form_of(method: str) -> Format:
 
 def _quantize(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
-    return quantize(build / "model.onnx", train, train, Quantize.model_validate(settings_of(step)), out)
+    settings, judged_on = Quantize.model_validate(settings_of(step)), bench.splits["validation"]
+    return quantize(build / "model.onnx", train, train, settings, out, judged_on=judged_on)
 
 
 def _quantize_openvino(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:

@@ -75,10 +75,22 @@ class Quantize(Section):
     """INT8 quantization by ONNX Runtime: static (QDQ, calibrated on training rows) or dynamic (weights alone)."""
 
     mode: Literal["static", "dynamic"] = "static"
-    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
+    calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
     calibration_rows: int = Field(200, ge=1)
     minimum_rows: int = Field(32, ge=1, description="fewer rows than this are refused")
     per_channel: bool = True
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="of static: the layers that cost most stay in float until the accuracy on validation is within it",
+    )
+
+    @model_validator(mode="after")
+    def _dynamic_has_no_mixed_precision(self) -> Quantize:
+        if self.mode == "dynamic" and self.max_drop is not None:
+            raise ValueError("max_drop is of mode static; leave it out, or set budget.max_drop")
+        return self
 
 
 class QuantizeOpenvino(Section):

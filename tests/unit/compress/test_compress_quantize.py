@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trimtab.compress import quantize as module
-from trimtab.compress.quantize import DYNAMIC_NOTE, quantize
+from trimtab.compress import quantize_dynamic as module
+from trimtab.compress.calibration import BATCH, Rows
+from trimtab.compress.layer_sensitivity import layer_sensitivity
+from trimtab.compress.mse import mse_range
+from trimtab.compress.quantize import quantize
+from trimtab.compress.quantize_dynamic import DYNAMIC_NOTE
 from trimtab.errors import CalibrationError, UnsupportedError
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
@@ -43,6 +51,18 @@ def export(model: nn.Module, preprocess: Preprocess, example: np.ndarray, path: 
         opset_version=17,
     )
     return path
+
+
+class Holed(nn.Module):
+    """A NaN among the activations of a row whose pixels are negative, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 3)
+
+    def forward(self, value: Tensor) -> Tensor:
+        flat = value.flatten(1)
+        return self.head(self.body(flat) * flat.mean(1, keepdim=True).sqrt())
 
 
 def run(path: Path, values: np.ndarray) -> np.ndarray:
@@ -170,7 +190,7 @@ def test_samples_of_skewed_and_sparse_columns_are_taken(tmp_path: Path) -> None:
         quantize(path, {"input": rows}, {"input": table}, SETTINGS, tmp_path / "b.onnx")
 
 
-@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy", "mse"])
 def test_activations_that_are_nan_for_all_rows_name_the_tensor(
     images: np.ndarray, tmp_path: Path, calibration: str
 ) -> None:
@@ -189,19 +209,10 @@ def test_activations_that_are_nan_for_all_rows_name_the_tensor(
     assert "Log" in caught.value.where
 
 
-@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy", "mse"])
 def test_a_nan_beside_finite_activations_is_passed_over_by_every_calibration(
     images: np.ndarray, tmp_path: Path, calibration: str
 ) -> None:
-    class Holed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 3)
-
-        def forward(self, value: Tensor) -> Tensor:
-            flat = value.flatten(1)
-            return self.head(self.body(flat) * flat.mean(1, keepdim=True).sqrt())
-
     path = export(Holed(), Preprocess(), images[:2], tmp_path / "a.onnx")
     rows = images[:64].copy()
     rows[5] = -1
@@ -233,7 +244,7 @@ def test_other_calibrations_take_any_number_of_rows_and_are_not_min_max_by_anoth
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("calibration", ["percentile", "entropy"])
+@pytest.mark.parametrize("calibration", ["percentile", "entropy", "mse"])
 def test_the_range_of_a_relu_has_no_negative_part(
     fp32: Path, images: np.ndarray, tmp_path: Path, calibration: str
 ) -> None:
@@ -320,3 +331,99 @@ def test_dynamic_refuses_a_graph_without_weights(images: np.ndarray, tmp_path: P
     with pytest.raises(UnsupportedError, match="0 of 0 weights quantized"):
         quantize(path, {}, {}, Quantize(mode="dynamic"), tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()
+
+
+def test_nan_among_activations_is_counted_in_the_notes(images: np.ndarray, tmp_path: Path) -> None:
+    path = export(Holed(), Preprocess(), images[:2], tmp_path / "a.onnx")
+    rows = images[:64].copy()
+    assert quantize(path, {"input": rows}, {"input": rows}, SETTINGS, tmp_path / "b.onnx")["notes"] == []
+    rows[[5, 40]] = -1
+    notes = quantize(path, {"input": rows}, {"input": rows}, SETTINGS, tmp_path / "b.onnx")["notes"]
+    assert len(notes) == 1
+    assert re.search(r"passed over for the ranges: 2 in \S*Sqrt\S*, 16 in \S*Mul\S*, 6 in ", notes[0])
+
+
+class Block(nn.Module):
+    """Expansion, depthwise convolution and projection of an inverted residual block with h-swish, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.norm1 = nn.Conv2d(1, 32, 1, bias=False), nn.BatchNorm2d(32)
+        self.depthwise, self.norm2 = nn.Conv2d(32, 32, 5, 2, 2, groups=32, bias=False), nn.BatchNorm2d(32)
+        self.project, self.head = nn.Conv2d(32, 16, 1), nn.Linear(16, 4)
+        with torch.no_grad():  # channels of very different size, which is what per channel is for
+            self.norm1.weight.copy_(torch.logspace(-1.5, 1, 32))
+            self.norm2.running_var.copy_(torch.logspace(-2, 1, 32))
+
+    def forward(self, value: Tensor) -> Tensor:
+        value = nn.functional.hardswish(self.norm1(self.expand(value)))
+        value = nn.functional.hardswish(self.norm2(self.depthwise(value)))
+        return self.head(self.project(value).mean((2, 3)))
+
+
+def test_a_depthwise_block_calibrated_on_one_row_is_no_worse_per_channel_and_its_layers_are_ranked(
+    images: np.ndarray, tmp_path: Path
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        path = export(Block(), Preprocess(scale=1 / 16), images[:4], tmp_path / "a.onnx")
+    errors = {}
+    for per_channel in (True, False):
+        settings = Quantize(calibration_rows=1, minimum_rows=1, per_channel=per_channel)
+        quantize(path, {"input": images[:1]}, {"input": images}, settings, tmp_path / "b.onnx")
+        errors[per_channel] = np.abs(run(tmp_path / "b.onnx", images) - run(path, images)).mean()
+        ranked = layer_sensitivity(path, {"input": images[:1]}, {"input": images}, settings)
+        assert sorted(one.operator for one in ranked if one.weighted) == ["Conv", "Conv", "Conv", "Gemm"]
+    assert errors[True] < errors[False]
+
+
+@pytest.mark.parametrize(("per_channel", "quantized"), [(True, 2), (False, 3)])
+def test_a_transposed_convolution_in_groups_stays_in_float_where_the_quantizer_fails_at_it(
+    images: np.ndarray, tmp_path: Path, per_channel: bool, quantized: int
+) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 8, 3, groups=2), nn.Flatten(), nn.Linear(512, 3)
+    )
+    path = export(model, Preprocess(scale=1 / 16), images[:2], tmp_path / "a.onnx")
+    settings = Quantize(calibration_rows=64, per_channel=per_channel)
+    facts = quantize(path, {"input": images}, {"input": images}, settings, tmp_path / "b.onnx")
+    assert facts["quantized_nodes"] == quantized
+    assert any("ConvTranspose" in name for name in facts["float_nodes"]) is per_channel
+    assert np.abs(run(tmp_path / "b.onnx", images) - run(path, images)).max() < 0.02
+
+
+def test_mse_ranges_are_those_of_the_activations_themselves(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    table = draw.standard_t(3, size=(400, 4)).astype(np.float32)
+    model = nn.Sequential(nn.Linear(4, 256), nn.ReLU(), nn.Linear(256, 2))
+    path = export(model, Preprocess(), table[:2], tmp_path / "a.onnx")
+    rows = {"input": table}
+    facts = quantize(path, rows, rows, Quantize(calibration="mse", calibration_rows=400), tmp_path / "b.onnx")
+    assert facts["calibration"] == "mse"
+    hidden = torch.relu(model[0](torch.from_numpy(table))).detach().numpy()
+    _, high = mse_range(*np.histogram(hidden, 1024, range=(-hidden.max(), hidden.max())), 0.0, float(hidden.max()))
+    assert high < hidden.max()
+    graph = onnx.load(tmp_path / "b.onnx").graph
+    figures = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    scales_used = [float(figures[n.input[1]]) for n in graph.node if n.op_type == "QuantizeLinear"]
+    assert any(scale == pytest.approx(high / 255, rel=1e-4) for scale in scales_used)
+
+
+def test_max_drop_wants_rows_to_be_judged_on(fp32: Path, images: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="max_drop wants labelled rows"):
+        quantize(fp32, {"input": images}, {"input": images}, Quantize(max_drop=0.1), tmp_path / "a.onnx")
+
+
+def test_max_drop_is_refused_in_dynamic_mode_where_it_would_do_nothing() -> None:
+    with pytest.raises(ValidationError, match="max_drop is of mode static"):
+        Quantize(mode="dynamic", max_drop=0.1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 200))
+def test_the_reader_hands_over_every_row_once_in_batches_of_one_size(count: int) -> None:
+    rows = np.arange(count, dtype=np.float32)[:, None]
+    batches = [batch["input"] for batch in Rows({"input": rows})]
+    np.testing.assert_array_equal(np.concatenate(batches), rows)
+    assert len({len(batch) for batch in batches}) == 1
+    assert max(len(batch) for batch in batches) <= BATCH

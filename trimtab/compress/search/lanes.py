@@ -101,8 +101,11 @@ def build_lanes(bench: Workbench, module: nn.Module, lanes: Sequence[Lane], fold
 
 
 def _on_few_rows(step: Step) -> Step:
-    rows = step.parameters.get("calibration_rows")
-    if rows is None:
-        return step
-    least = max(CALIBRATION_ROWS, int(step.parameters.get("minimum_rows", 0)))
-    return Step(step.method, {**step.parameters, "calibration_rows": min(rows, least)}, step.seed)
+    """The step as it is measured: on few calibration rows, and without a search of its own for layers to keep in float,
+    which would judge weights that are not trained yet."""
+    parameters = {**step.parameters, **({"max_drop": None} if "max_drop" in step.parameters else {})}
+    rows = parameters.get("calibration_rows")
+    if rows is not None:
+        least = max(CALIBRATION_ROWS, int(parameters.get("minimum_rows", 0)))
+        parameters["calibration_rows"] = min(rows, least)
+    return Step(step.method, parameters, step.seed)
