@@ -18,6 +18,7 @@ from trimtab.candidate import Candidate, Step
 from trimtab.compress.make import planned
 from trimtab.compress.search.grid import ORIGINAL, distilled, with_last_steps
 from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs, worth_keeping
+from trimtab.compress.search.pace import seconds_an_epoch
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.study import Study
 from trimtab.recipe.schema import ShapeSearch
@@ -85,17 +86,19 @@ class Halving:
             return ways
         control = Way(Runner(CONTROL, 1.0, (), ()), ()) if self.settings.reference == CONTROL else None
         left, behind = ways, list[Way]()
-        steps = rungs(len(ways), settings.epochs, len(self.drops))
-        for index, rung in enumerate(steps):
+        steps = self._in_time(rungs(len(ways), settings.epochs, len(self.drops)), control is not None)
+        for index in range(len(steps)):
             if index:
+                steps[index:] = self._in_time(steps[index:], control is not None)
                 kept = [
-                    one.key for one in promote([way.runner for way in left], rung.shapes, self.drops, settings.epochs)
+                    one.key
+                    for one in promote(
+                        [way.runner for way in left], steps[index].shapes, self.drops, sum(one.epochs for one in steps)
+                    )
                 ]
                 behind += [way for way in left if way.runner.key not in kept]
                 left = [way for way in left if way.runner.key in kept]
-                steps[index:] = self._in_time(steps[index:], control is not None)
-                rung = steps[index]
-            reference = self.found["accuracy"]
+            rung, reference = steps[index], self.found["accuracy"]
             if control is not None:
                 control, reference = self._trained(control, rung, None)
             left = [way for way in (self._trained(way, rung, reference)[0] for way in left) if way.runner.drops]
@@ -124,11 +127,20 @@ class Halving:
         """The rungs that are left, with fewer epochs where the time limit asks for it; decided once."""
         if self.until is None:
             return list(left)
-        each = sum(self.seconds) / len(self.seconds) if self.seconds else 0.0
+        if f"{len(left)} rungs left" in self.study.optuna.user_attrs:
+            return [Rung(*one) for one in self.study.recall(f"{len(left)} rungs left")]
+        each = sum(self.seconds) / len(self.seconds) if self.seconds else self._pace()
         shorter = fit_in(left, each, self.until - time.monotonic(), int(control))
         asked = [[rung.shapes, rung.epochs] for rung in shorter]
         decided = self.study.decide(f"{len(left)} rungs left", asked)
         return [Rung(*one) for one in decided]
+
+    def _pace(self) -> float:
+        """Seconds an epoch of the shapes that are left takes, before any was trained."""
+        settings = self.bench.recipe.compress.distil
+        assert settings is not None
+        share = [float(one["latency"]) for one in self.found["shapes"]]
+        return seconds_an_epoch(self.bench, self.original, settings) * sum(share) / len(share)
 
     def _say(self, rung: Rung, left: Sequence[Way]) -> None:
         for way in sorted(left, key=lambda way: way.runner.latency):

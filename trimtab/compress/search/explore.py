@@ -9,6 +9,7 @@ it was seen to err.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,10 +116,13 @@ def model_of(known: Sequence[Explored]) -> LatencyModel | None:
 def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread over latency.
 
-    Only measured shapes are taken, and not the original's own. Of a front that does not fit whole, those are taken
-    that lie farthest apart in latency, its two ends first.
+    Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor, the
+    median of those of all measurements. Of a front that does not fit whole, those are taken that lie farthest apart in
+    latency, its two ends first.
     """
-    left = [one for one in known if one.measured is not None and not one.shape.whole]
+    floors = [max(one.measured.noise_floor.values(), default=0.0) for one in known if one.measured is not None]
+    slowest = 1 / (1 + statistics.median(floors)) if floors else 1.0
+    left = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
     chosen: list[Explored] = []
     while left and len(chosen) < count:
         best = [one for one in left if not any(_beats(other, one) for other in left)]

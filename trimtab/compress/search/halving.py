@@ -47,7 +47,7 @@ def rungs(shapes: int, epochs: int, last: int = 1) -> list[Rung]:
     8 of 1, 4 of 2 more, 2 of 4 more, 1 of 8 more.
     """
     shapes, last = max(shapes, last), max(last, 1)
-    count = 1 + math.floor(math.log(shapes / last, FACTOR) + 1e-9)
+    count = 1 + math.ceil(math.log(shapes / last, FACTOR) - 1e-9)
     count = min(count, max(1, math.floor(math.log2(epochs + 1))))
     weights = [FACTOR**index for index in range(count)]
     first = [max(1, epochs * weight // sum(weights)) for weight in weights[:-1]]
