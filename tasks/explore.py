@@ -33,8 +33,9 @@ EXPLORING = 0.25  # share of the time limit
 def open_study(bench: Workbench, original: Candidate, host: str, design: list[dict[str, Any]]) -> Study:
     """The study of this original under this recipe on this host."""
     compress = bench.recipe.compress.model_dump(mode="json")
-    compress["search"] = {key: compress["search"][key] for key in ("drops", "reference", "shapes")}
-    name = digest_of([original.id, host, compress, list(bench.recipe.targets), bench.recipe.measure.model_dump()])[:16]
+    deciding = {key: value for key, value in compress.items() if key not in ("search", "distil", "student")}
+    measure = bench.recipe.measure.model_dump()
+    name = digest_of([original.id, host, deciding, list(bench.recipe.targets), measure])[:16]
     return Study(bench.settings.studies / f"{bench.recipe.name}-shapes-{name}.journal", bench.recipe.train.seed, design)
 
 

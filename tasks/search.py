@@ -14,7 +14,7 @@ from tasks.bench import ReleaseRun
 from tasks.candidates import made
 from tasks.edges import after, ended, quoted
 from tasks.explore import explore_shapes, open_study
-from trimtab.candidate import Candidate, Step
+from trimtab.candidate import Candidate, Step, digest_of
 from trimtab.compress.make import planned
 from trimtab.compress.search.grid import ORIGINAL, distilled, with_last_steps
 from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs, worth_keeping
@@ -72,6 +72,9 @@ class Halving:
         self.drops = settings.drops or [bench.recipe.budget.max_drop]
         self.log = get_run_logger()
         self.seconds: list[float] = []
+        distil = bench.recipe.compress.distil
+        shapes = [one["shape"] for one in found["shapes"]]
+        self.plan = digest_of([settings.model_dump(), distil and distil.model_dump(), shapes])[:16]
 
     def run(self) -> list[Way]:
         """All shapes, each as far as it came; the control among them if there is one."""
@@ -127,12 +130,13 @@ class Halving:
         """The rungs that are left, with fewer epochs where the time limit asks for it; decided once."""
         if self.until is None:
             return list(left)
-        if f"{len(left)} rungs left" in self.study.optuna.user_attrs:
-            return [Rung(*one) for one in self.study.recall(f"{len(left)} rungs left")]
+        key = f"{len(left)} rungs left of {self.plan}"
+        if (decided := self.study.recall(key)) is not None:
+            return [Rung(*one) for one in decided]
         each = sum(self.seconds) / len(self.seconds) if self.seconds else self._pace()
         shorter = fit_in(left, each, self.until - time.monotonic(), int(control))
         asked = [[rung.shapes, rung.epochs] for rung in shorter]
-        decided = self.study.decide(f"{len(left)} rungs left", asked)
+        decided = self.study.decide(key, asked)
         return [Rung(*one) for one in decided]
 
     def _pace(self) -> float:

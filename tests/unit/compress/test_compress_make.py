@@ -44,6 +44,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         forward=forward,
         folder=lambda candidate: tmp_path / candidate,
         stored=lambda candidate: None,
+        recipe=SimpleNamespace(model=SimpleNamespace(augment=None)),
     )
     for room in (walking, module_steps):
         monkeypatch.setattr(room, "open_torch", lambda *_: original())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trimtab.candidate import Candidate, InputsDigest, Step
 from trimtab.compress.make import GRAPH_STEPS, MODULE_STEPS
 from trimtab.compress.search import ON_THE_GRAPH, Point, choose, front, how_near, plan, precision, replan
-from trimtab.recipe.compressing import Cluster, Half, Shorten
+from trimtab.recipe.compressing import Clip, Cluster, Half, Shorten, Sparsify, Student
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
 TARGETS = ["onnxruntime-cpu"]
@@ -24,8 +24,8 @@ def labels(compress: Compress) -> list[str]:
     return [Candidate((Step("train"), *steps), inputs).label for steps in plan(compress, 7, TARGETS)]
 
 
-def test_defaults_plan_fourteen_candidates() -> None:
-    found = labels(Compress())
+def test_three_criteria_at_two_ratios_plan_fourteen_candidates() -> None:
+    found = labels(Compress(shorten=None))
     assert len(found) == len(set(found)) == 14
     assert found[:4] == ["original", "int8", "prune-l1-0.25 distil", "prune-l1-0.25 distil int8"]
     assert "prune-linf-0.5 distil int8" in found
@@ -41,12 +41,13 @@ def test_defaults_plan_fourteen_candidates() -> None:
     ],
 )
 def test_methods_can_be_switched_off(changes: dict[str, object], expected: list[str]) -> None:
-    assert labels(Compress(**changes)) == expected  # type: ignore[arg-type]
+    assert labels(Compress(**{"shorten": None, **changes})) == expected  # type: ignore[arg-type]
 
 
 def test_steps_carry_every_parameter_and_are_json() -> None:
     given = Distil(temperature=2.0, alpha=0.5, epochs=3, lr=0.1, batch_size=8, hints=0.5, schedule="one_cycle")
     compress = Compress(
+        shorten=None,
         prune=Prune(norms=["l1"], ratios=[0.5], round_to=4),
         distil=given,
         quantize=Quantize(calibration_rows=50, per_channel=False),
@@ -82,8 +83,39 @@ def test_shapes_are_combined_and_every_method_on_the_graph_is_an_ending_of_its_o
 
 
 def test_the_plan_knows_the_methods_that_make_them_and_no_others() -> None:
-    assert GRAPH_STEPS.keys() >= ON_THE_GRAPH
-    assert {"prune", "shorten"} <= MODULE_STEPS.keys()
+    assert GRAPH_STEPS.keys() == ON_THE_GRAPH
+    assert {"prune", "shorten", "sparsify", "clip"} == MODULE_STEPS.keys()
+
+
+def test_weights_are_clipped_before_int8_and_packed_where_they_are_sparse() -> None:
+    found = labels(Compress(shorten=None, prune=None, clip=Clip(), sparsify=Sparsify(sparsities=[0.5])))
+    assert found == [
+        *("original", "clip int8"),
+        *("sparsify-0.5 distil", "sparsify-0.5 distil clip int8", "sparsify-0.5 distil packed"),
+    ]
+
+
+def test_students_have_plans_of_their_own() -> None:
+    found = labels(Compress(shorten=None, prune=None, quantize=None, student=Student(kwargs=[{"width": 8}])))
+    assert len(found) == 2
+    assert found[1].endswith("distil")
+
+
+def test_nncf_is_asked_for_where_openvino_is_a_target() -> None:
+    def methods(targets: list[str]) -> set[str]:
+        return {step.method for steps in plan(Compress(prune=None), 7, targets) for step in steps}
+
+    assert "quantize_openvino" in methods(["onnxruntime-cpu", "openvino-cpu"])
+    assert "quantize_openvino" not in methods(["onnxruntime-cpu"])
+
+
+def test_a_gain_within_the_noise_is_called_none_and_beats_nobody() -> None:
+    quick = replace(point("quick", 0.90, speedup=2.05), noise=0.05, gain=1.03)
+    better = replace(point("better", 0.91, speedup=2.0), noise=0.05, gain=1.5)
+    assert quick.gained == "no gain"
+    assert better.gained == "1.50x"
+    assert front([quick, better]) == [better]
+    assert len(front([replace(quick, noise=0.01), replace(better, noise=0.01)])) == 2
 
 
 def point(name: str, accuracy: float = 0.9, speedup: float = 2.0, size: float = 2.0, p99: float = 1.0) -> Point:

@@ -24,29 +24,27 @@ class Study:
             proposed depends on the trials before it alone, and not on how often the search was killed.
         design: parameters of the first trials.
 
-    A trial that a kill left unfinished is proposed again, before any other.
+    A trial that a kill left unfinished counts as never begun: the same parameters come again.
     """
 
     def __init__(self, path: Path, seed: int, design: Sequence[dict[str, Any]]) -> None:
         self.seed = seed
         self.optuna = load_study(path, DIRECTIONS)
+        self.design = list(design)
         with quiet_optuna():
-            if not self.optuna.trials:
-                for parameters in design:
-                    self.optuna.enqueue_trial(parameters)
             for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
-                self.optuna.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
     def ask(self) -> optuna.Trial:
-        """The next trial."""
+        """The next trial: of the design while that lasts, else one that is sampled."""
+        number = len(self.done())
         with quiet_optuna():
             self.optuna.sampler = optuna.samplers.TPESampler(
-                seed=self.seed + len(self.done()),
-                multivariate=True,
-                group=True,
-                n_startup_trials=STARTUP_TRIALS,
+                seed=self.seed + number, multivariate=True, group=True, n_startup_trials=STARTUP_TRIALS
             )
+            waiting = self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if number < len(self.design) and not waiting:
+                self.optuna.enqueue_trial(self.design[number])
             return self.optuna.ask()
 
     def tell(self, trial: optuna.Trial, values: Sequence[float] | None, facts: dict[str, Any]) -> None:
