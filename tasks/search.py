@@ -47,7 +47,7 @@ def searched(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Pla
     found = ended(bench, "explore", explore_shapes(*arguments, wait_for=after(bench, original.id), return_state=True))
     study = open_study(bench, original, host, [])
     until = None if settings.minutes is None else started + 60 * MARGIN * settings.minutes
-    ways = Halving(bench, original, settings, study, found, until).run()
+    ways = Halving(bench, run, original, settings, study, found, until).run()
     _record(run, found, ways)
     kept = {one.key for one in worth_keeping([way.runner for way in ways], settings.shapes)}
     starts = [ORIGINAL, *(way.steps for way in ways if way.runner.key in kept or way.runner.key == CONTROL)]
@@ -61,13 +61,14 @@ class Halving:
     def __init__(
         self,
         bench: Workbench,
+        run: ReleaseRun,
         original: Candidate,
         settings: ShapeSearch,
         study: Study,
         found: dict[str, Any],
         until: float | None,
     ) -> None:
-        self.bench, self.original, self.settings = bench, original, settings
+        self.bench, self.release, self.original, self.settings = bench, run, original, settings
         self.study, self.found, self.until = study, found, until
         self.drops = settings.drops or [bench.recipe.budget.max_drop]
         self.log = get_run_logger()
@@ -124,6 +125,7 @@ class Halving:
         accuracy = float(candidate.facts["validation_accuracy"])
         drop = 0.0 if reference is None else reference - accuracy
         runner = replace(way.runner, drops=(*way.runner.drops, drop), epochs=(*way.runner.epochs, rung.epochs))
+        _log_rung(self.release, candidate, runner, accuracy)
         return Way(runner, steps), accuracy
 
     def _in_time(self, left: Sequence[Rung], control: bool) -> list[Rung]:
@@ -155,6 +157,23 @@ class Halving:
                 way.runner.latency,
                 100 * way.runner.drops[-1],
             )
+
+
+def _log_rung(run: ReleaseRun, candidate: Candidate, runner: Runner, accuracy: float) -> None:
+    """What a rung left of a shape, as a child run in MLflow."""
+    run.tracking.child_run(
+        run.run_id,
+        f"{candidate.id}@rung",
+        f"{candidate.label}, trained",
+        {"methods": " ".join(step.method for step in candidate.lineage), "shape": runner.key},
+        {
+            "validation_accuracy": accuracy,
+            "validation_drop": runner.drops[-1],
+            "latency_before_training": runner.latency,
+            "epochs": float(sum(runner.epochs)),
+        },
+        {"trimtab.shape": runner.key},
+    )
 
 
 def _record(run: ReleaseRun, found: dict[str, Any], ways: Sequence[Way]) -> None:

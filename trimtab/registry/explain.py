@@ -103,6 +103,8 @@ def _stages(candidate: Candidate, siblings: Sequence[Run]) -> list[Stage]:
     words: list[str] = []
     for end in range(trained, len(candidate.lineage) + 1):
         part = Candidate(candidate.lineage[:end], candidate.inputs)
+        if words and candidate.lineage[end - 1].method == candidate.lineage[end - 2].method:
+            words.pop()  # of several rungs of training the last one names them all
         words += [part.label.split(" ")[-1]] if end > trained else []
         run = measured.get(part.id)
         if run is None and end < len(candidate.lineage):
