@@ -46,7 +46,7 @@ name: {name}
 model: net:build
 data: net:split
 train: {{epochs: 6, patience: 6, threads: 1, seed: {seed}}}
-compress: {{search: null, shorten: null, prune: null, distil: null}}
+compress: {compress}
 targets: [onnxruntime-cpu]
 measure: {{batch_sizes: [1], rounds: 3, calls: 5}}
 budget: {{max_drop: 0.1, min_speedup: {min_speedup}, min_size_ratio: 0.1, max_disagreement: 0.1}}
@@ -55,6 +55,15 @@ monitoring:
   schedule: {{interval_s: 3600, timezone: UTC}}
   window: {{rows: 120, min_labels: 100}}
   cooldown_s: 0
+"""
+
+# INT8 alone: no search, nothing is trained but the original.
+INT8 = "{search: null, shorten: null, prune: null, distil: null}"
+SEARCH = """
+  search: {trials: 5, shapes: 3, reference: control}
+  shorten: null
+  prune: {norms: [l2], ratios: [0.5], round_to: 8}
+  distil: {epochs: 7, lr: 0.01, threads: 1}
 """
 
 
@@ -69,13 +78,21 @@ class World:
     def settings(self) -> Settings:
         return Settings.load(self.home)
 
-    def recipe(self, name: str, seed: int = 0, min_speedup: float = 0.01, backend: str = "trimtab") -> Path:
+    def recipe(
+        self,
+        name: str,
+        seed: int = 0,
+        min_speedup: float = 0.01,
+        backend: str = "trimtab",
+        compress: str = INT8,
+    ) -> Path:
         """A recipe in a folder of its own, with the code beside it."""
         folder = self.project / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "net.py").write_text(CODE)
         path = folder / "recipe.yaml"
-        path.write_text(RECIPE.format(name=name, seed=seed, min_speedup=min_speedup, backend=backend))
+        values = {"name": name, "seed": seed, "min_speedup": min_speedup, "backend": backend, "compress": compress}
+        path.write_text(RECIPE.format(**values))
         return path
 
     def command(self, *arguments: str | Path) -> list[str]:

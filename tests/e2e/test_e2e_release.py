@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from e2e_world import World
+from e2e_world import SEARCH, World
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -124,6 +125,34 @@ def test_killed_in_each_stage_the_next_run_finishes_and_nothing_is_done_twice_or
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len([run for run in runs if "mlflow.parentRunId" not in run.data.tags]) == 1
     assert running(world, "release") == []  # the run that finished has told Prefect of those that were killed
+
+
+def test_a_search_killed_while_exploring_and_between_rungs_goes_on_and_makes_no_candidate_twice(world: World):
+    recipe = world.recipe("searched", seed=11, compress=SEARCH)
+    made: dict[Path, int] = {}
+    for stage, mark in {
+        "explore": "measuring shapes: 1 of",
+        "first rung": "after 1 epochs",
+        "last": "distil-7: d",
+    }.items():
+        kill_at(world, recipe, stage, mark)
+        for path in (world.home / "store").glob("*.json"):
+            made.setdefault(path, path.stat().st_mtime_ns)
+    done = world.trimtab("release", recipe)
+    assert done["version"] == 1
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+    client = MlflowClient(world.settings.mlflow_tracking_uri)
+    found = json.loads(Path(client.download_artifacts(done["run_id"], "search.json", str(world.project))).read_text())
+    assert all(trial["measured"] for trial in found["trials"])
+    assert len({json.dumps(trial["shape"]) for trial in found["trials"]}) == len(found["trials"])
+    control = next(way for way in found["trained"] if way["shape"] == "control")
+    assert sum(control["epochs"]) == 7
+    rungs = [
+        run
+        for run in client.search_runs([client.get_run(done["run_id"]).info.experiment_id])
+        if "trimtab.shape" in run.data.tags
+    ]
+    assert {run.data.metrics["epochs"] for run in rungs} >= {1.0, 7.0}
 
 
 def kill_at(world: World, recipe: Path, stage: str, mark: str) -> None:
