@@ -37,13 +37,13 @@ def split(name):
     return TensorDataset(torch.from_numpy(features), torch.from_numpy(labels))
 
 
-def build():
-    return nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+def build(width=64):
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
 """
 
 RECIPE = """
 name: {name}
-model: net:build
+model: {{callable: net:build, kwargs: {{width: {width}}}}}
 data: net:split
 train: {{epochs: 6, patience: 6, threads: 1, seed: {seed}}}
 compress: {compress}
@@ -85,14 +85,15 @@ class World:
         min_speedup: float = 0.01,
         backend: str = "trimtab",
         compress: str = INT8,
+        width: int = 64,
     ) -> Path:
         """A recipe in a folder of its own, with the code beside it."""
         folder = self.project / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "net.py").write_text(CODE)
         path = folder / "recipe.yaml"
-        values = {"name": name, "seed": seed, "min_speedup": min_speedup, "backend": backend, "compress": compress}
-        path.write_text(RECIPE.format(**values))
+        values = {"name": name, "seed": seed, "min_speedup": min_speedup, "backend": backend}
+        path.write_text(RECIPE.format(**values, compress=compress, width=width))
         return path
 
     def command(self, *arguments: str | Path) -> list[str]:

@@ -128,7 +128,7 @@ def test_killed_in_each_stage_the_next_run_finishes_and_nothing_is_done_twice_or
 
 
 def test_a_search_killed_while_exploring_and_between_rungs_goes_on_and_makes_no_candidate_twice(world: World):
-    recipe = world.recipe("searched", seed=11, compress=SEARCH)
+    recipe = world.recipe("searched", seed=11, compress=SEARCH, width=1024)
     made: dict[Path, int] = {}
     for stage, mark in {
         "explore": "measuring shapes: 1 of",

@@ -119,13 +119,16 @@ def _cut(candidate: Candidate) -> bool:
 def reference_accuracy(candidates: Sequence[Candidate], hits: Mapping[str, float], wanted: str) -> float:
     """What a drop is counted from: accuracy of the original, or of the control, the uncut original trained on.
 
+    Where no candidate was trained on, nothing has unlearned the validation rows, and it is the original's in any case.
+
     Args:
         hits: build name (or "baseline") → accuracy. wanted: "original" or "control".
 
     Raises:
         StateError: there is no control in FP32 among what was measured.
     """
-    if wanted == "original":
+    trained = any(step.method == "distil" for candidate in candidates for step in candidate.lineage)
+    if wanted == "original" or not trained:
         return hits["baseline"]
     controls = [c.id for c in candidates if c.lineage[1:] and all(step.method == "distil" for step in c.lineage[1:])]
     found = [accuracy for name, accuracy in hits.items() if name.partition("@")[0] in controls]
