@@ -88,6 +88,9 @@ def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench
     bench = Workbench(recipe, settings, new_rows)
     rows = {name: len(split) for name, split in bench.splits.items()}
     get_run_logger().info("data: %s; %d classes", rows, bench.classes)
+    if bench.slices:
+        sizes = {name: int(mask.sum()) for name, mask in bench.slices.items()}
+        get_run_logger().info("slices of the gate, besides the classes: %s", sizes)
     return bench
 
 

@@ -19,7 +19,7 @@ from tasks.select import screening
 from trimtab import runtime
 from trimtab.candidate import Candidate, digest_of
 from trimtab.compress.assess import eager, predicted
-from trimtab.compress.search.explore import Explored, Measured, explore, model_of, promising, relative_latency
+from trimtab.compress.search.explore import Explored, Measured, explore, model_of, noise_of, promising, relative_latency
 from trimtab.compress.search.lanes import Lane, build_lanes, fastest_of_each_target, lanes_of
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.study import Study
@@ -80,6 +80,7 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
         "shapes": [{"shape": one.shape.to_json(), "latency": one.latency, "trial": one.number} for one in chosen],
         "lanes": [lane.name for lane in stage.uncut[0]] if found else [],
         "accuracy": accuracy,
+        "noise_floor": noise_of(found),
         "latency_model": asdict(model) if model else None,
         "trials": [
             {
@@ -123,7 +124,7 @@ class Stage:
             with self.bench.measuring(), self.bench.stopwatch.on("measuring"):
                 timings = measure(uncut, built, self.inputs, screening(self.bench))
         speedup = {name: {batch: one.speedup for batch, one in timings.by_name[name].items()} for name in built}
-        return Measured(speedup, timings.noise_floor)
+        return Measured(speedup, timings.itself)
 
     def _built(self, module: Any, lanes: list[Lane], folder: str) -> dict[str, Any]:
         place = self.folder / folder
@@ -136,7 +137,12 @@ class Stage:
 def _report(say: Callable[..., None], found: list[Explored], chosen: list[Explored]) -> None:
     model = model_of(found)
     spared = sum(one.measured is None for one in found)
+    floor = 100 * noise_of(found)
     say("%d shapes seen, %d of them measured, %d spared by the latency model", len(found), len(found) - spared, spared)
+    if found and not chosen:
+        say("none of them is faster than the uncut original by more than the noise floor of %.1f %%", floor)
+    else:
+        say("noise floor: %.1f %%; what is faster by less is not trained", floor)
     if model is not None:
         say(
             "latency model of %d shapes: error %.1f %% for half of them, %.1f %% for nine in ten",

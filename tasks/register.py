@@ -113,6 +113,7 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     rows: list[tuple[str, Any]] = [
         ("Accuracy (gate)", shown["accuracy"]),
         ("Difference from the original", shown["difference"]),
+        *_pays(verified),
         *[
             (f"Difference from the champion ({split})", points(paired.difference))
             for split, paired in (verified.evidence.versus_champion or {}).items()
@@ -135,6 +136,12 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     outcome = sentence(verified.evidence, verified.decision).removeprefix("PASS: ")
     first = f"{verified.candidate.label} of {recipe.name}, on {build.target}, passed the gate: {outcome}"
     return f"{first}{use}\n\n| | |\n|---|---|\n{table}\n"
+
+
+def _pays(verified: Verified) -> list[tuple[str, str]]:
+    """Who pays most, as a row of the table; a slice may be called what a table of Markdown would take for its own."""
+    slices = verified.evidence.slices
+    return [] if slices is None else [("By class and slice", slices.sentence().replace("|", "\\|"))]
 
 
 def points(difference: Interval) -> str:

@@ -19,6 +19,8 @@ from trimtab.store import write_atomic
 from trimtab.verify import confusion, pareto, report
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
+from trimtab.verify.seen import Seen
+from trimtab.verify.slices import Slices
 from trimtab.workbench import Workbench
 
 
@@ -42,6 +44,8 @@ def publish_report(
     write_atomic(bench.settings.reports / name, page.encode())
     run.tracking.log_text(run.run_id, page, "verification/report.html")
     run.tracking.log_text(run.run_id, json.dumps(report.as_json(*content), indent=1), "verification/report.json")
+    if evidence.slices is not None:
+        run.tracking.log_text(run.run_id, evidence.slices.to_csv(), "verification/slices.csv")
     winner = (build.candidate, build.target)
     run.tracking.log_figure(run.run_id, pareto.figure(points, front, bench.recipe.budget, winner), "plots/pareto.png")
     before = confusion.figure(meta["confusion_before"], meta["labels"], "before: the original")
@@ -51,7 +55,8 @@ def publish_report(
     run.tracking.log_metrics(run.run_id, metrics(evidence))
     url = page_url(bench.settings, bench.recipe, name)
     sentence = report.sentence(evidence, decision)
-    note = in_note(sentence, flow_run.get_flow_run_ui_url(), url)
+    pays = "" if evidence.slices is None else f"\n\nBy class and slice: {evidence.slices.sentence()}."
+    note = in_note(sentence + pays, flow_run.get_flow_run_ui_url(), url)
     run.tracking.set_tags(run.run_id, {"mlflow.note.content": note})
     _artifacts(bench, title, in_words(sentence, decision, run.link(), url), url)
     return url
@@ -69,6 +74,7 @@ def _meta(bench: Workbench, build: Converted, candidate: Candidate, measured: Ma
         labels=names,
         confusion_before=np.asarray(measured["confusion"]["baseline"]),
         confusion_after=np.asarray(measured["confusion"][f"{build.candidate}@{build.target}"]),
+        seen=Seen.from_json(measured["seen"]),
         lineage=[asdict(step) for step in candidate.lineage],
         environment={key: timings[key] for key in ("host", "cpu", "cores", "threads", "versions")},
     )
@@ -90,6 +96,17 @@ def metrics(evidence: Evidence) -> dict[str, float]:
             f"champion_difference_{split}": paired.difference.value
             for split, paired in (evidence.versus_champion or {}).items()
         },
+        **_slice_metrics(evidence.slices),
+    }
+
+
+def _slice_metrics(slices: Slices | None) -> dict[str, float]:
+    """The largest drop of a class or slice, as estimated; and the lowest of the lower ends, which the gate looks at."""
+    if slices is None:
+        return {}
+    return {
+        "worst_slice_drop": 0.0 - slices.worst.paired.difference.value,  # 0.0, not -0.0, where nothing is lost
+        "worst_slice_difference_low": min(one.paired.difference.low for one in slices.measured),
     }
 
 

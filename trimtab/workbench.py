@@ -14,6 +14,7 @@ from trimtab import __version__
 from trimtab.candidate import Candidate, Converted, InputsDigest, digest_of
 from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_digest, load_split
 from trimtab.errors import DataError
+from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
 from trimtab.retrain import NewRows
 from trimtab.settings import Settings
@@ -75,6 +76,20 @@ class Workbench:
         return len(labels) if labels is not None else found
 
     @property
+    def class_names(self) -> list[str]:
+        """What each class is called where classes are slices: the recipe's labels, else "class 3"."""
+        return self.recipe.labels or [f"class {index}" for index in range(self.classes)]
+
+    @cached_property
+    def slices(self) -> dict[str, Array]:
+        """The recipe's own slices of the gate split: name → bool (rows,).
+
+        Raises:
+            DataError, UserCodeError: what the callable returned cannot be used.
+        """
+        return load_slices(self.code, self.splits["gate"], self.class_names)
+
+    @property
     def example(self) -> dict[str, Array]:
         """The first training rows, as exporters take them: name → (4, ...)."""
         return {name: values[:EXAMPLE_ROWS] for name, values in self.splits["train"].inputs.items()}
@@ -96,7 +111,8 @@ class Workbench:
     def key(self) -> str:
         """Digest of everything a stage result depends on besides its own arguments."""
         recipe = self.recipe.model_dump(mode="json")
-        return digest_of([recipe, vars(self.inputs)])[:16]
+        parts = [recipe, vars(self.inputs)]
+        return digest_of([*parts, slices_digest(self.slices)] if self.slices else parts)[:16]
 
     def build(self, **overrides: Any) -> nn.Module:
         """A fresh model from the user's callable, its weights as the callable left them.

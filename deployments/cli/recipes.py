@@ -79,6 +79,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         "rows": {name: len(split) for name, split in bench.splits.items()},
         "inputs": {name: [str(v.dtype), *map(int, v.shape[1:])] for name, v in bench.example.items()},
         "classes": bench.classes,
+        "slices": {name: int(mask.sum()) for name, mask in bench.slices.items()},
         "parameters": facts.parameters,
         "trains": trains,
         "search": search and {"trials": search.trials, "minutes": search.minutes, "keys": list(search.space)},
@@ -92,7 +93,9 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
 def _text(found: dict[str, Any]) -> str:
     rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
     inputs = ", ".join(f"{name} {kind[0]} {tuple(kind[1:])}" for name, kind in found["inputs"].items())
+    slices = ", ".join(f"{name} {count}" for name, count in found["slices"].items())
     budget = found["budget"]
+    by_slice = budget["max_slice_drop"]
     start = "train the model" if found["trains"] else "take the weights as given"
     if search := found["search"]:
         most = f" or {search['minutes']:g} minutes" if search["minutes"] else ""
@@ -102,13 +105,15 @@ def _text(found: dict[str, Any]) -> str:
             f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {found['classes']} classes",
             f"  data     {rows}",
             f"  inputs   {inputs}",
+            *([f"  slices   {slices}"] if slices else []),
             "a release would",
             f"  1. {start}",
             f"  2. make {len(found['candidates'])} candidates: {', '.join(found['candidates'])}",
             f"  3. convert them to {', '.join(found['targets'])}: {found['builds']} builds",
             "  4. choose on validation, verify the finalists on the gate, against: "
             f"drop ≤ {budget['max_drop']:.1%} (lower bound), speed-up ≥ {budget['min_speedup']}x, "
-            f"size ≥ {budget['min_size_ratio']}x smaller",
+            f"size ≥ {budget['min_size_ratio']}x smaller"
+            + ("" if by_slice is None else f", drop of every class and slice ≤ {by_slice:.1%}"),
             "  5. register what passes, promote it, serve it",
         ]
     )

@@ -75,6 +75,12 @@ class Budget(Section):
         lt=1,
         description="non-inferiority margin: lower bound of (candidate - original) >= -max_drop",
     )
+    max_slice_drop: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="the same margin for every class and every slice of verify.slices; null: they are shown only",
+    )
     min_speedup: float = Field(1.0, gt=0, description="at the first batch size, against eager PyTorch, median")
     min_size_ratio: float = Field(1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped")
     max_p99_ms: float | None = Field(None, gt=0, description="at the first batch size")
@@ -98,6 +104,9 @@ class Verify(Section):
     finalists: int = Field(3, ge=1, description="how many candidates may try the gate; intervals are corrected for it")
     also: list[str] = Field(
         default_factory=list, description="further splits the gate is measured on, e.g. a known drift"
+    )
+    slices: EntryPoint | None = Field(
+        None, description="callable(split) -> mapping of name to bools, one a row; classes are always slices"
     )
     atol: float = Field(1e-4, gt=0, description="largest absolute difference of FP32 outputs from torch")
 

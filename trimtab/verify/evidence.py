@@ -9,6 +9,7 @@ from trimtab.candidate import Json, Latency
 from trimtab.errors import DataError
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.parity import Parity
+from trimtab.verify.slices import Slices
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Evidence:
         size_bytes: as shipped. original_size_bytes: FP32 weights of the original.
         must_improve: the split on which a retrained candidate has to beat the champion, if any.
         baseline_latency: batch size → Latency of the eager original, for the report.
+        slices: candidate against the original on each class and slice of the gate.
     """
 
     paired: Mapping[str, Paired]
@@ -35,6 +37,7 @@ class Evidence:
     versus_champion: Mapping[str, Paired] | None = None
     must_improve: str | None = None
     baseline_latency: Mapping[int, Latency] = field(default_factory=dict)
+    slices: Slices | None = None
 
     def __post_init__(self) -> None:
         """Refuse evidence that cannot decide anything.
@@ -78,6 +81,7 @@ class Evidence:
             "size_bytes": self.size_bytes,
             "original_size_bytes": self.original_size_bytes,
             "must_improve": self.must_improve,
+            "slices": None if self.slices is None else self.slices.to_json(),
         }
 
     @classmethod
@@ -94,4 +98,5 @@ class Evidence:
             size_bytes=value["size_bytes"],
             original_size_bytes=value["original_size_bytes"],
             must_improve=value["must_improve"],
+            slices=None if value["slices"] is None else Slices.from_json(value["slices"]),
         )

@@ -2,77 +2,27 @@
 
 Accuracy is decided by the interval. Where the point estimate is within the margin but the interval reaches beyond
 it, the answer is "undecided": the data are too few, and the decision says how many more rows would do. Where the
-point itself is beyond the margin, the answer is "fail". Nothing a candidate does better can turn a pass into a fail.
+point itself is beyond the margin, the answer is "fail". Slices have a rule of their own (`slice_check`). Nothing a
+candidate does better can turn a pass into a fail.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Iterator
 
-from scipy.stats import norm
-
-from trimtab.candidate import Interval, Json
+from trimtab.candidate import Interval
 from trimtab.errors import DataError
 from trimtab.recipe.schema import Budget
 from trimtab.verify.accuracy import Paired
+from trimtab.verify.decision import ROUNDING, Answer, Check, Decision
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.parity import Parity
-from trimtab.verify.trinomial import score
-from trimtab.verify.words import smaller
+from trimtab.verify.planning import more, rows_for_difference, rows_for_share
+from trimtab.verify.slice_check import check_slices
+from trimtab.verify.slices import together
+from trimtab.verify.words import points, smaller
 
-Answer = Literal["pass", "fail", "undecided"]
-EXACT_IS_WIDER = 1.05  # rows are planned with the score interval; the exact one needs a little more
-ROUNDING = 1e-12  # a limit that is met exactly must not fail by the last bit
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the budget.
-
-    Attributes:
-        name: what is checked. limit: what the recipe allows. measured: the point estimate.
-        interval: of the measurement, where the interval decides; its lower or upper end is compared with the limit.
-        passed: True, False, or None where the data are too few to say.
-        reason: one sentence with the figures.
-    """
-
-    name: str
-    limit: float
-    measured: float
-    interval: Interval | None
-    passed: bool | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the gate says.
-
-    Attributes:
-        answer: "fail" if any check failed, else "undecided" if any is, else "pass".
-        needed_rows: rows needed *besides* those measured, if the rates stay as they are, so that every undecided
-            check passes; None when nothing is undecided, or no number of rows would do.
-    """
-
-    answer: Answer
-    checks: tuple[Check, ...]
-    needed_rows: int | None
-
-    def to_json(self) -> dict[str, Json]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Json]) -> Decision:
-        """The inverse of `to_json`."""
-        checks = tuple(
-            Check(**{**one, "interval": None if one["interval"] is None else Interval(**one["interval"])})
-            for one in value["checks"]
-        )
-        return cls(value["answer"], checks, value["needed_rows"])
+__all__ = ["Answer", "Check", "Decision", "decide"]
 
 
 def decide(evidence: Evidence, budget: Budget, confidence: float) -> Decision:
@@ -83,7 +33,7 @@ def decide(evidence: Evidence, budget: Budget, confidence: float) -> Decision:
             intervals in the evidence must have been computed with at least this.
 
     Raises:
-        DataError: an interval in the evidence has a lower confidence.
+        DataError: an interval in the evidence has a lower confidence, or slices are asked for that were not measured.
     """
     _check_confidence(evidence, confidence)
     checks: list[Check] = []
@@ -109,6 +59,10 @@ def _accuracy_checks(evidence: Evidence, budget: Budget) -> Iterator[tuple[Check
     if evidence.must_improve is not None and evidence.versus_champion is not None:
         paired = evidence.versus_champion[evidence.must_improve]
         yield _not_below(f"better than the champion on {evidence.must_improve}", paired, 0.0, strictly=True)
+    if budget.max_slice_drop is not None:
+        if evidence.slices is None:
+            raise DataError("no slices were measured", where="budget.max_slice_drop", fix="measure them for the gate")
+        yield check_slices(evidence.slices, budget.max_slice_drop)
     yield from _parity(evidence.parity, budget)
 
 
@@ -118,16 +72,16 @@ def _not_below(name: str, paired: Paired, limit: float, strictly: bool = False) 
     point = difference.value > limit + ROUNDING if strictly else difference.value >= limit - ROUNDING
     end = difference.low > limit + ROUNDING if strictly else difference.low >= limit - ROUNDING
     passed = True if end else None if point else False
-    rows = _rows_for_difference(paired, limit) if passed is None else None
-    word = "above 0" if strictly else f"at or above {_points(limit)}"
+    rows = rows_for_difference(paired, limit) if passed is None else None
+    word = "above 0" if strictly else f"at or above {points(limit)}"
     figures = (
-        f"{_points(difference.value)} points ({100 * difference.confidence:.4g} % interval {_points(difference.low)} "
-        f"to {_points(difference.high)}; {paired.lost} lost, {paired.gained} gained of {difference.n} rows)"
+        f"{points(difference.value)} points ({100 * difference.confidence:.4g} % interval {points(difference.low)} "
+        f"to {points(difference.high)}; {paired.lost} lost, {paired.gained} gained of {difference.n} rows)"
     )
     reason = {
         True: f"{figures}; the whole interval is {word}",
         False: f"{figures}; the estimate itself is not {word}",
-        None: f"{figures}; the interval is not all {word}: too few rows to say{_more(rows)}",
+        None: f"{figures}; the interval is not all {word}: too few rows to say{more(rows)}",
     }[passed]
     return Check(name, limit, difference.value, difference, passed, reason), rows
 
@@ -148,9 +102,9 @@ def _parity(parity: Parity, budget: Budget) -> Iterator[tuple[Check, int | None]
 
 def _disagreement(share: Interval, limit: float) -> tuple[Check, int | None]:
     passed = True if share.high <= limit + ROUNDING else None if share.value <= limit + ROUNDING else False
-    rows = _rows_for_share(share, limit) if passed is None else None
+    rows = rows_for_share(share, limit) if passed is None else None
     figures = f"{share.value:.2%} of {share.n} rows decided otherwise, up to {share.high:.2%}; {limit:.2%} is allowed"
-    reason = figures if passed is not None else f"{figures}: too few rows to say{_more(rows)}"
+    reason = figures if passed is not None else f"{figures}: too few rows to say{more(rows)}"
     return Check("decisions equal torch's", limit, share.value, share, passed, reason), rows
 
 
@@ -190,37 +144,11 @@ def _check_confidence(evidence: Evidence, confidence: float) -> None:
     champion = evidence.versus_champion or {}
     intervals = [paired.difference for paired in (*evidence.paired.values(), *champion.values())]
     lowest = min(one.confidence for one in (*intervals, evidence.parity.disagreement))
+    if evidence.slices is not None:
+        lowest = min(lowest, together(evidence.slices))
     if lowest < confidence - ROUNDING:
         raise DataError(
             f"an interval of {lowest:g} cannot decide at {confidence:g}",
             where="evidence",
             fix="compute the intervals with the confidence the gate decides with",
         )
-
-
-def _rows_for_difference(paired: Paired, limit: float) -> int | None:
-    """More rows at the same rates until the lower end reaches the limit: the score statistic grows with √rows."""
-    difference = paired.difference
-    z = float(norm.isf((1 - difference.confidence) / 2))
-    statistic = float(score(paired.lost, paired.gained, difference.n, limit))
-    return _more_rows(difference.n, z / statistic) if statistic > ROUNDING else None
-
-
-def _rows_for_share(share: Interval, limit: float) -> int | None:
-    z = float(norm.isf((1 - share.confidence) / 2))
-    if limit - share.value <= ROUNDING:
-        return None
-    statistic = (limit - share.value) / math.sqrt(limit * (1 - limit) / share.n) if limit < 1 else math.inf
-    return _more_rows(share.n, z / statistic)
-
-
-def _more_rows(n: int, short_by: float) -> int:
-    return max(1, math.ceil(EXACT_IS_WIDER * n * max(short_by, 1.0) ** 2) - n)
-
-
-def _more(rows: int | None) -> str:
-    return f"; about {rows:,} more rows would, at these rates" if rows is not None else "; no number of rows would"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "−")

@@ -40,12 +40,14 @@ class Timings:
     Attributes:
         by_name: predictor's name → batch size → Latency; the baseline is there as "baseline".
         noise_floor: batch size → largest |ratio - 1| of the baseline against itself over the rounds.
+        itself: batch size → the median of those ratios: as far from 1 as a speed-up of nothing came out.
         host: first 12 hex digits of the SHA-256 of the host's name. cpu: model name. cores: usable by this process.
         threads: as the predictors were loaded. versions: of the runtimes that are installed.
     """
 
     by_name: Mapping[str, Mapping[int, Latency]]
     noise_floor: Mapping[int, float]
+    itself: Mapping[int, float]
     host: str
     cpu: str
     cores: int
@@ -59,7 +61,8 @@ class Timings:
             for name, batches in self.by_name.items()
         }
         floor = {str(batch): value for batch, value in self.noise_floor.items()}
-        return {**asdict(self), "by_name": figures, "noise_floor": floor}
+        itself = {str(batch): value for batch, value in self.itself.items()}
+        return {**asdict(self), "by_name": figures, "noise_floor": floor, "itself": itself}
 
 
 def measure(
@@ -98,13 +101,15 @@ def measure(
 
     by_name: dict[str, dict[int, Latency]] = {name: {} for name in everyone if name != AGAIN}
     noise_floor: dict[int, float] = {}
+    itself: dict[int, float] = {}
     for batch in dict.fromkeys(settings.batch_sizes):
         times = _rounds(everyone, inputs, batch, settings, turn_done)
         for name, latencies in by_name.items():
             latencies[batch] = summarize(times[BASELINE], times[name], batch, settings.threads)
         again = summarize(times[BASELINE], times[AGAIN], batch, settings.threads)
+        itself[batch] = again.speedup
         noise_floor[batch] = max(abs(again.speedup_low - 1), abs(again.speedup_high - 1))
-    return Timings(by_name, noise_floor, host_digest(), _cpu(), _cores(), settings.threads, _versions())
+    return Timings(by_name, noise_floor, itself, host_digest(), _cpu(), _cores(), settings.threads, _versions())
 
 
 def summarize(baseline: Sequence[Sequence[float]], own: Sequence[Sequence[float]], batch: int, threads: int) -> Latency:

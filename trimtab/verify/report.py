@@ -15,14 +15,16 @@ from matplotlib.figure import Figure
 
 from trimtab.candidate import Interval, Json
 from trimtab.recipe.schema import Budget
-from trimtab.verify import confusion, pareto
+from trimtab.verify import confusion, pareto, words
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
 from trimtab.verify.predictor import Array
-from trimtab.verify.words import smaller, times
+from trimtab.verify.seen import Seen
+from trimtab.verify.words import percent, smaller, times
 
 TEMPLATE = "report.html.j2"
 ORIGINAL = "original"  # label of the uncompressed candidate
+SLICES_SHOWN = 40  # the worst ones; slices.csv has all
 WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 
 
@@ -32,6 +34,7 @@ class Meta(TypedDict):
     Keys:
         budget: the recipe's. candidate, label, target, precision: of the finalist the evidence is about.
         labels: class names. confusion_before, confusion_after: int (C, C) on the gate split, original and finalist.
+        seen: the original on validation and on the gate.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
     """
@@ -44,6 +47,7 @@ class Meta(TypedDict):
     labels: Sequence[str]
     confusion_before: Array
     confusion_after: Array
+    seen: Seen
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
 
@@ -63,7 +67,7 @@ def render(
         points, front: of the search, as `pareto.spots` takes them.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=_percent, smaller=smaller, points=_points, kb=_kilobytes, ms=_milliseconds)
+    environment.filters.update(percent=percent, smaller=smaller, points=words.points, kb=_kilobytes, ms=_milliseconds)
     template = environment.from_string(files("trimtab.verify").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
@@ -79,6 +83,7 @@ def render(
         best=best,
         winner=winner,
         meta=meta,
+        slices_shown=SLICES_SHOWN,
         bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
         front_image=_inline(pareto.figure(points, front, meta["budget"], winner)),
         before_image=_inline(confusion.figure(meta["confusion_before"], labels, "before: the original")),
@@ -108,6 +113,7 @@ def as_json(
             "before": np.asarray(meta["confusion_before"]).tolist(),
             "after": np.asarray(meta["confusion_after"]).tolist(),
         },
+        "seen": {**meta["seen"].to_json(), "found": meta["seen"].found},
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
@@ -144,7 +150,7 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
         speed += f" (the uncompressed original on {original[0]}: {original[1]:.1f}x, on validation)"
     said = (
         f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, accuracy on {split} "
-        f"{_percent(paired.candidate.value)} ({_percent(paired.original.value)} before)"
+        f"{percent(paired.candidate.value)} ({percent(paired.original.value)} before)"
     )
     failed = [check.name for check in decision.checks if check.passed is False]
     if failed:
@@ -176,14 +182,6 @@ def _inline(drawing: Figure) -> str:
 
 def _spot_json(spot: pareto.Spot) -> dict[str, Json]:
     return {**asdict(spot), "speedup": {str(batch): ratio for batch, ratio in spot.speedup.items()}}
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def _kilobytes(size: int) -> str:

@@ -15,3 +15,13 @@ def times(ratio: float, more: str, less: str, digits: int = 2) -> str:
 def smaller(ratio: float) -> str:
     """Bytes before over bytes after, in words."""
     return times(ratio, "smaller", "larger")
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, signed, e.g. -0.0123 → "−1.23"."""
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share, e.g. 0.982 → "98.2 %"."""
+    return f"{100 * share:.{digits}f} %"

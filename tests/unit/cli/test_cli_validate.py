@@ -61,6 +61,12 @@ CASES: dict[str, tuple[str, str, int, str]] = {
     "one class": (GOOD.replace("random.integers(0, 2, rows)", "np.zeros(rows, int)"), RECIPE, 4, "one class only"),
     "few rows": (GOOD.replace("[name], 60", "[name], 20"), RECIPE, 4, "calibration wants at least 32"),
     "the same rows": (GOOD.replace('"gate": 3', '"gate": 1'), RECIPE, 4, "also in train"),
+    "slices": (
+        GOOD + "def parts(split):\n    return {'few': [True] * 59}\n",
+        RECIPE + "verify: {slices: net:parts}\n",
+        4,
+        "(59,), the split has 60 rows",
+    ),
     "labels": (GOOD, RECIPE + "labels: [a, b, c]\n", 5, "the task wants logits (4, 3)"),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.compress.search.explore import Explored, Measured, Probe, explore, model_of, promising
+from trimtab.compress.search.explore import Explored, Measured, Probe, explore, model_of, noise_of, promising
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.space import Space
 from trimtab.compress.search.study import Study
@@ -37,7 +37,9 @@ def probe(shape: Shape) -> Probe:
 
 def measure(shape: Shape) -> Measured:
     latency = 0.1 + 0.6 * cost(shape)["macs"] + 0.3 * cost(shape)["layers"]
-    return Measured({"int8 on a": {1: 1 / latency, 32: 1 / latency}, "fp32 on b": {1: 0.5, 32: 0.5}}, {1: 0.01})
+    return Measured(
+        {"int8 on a": {1: 1 / latency, 32: 1 / latency}, "fp32 on b": {1: 0.5, 32: 0.5}}, {1: 1.01, 32: 1.0}
+    )
 
 
 def study(path: Path, seed: int = 3) -> Study:
@@ -143,8 +145,8 @@ def test_no_more_trials_are_begun_when_time_is_up(tmp_path: Path) -> None:
     assert len(explore(SPACE, study(tmp_path), 30, probe, measure, lambda: next(answers))) == 3
 
 
-def explored(name: str, divergence: float, latency: float, measured: bool = True) -> Explored:
-    seen = Measured({"a": {1: 1 / latency}}, {1: 0.0}) if measured else None
+def explored(name: str, divergence: float, latency: float, measured: bool = True, itself: float = 1.0) -> Explored:
+    seen = Measured({"a": {1: 1 / latency}}, {1: itself}) if measured else None
     return Explored(0, Shape(dropped=(name,)), Probe(divergence, {}), latency, None, seen)
 
 
@@ -160,5 +162,11 @@ def test_promising_shapes_are_the_front_first_and_spread_over_latency() -> None:
 
 
 def test_the_shape_of_the_original_is_never_trained_as_one_of_them() -> None:
-    whole = Explored(0, Shape(), Probe(0.0, {}), 1.0, None, Measured({"a": {1: 1.0}}, {1: 0.0}))
+    whole = Explored(0, Shape(), Probe(0.0, {}), 1.0, None, Measured({"a": {1: 1.0}}, {1: 1.0}))
     assert promising([whole], 3) == []
+
+
+def test_a_shape_that_is_faster_by_less_than_the_noise_is_not_trained() -> None:
+    field = [explored(f"f{i}", 1.0 - 0.1 * i, 0.75 + 0.05 * i, itself=1.1) for i in range(5)]
+    assert [one.shape.dropped[0] for one in promising(field, 9)] == ["f0", "f1", "f2", "f3"]  # 0.9 < 1 / 1.1 < 0.95
+    assert noise_of(field) == pytest.approx(0.1)

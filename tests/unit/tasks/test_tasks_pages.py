@@ -5,15 +5,18 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pytest
 from prefect.states import StateType
 
-from tasks import monitor, react, reporting
+from tasks import monitor, react, register, reporting
 from tasks.monitor import said
 from tasks.selection_record import Standing, metrics, row
 from trimtab.compress.search import Point, front
 from trimtab.monitoring.policy import Decision
 from trimtab.recipe.schema import Budget
 from trimtab.verify import gate
+from trimtab.verify.slices import compare_slices
 
 VERDICT: Any = SimpleNamespace(kind="drift+damage", lo=250, hi=500, version="1", reasons=("accuracy fell", "drift"))
 FAST = Point("aa", "onnxruntime-cpu", "int8", 0.97, 0.01, {1: 3.0, 8: 2.0}, 4.0, 0.2)
@@ -86,3 +89,30 @@ def test_the_gate_in_words_is_a_list_with_one_headline() -> None:
 def test_the_note_of_a_run_links_to_prefect_and_the_report_where_they_are() -> None:
     assert reporting.in_note("PASS.", "http://p/run", None) == "PASS.\n\n[Flow run in Prefect](http://p/run)"
     assert reporting.in_note("PASS.", None, None) == "PASS."
+
+
+def verified(lost: int) -> Any:
+    """What a release knows of a candidate that lost so many of the 100 rows of a class with a pipe in its name."""
+    labels, right = np.arange(300) % 3, np.ones(300, bool)
+    own = right.copy()
+    own[np.flatnonzero(labels == 1)[:lost]] = False
+    slices = compare_slices(right, own, labels, ["a", "b|c", "d"], {}, 0.95)
+    return SimpleNamespace(evidence=SimpleNamespace(slices=slices))
+
+
+def test_the_version_s_page_names_the_slice_that_pays_most_inside_its_table() -> None:
+    ((key, value),) = register._pays(verified(30))
+
+    assert key == "By class and slice"
+    assert 'pays most is "b\\|c": 100.0 % → 70.0 %' in value
+    assert "none is shown to pay" in register._pays(verified(1))[0][1]
+    assert register._pays(SimpleNamespace(evidence=SimpleNamespace(slices=None))) == []
+
+
+def test_the_run_gets_the_largest_drop_of_a_slice_and_the_lowest_lower_end() -> None:
+    slices = verified(30).evidence.slices
+    found = reporting._slice_metrics(slices)
+
+    assert found["worst_slice_drop"] == pytest.approx(0.3)
+    assert found["worst_slice_difference_low"] == slices.worst.paired.difference.low
+    assert reporting._slice_metrics(None) == {}

@@ -13,6 +13,7 @@ from trimtab.recipe.schema import Budget
 from trimtab.verify.accuracy import exact, from_counts
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.parity import Edge, Parity
+from trimtab.verify.seen import has_seen
 
 
 def latency(speedup: float = 2.3, p50_s: float = 2e-4, p99_s: float = 4e-4, batch: int = 1) -> Latency:
@@ -108,6 +109,7 @@ def meta() -> dict[str, Any]:
         "labels": [str(i) for i in range(10)],
         "confusion_before": before,
         "confusion_after": after,
+        "seen": has_seen(np.arange(400) < 396, np.arange(500) < 490, 0.95),
         "lineage": [
             {"method": "train", "parameters": {"optimizer": "adamw", "epochs": 40}, "seed": 0},
             {"method": "prune", "parameters": {"norm": "l2", "ratio": 0.5}, "seed": None},

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +14,9 @@ from trimtab.recipe.schema import Budget
 from trimtab.verify import confusion, pareto
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
-from trimtab.verify.report import as_json, original_on, render, sentence
+from trimtab.verify.report import SLICES_SHOWN, as_json, original_on, render, sentence
+from trimtab.verify.seen import has_seen
+from trimtab.verify.slices import compare_slices
 
 Make = Callable[..., Evidence]
 
@@ -198,3 +201,57 @@ def test_points_may_be_values_with_to_json(points: list) -> None:
             return points[0]
 
     assert pareto.spots([Point()]) == pareto.spots(points[:1])
+
+
+def with_slices(evidence: Evidence, classes: int = 10) -> Evidence:
+    """The evidence with a slice of hostile name, and class 3 (of 100 rows) losing 25."""
+    labels, right = np.arange(1000) % classes, np.ones(1000, bool)
+    own = right.copy()
+    own[np.flatnonzero(labels == 3)[:25]] = False
+    names = [f"class {index}" for index in range(classes)]
+    slices = compare_slices(right, own, labels, names, {"<b>night": np.arange(1000) < 500}, 0.95)
+    return replace(evidence, slices=slices)
+
+
+def shown(evidence: Evidence, points: list, meta: dict) -> str:
+    return render("t", evidence, decide(evidence, meta["budget"], 0.95), points, [], meta)
+
+
+def test_the_page_shows_who_pays_worst_first_with_figures_and_interval(
+    make_evidence: Make, points: list, meta: dict
+) -> None:
+    page = shown(with_slices(make_evidence()), points, meta)
+    rows = re.findall(r"<tr[^>]*><td>([^<]*)</td><td class=\"text\">(class|recipe)</td><td>(\d+)</td>", page)
+    assert rows[0] == ("class 3", "class", "100")
+    assert ("&lt;b&gt;night", "recipe", "500") in rows
+    assert len(rows) == 11
+    part = " ".join(page.split("Who pays")[1].split("<h2>")[0].split())
+    assert "the one that pays most is &#34;class 3&#34;: 100.0 % → 75.0 %" in part
+    assert "<td>100.0 %</td><td>75.0 %</td> <td>−25.00" in part
+    assert "they are shown; the budget sets no limit" in part.lower()
+
+
+def test_a_margin_for_slices_stands_in_the_table(make_evidence: Make, points: list, meta: dict) -> None:
+    margin = {**meta, "budget": Budget(max_drop=0.05, max_slice_drop=0.1)}
+    page = shown(with_slices(make_evidence()), points, margin)
+    assert page.count("<td>−10.00</td>") == 11
+    assert "not met: slices" in page
+
+
+def test_of_very_many_slices_the_worst_are_shown_and_the_rest_counted(
+    make_evidence: Make, points: list, meta: dict
+) -> None:
+    page = shown(with_slices(make_evidence(), classes=100), points, meta)
+    assert len(re.findall(r'<td class="text">(?:class|recipe)</td>', page)) == SLICES_SHOWN
+    assert f"{101 - SLICES_SHOWN} more are in slices.csv" in page
+
+
+def test_an_original_that_knows_its_validation_rows_is_marked(make_evidence: Make, points: list, meta: dict) -> None:
+    knows = {**meta, "seen": has_seen(np.ones(2000, bool), np.arange(2000) < 1800, 0.95)}
+    plain, marked = (shown(make_evidence(), points, one) for one in (meta, knows))
+    assert "over-estimated" in marked
+    assert "100.00 % of 2,000 validation rows" in marked
+    assert "over-estimated" not in plain
+    assert "99.00 % of 400 validation rows" in plain
+    evidence = make_evidence()
+    assert as_json("t", evidence, decide(evidence, Budget(), 0.95), points, [], knows)["seen"]["found"] is True

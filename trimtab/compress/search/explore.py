@@ -9,11 +9,11 @@ it was seen to err.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
@@ -44,11 +44,11 @@ class Measured:
     Attributes:
         speedup: lane ("int8 on onnxruntime-cpu") → batch size → p50 of the uncut original in its fastest lane over
             p50 here, interleaved in one run.
-        noise_floor: batch size → largest |ratio - 1| of the uncut original against itself in that run.
+        itself: batch size → the same ratio of the uncut original to itself in that run: a speed-up of nothing.
     """
 
     speedup: Mapping[str, Mapping[int, float]]
-    noise_floor: Mapping[int, float]
+    itself: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,19 @@ def model_of(known: Sequence[Explored]) -> LatencyModel | None:
     return fit_latency([one.probe.features for one in measured], [one.latency for one in measured])
 
 
+def noise_of(known: Sequence[Explored]) -> float:
+    """The noise floor of a search: how far nine of ten measurements of the original against itself stayed from 1."""
+    off = [abs(_mean(list(one.measured.itself.values())) - 1) for one in known if one.measured and one.measured.itself]
+    return float(np.quantile(off, 0.9)) if off else 0.0
+
+
 def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread over latency.
 
-    Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor, the
-    median of those of all measurements. Of a front that does not fit whole, those are taken that lie farthest apart in
-    latency, its two ends first.
+    Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor. Of a
+    front that does not fit whole, those are taken that lie farthest apart in latency, its two ends first.
     """
-    floors = [max(one.measured.noise_floor.values(), default=0.0) for one in known if one.measured is not None]
-    slowest = 1 / (1 + statistics.median(floors)) if floors else 1.0
+    slowest = 1 / (1 + noise_of(known))
     left = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
     chosen: list[Explored] = []
     while left and len(chosen) < count:
@@ -166,7 +170,7 @@ def _one(space: Space, study: Study, probe: Callable[[Shape], Probe], measure: C
         study.tell(trial, (seen.divergence, guess), facts)
         return
     measured = measure(shape)
-    facts |= {"speedup": _with_text_keys(measured.speedup), "noise_floor": _text_keys(measured.noise_floor)}
+    facts |= {"speedup": _with_text_keys(measured.speedup), "itself": _text_keys(measured.itself)}
     study.tell(trial, (seen.divergence, relative_latency(measured)), facts)
 
 
@@ -194,7 +198,7 @@ def _read(trial: optuna.trial.FrozenTrial) -> Explored:
     measured = None
     if "speedup" in facts:
         speedup = {lane: _number_keys(batches) for lane, batches in facts["speedup"].items()}
-        measured = Measured(speedup, _number_keys(facts["noise_floor"]))
+        measured = Measured(speedup, _number_keys(facts["itself"]))
     divergence, latency = trial.values
     features = {name: facts["features"][name] for name in FEATURES}
     shape = Shape.from_json(facts["shape"])

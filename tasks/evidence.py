@@ -1,0 +1,158 @@
+"""What stage 4 measures on each finalist: accuracy by split and slice, parity, latency, size; and the gate's answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+
+from tasks.caching import JSON_RESULT, content_key
+from tasks.progress import Progress
+from trimtab import runtime
+from trimtab.candidate import Candidate, Converted
+from trimtab.compress.assess import build_name, eager, open_build, original_bytes, parent_of, predicted
+from trimtab.data import Array
+from trimtab.verify.accuracy import Paired, paired
+from trimtab.verify.confusion import counts
+from trimtab.verify.evidence import Evidence
+from trimtab.verify.gate import decide
+from trimtab.verify.latency import Timings, measure
+from trimtab.verify.parity import Parity, compare
+from trimtab.verify.seen import Seen, has_seen
+from trimtab.verify.slices import Slices, compare_slices
+from trimtab.watch import Watch
+from trimtab.workbench import Workbench
+
+GATE, VALIDATION, TODAY = "gate", "validation", "today"
+
+
+@task(
+    name="verify", task_run_name="verify the finalists on the gate", cache_key_fn=content_key("verify"), **JSON_RESULT
+)
+def measure_finalists(
+    bench: Workbench,
+    original: dict[str, Any],
+    candidates: list[dict[str, Any]],
+    builds: list[dict[str, Any]],
+    champion: int | None,
+) -> dict[str, Any]:
+    """Evidence and decision for each finalist; intervals are corrected for their number."""
+    parsed = [Converted.from_json(value) for value in builds]
+    made = {value["id"]: Candidate.from_json(value) for value in candidates}
+    confidence = 1 - (1 - bench.recipe.verify.confidence) / len(parsed)
+    baseline = eager(bench, Candidate.from_json(original))
+    predictors = {build_name(build): open_build(bench, build) for build in parsed}
+    with bench.measuring(), bench.stopwatch.on("measuring"), Progress("verifying on the gate") as progress:
+        gate = bench.splits[GATE]
+        timings = measure(
+            baseline,
+            predictors,
+            gate.inputs,
+            bench.recipe.measure,
+            lambda done, total: progress(done, total, "rounds of latency"),
+        )
+        rivals = _champion_answers(bench, champion)
+        base = _answers(bench, baseline)
+        size = original_bytes(bench, original["id"])
+        matrices = {"baseline": _confusion(bench, base)}
+        found = []
+        for build in parsed:
+            own = _answers(bench, predictors[build_name(build)])
+            matrices[build_name(build)] = _confusion(bench, own)
+            parity = _parity(bench, made[build.candidate], build, predictors[build_name(build)], confidence)
+            evidence = _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence)
+            decision = decide(evidence, bench.recipe.budget, confidence)
+            found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})
+        seen = _seen(bench, baseline, base, bench.recipe.verify.confidence)
+    return {"finalists": found, "timings": timings.to_json(), "confusion": matrices, "seen": seen.to_json()}
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Which rows of which split are answered right, by the candidate, its original and the champion."""
+
+    bench: Workbench
+    own: Mapping[str, Array]
+    base: Mapping[str, Array]
+    rivals: Mapping[str, Array] | None
+
+    def against_original(self, confidence: float) -> dict[str, Paired]:
+        """On the gate split alone: that is what the budget speaks of."""
+        return {GATE: self._paired(GATE, self.base, confidence)}
+
+    def against_champion(self, confidence: float) -> dict[str, Paired] | None:
+        """On every split; None where nothing serves yet."""
+        if self.rivals is None:
+            return None
+        return {name: self._paired(name, self.rivals, confidence) for name in self.own}
+
+    def by_slice(self, confidence: float) -> Slices:
+        """Against the original on each class and each slice of the recipe's, on the gate split."""
+        labels, bench = self.bench.splits[GATE].labels, self.bench
+        original, own = self.base[GATE] == labels, self.own[GATE] == labels
+        return compare_slices(original, own, labels, bench.class_names, bench.slices, confidence)
+
+    def _paired(self, name: str, other: Mapping[str, Array], confidence: float) -> Paired:
+        labels = self.bench.splits[name].labels
+        return paired(other[name] == labels, self.own[name] == labels, confidence)
+
+
+def _evidence(
+    build: Converted, parity: Parity, timings: Timings, hits: Hits, original_size: int, confidence: float
+) -> Evidence:
+    champion = hits.against_champion(confidence)
+    return Evidence(
+        paired=hits.against_original(confidence),
+        versus_champion=champion,
+        parity=parity,
+        latency=timings.by_name[build_name(build)],
+        baseline_latency=timings.by_name["baseline"],
+        noise_floor=timings.noise_floor,
+        size_bytes=build.size_bytes,
+        original_size_bytes=original_size,
+        slices=hits.by_slice(confidence),
+        must_improve=TODAY if champion is not None and TODAY in champion else None,
+    )
+
+
+def _parity(bench: Workbench, candidate: Candidate, build: Converted, predictor: Any, confidence: float) -> Parity:
+    """Against its own torch module; a rewritten graph against the module it was made from."""
+    inputs = bench.splits[GATE].inputs
+    if build.precision == "fp32":
+        return compare(eager(bench, candidate), predictor, inputs, bench.recipe.verify.atol, confidence)
+    alone = build.precision != "int8-dynamic"  # which scales its activations by the whole batch
+    parent = eager(bench, parent_of(bench, candidate))
+    return compare(parent, predictor, inputs, None, confidence, batch_invariant=alone)
+
+
+def _compared(bench: Workbench) -> list[str]:
+    """Splits on which a candidate is compared with the champion."""
+    return [GATE, *bench.recipe.verify.also, *([TODAY] if TODAY in bench.splits else [])]
+
+
+def _answers(bench: Workbench, predictor: Any) -> dict[str, Array]:
+    """Split → class a row, int64 (n,)."""
+    return {name: predicted(predictor, bench.splits[name].inputs).argmax(axis=1) for name in _compared(bench)}
+
+
+def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array] | None:
+    if champion is None:
+        return None
+    folder = Watch(bench.code.path, bench.settings).release(champion)
+    facts = json.loads((folder / "release.json").read_bytes())
+    return _answers(bench, runtime.load(facts["target"], folder, facts["threads"]))
+
+
+def _seen(bench: Workbench, baseline: Any, answers: Mapping[str, Array], confidence: float) -> Seen:
+    """The original on validation, beside its answers on the gate that are there already."""
+    validation, gate = bench.splits[VALIDATION], bench.splits[GATE]
+    known = predicted(baseline, validation.inputs).argmax(axis=1) == validation.labels
+    return has_seen(known, answers[GATE] == gate.labels, confidence)
+
+
+def _confusion(bench: Workbench, answers: Mapping[str, Array]) -> list[list[int]]:
+    matrix: list[list[int]] = counts(bench.splits[GATE].labels, answers[GATE], bench.classes).tolist()
+    return matrix

@@ -1,0 +1,65 @@
+"""What the tasks of stage 4 hand to the measurements, and what the log says of them: no server, no model."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks import verify
+from tasks.evidence import Hits
+from trimtab.verify.seen import has_seen
+from trimtab.verify.slices import compare_slices
+
+LABELS = np.arange(200) % 2
+
+
+def test_slices_are_of_the_gate_and_compare_with_the_original() -> None:
+    wrong = 1 - LABELS
+    bench: Any = SimpleNamespace(
+        splits={"gate": SimpleNamespace(labels=LABELS), "other": SimpleNamespace(labels=wrong)},
+        class_names=["even", "odd"],
+        slices={"late": np.arange(200) >= 150},
+    )
+    own = LABELS.copy()
+    own[180:190] = wrong[180:190]
+    hits = Hits(bench, {"gate": own, "other": wrong}, {"gate": LABELS, "other": LABELS}, None)
+
+    found = {one.name: (one.paired.lost, one.paired.difference.n) for one in hits.by_slice(0.95).measured}
+    assert found == {"late": (10, 50), "even": (5, 100), "odd": (5, 100)}
+
+
+def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lost: int, validation: int) -> list:
+    """Records of the log for a candidate that lost so many odd rows of an original with so many of 200 right."""
+    own = np.ones(200, bool)
+    own[np.flatnonzero(LABELS == 1)[:lost]] = False
+    slices = compare_slices(np.ones(200, bool), own, LABELS, ["even", "odd"], {}, 0.95)
+    tried: Any = SimpleNamespace(
+        candidate=SimpleNamespace(label="int8"),
+        build=SimpleNamespace(target="here"),
+        decision=SimpleNamespace(answer="pass", checks=()),
+        evidence=SimpleNamespace(slices=slices),
+    )
+    monkeypatch.setattr(verify, "get_run_logger", lambda: logging.getLogger("told"))
+    with caplog.at_level(logging.INFO, logger="told"):
+        verify._log([tried], has_seen(np.arange(200) < validation, np.arange(200) < 150, 0.95))
+    return [(record.levelno, record.getMessage()) for record in caplog.records]
+
+
+def test_the_log_names_who_pays_and_warns_of_validation_rows_the_original_has_seen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    warning, _, pays = told(monkeypatch, caplog, lost=30, validation=199)
+    assert warning[0] == logging.WARNING
+    assert "99.50 % of 200 validation rows and on 75.00 % of 200 gate rows" in warning[1]
+    assert pays[0] == logging.INFO
+    assert 'pays most is "odd": 100.0 % → 70.0 %' in pays[1]
+
+
+def test_the_log_says_neither_where_there_is_neither(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(monkeypatch, caplog, lost=1, validation=150) == [(logging.INFO, "int8 on here: pass")]
