@@ -16,7 +16,7 @@ from tasks.edges import after, ended, quoted
 from tasks.explore import explore_shapes, open_study
 from trimtab.candidate import Candidate, Step, digest_of
 from trimtab.compress.make import planned
-from trimtab.compress.search.grid import ORIGINAL, distilled, with_last_steps
+from trimtab.compress.search.grid import distilled, unsearched, with_last_steps
 from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs, worth_keeping
 from trimtab.compress.search.pace import seconds_an_epoch
 from trimtab.compress.search.shape import Shape
@@ -50,7 +50,8 @@ def searched(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Pla
     ways = Halving(bench, run, original, settings, study, found, until).run()
     _record(run, found, ways)
     kept = {one.key for one in worth_keeping([way.runner for way in ways], settings.shapes)}
-    starts = [ORIGINAL, *(way.steps for way in ways if way.runner.key in kept or way.runner.key == CONTROL)]
+    shapes = [way.steps for way in ways if way.runner.key in kept or way.runner.key == CONTROL]
+    starts = [*unsearched(bench.recipe.compress, bench.recipe.train.seed), *shapes]
     once = [start for index, start in enumerate(starts) if start not in starts[:index]]
     return [steps for start in once for steps in with_last_steps(bench.recipe.compress, start, bench.recipe.targets)]
 

@@ -27,6 +27,7 @@ from trimtab.compress.search import Point, choose, front, how_near
 from trimtab.errors import BudgetNotMet
 from trimtab.recipe.schema import Measure
 from trimtab.verify.latency import measure
+from trimtab.verify.memory import peak_memory
 from trimtab.workbench import Workbench
 
 
@@ -64,12 +65,15 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
             screening(bench),
             lambda done, total: progress(done, total, "rounds of latency"),
         )
+        folders = {build_name(b): (b.target, bench.target_folder(b.candidate, b.target)) for b in parsed}
+        settings = bench.recipe.measure
+        memory = peak_memory(folders, validation.inputs, max(settings.batch_sizes), settings.threads)
     search = bench.recipe.compress.search
     if search is not None and bench.new_rows is None:
         hits["baseline"] = reference_accuracy(list(by_id.values()), hits, search.reference)
     first = bench.recipe.measure.batch_sizes[0]
     size = original_bytes(bench, original.id)
-    found = points(bench, parsed, by_id, hits, timings.by_name, size, timings.noise_floor[first])
+    found = points(bench, parsed, by_id, hits, timings.by_name, size, timings.noise_floor[first], memory)
     return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits["baseline"]}
 
 

@@ -51,7 +51,7 @@ def validate(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> 
 
 def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     """What a release of this recipe would do, after loading its model and data."""
-    from trimtab.compress.search import plan, precision
+    from trimtab.compress.search import plan, precision, unsearched, with_last_steps
     from trimtab.compress.student import check_students
     from trimtab.convert import carries
     from trimtab.model_check import check_model
@@ -69,7 +69,12 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     check_arguments(bench)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
-    plans = plan(bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets)
+    compress, seed, targets = bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets
+    shapes = compress.search
+    if shapes is None:
+        plans = plan(compress, seed, targets)
+    else:
+        plans = [steps for start in unsearched(compress, seed) for steps in with_last_steps(compress, start, targets)]
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
     search = bench.recipe.train.search
@@ -83,6 +88,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         "parameters": facts.parameters,
         "trains": trains,
         "search": search and {"trials": search.trials, "minutes": search.minutes, "keys": list(search.space)},
+        "shapes": shapes and {"trials": shapes.trials, "trained": shapes.shapes, "minutes": shapes.minutes},
         "candidates": candidates,
         "targets": list(bench.recipe.targets),
         "builds": builds,
@@ -100,6 +106,14 @@ def _text(found: dict[str, Any]) -> str:
     if search := found["search"]:
         most = f" or {search['minutes']:g} minutes" if search["minutes"] else ""
         start = f"search {', '.join(search['keys'])} in {search['trials']} trials{most}, then {start}"
+    made = f"make {len(found['candidates'])} candidates: {', '.join(found['candidates'])}"
+    if shapes := found["shapes"]:
+        limit = f", in {shapes['minutes']:g} minutes" if shapes["minutes"] else ""
+        made += (
+            f"; and measure up to {shapes['trials']} shapes without training them, "
+            f"train at most {shapes['trained']} of them, half of those longer, and so on{limit}"
+        )
+    of_shapes = " besides those of the shapes" if shapes else ""
     return "\n".join(
         [
             f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {found['classes']} classes",
@@ -108,8 +122,8 @@ def _text(found: dict[str, Any]) -> str:
             *([f"  slices   {slices}"] if slices else []),
             "a release would",
             f"  1. {start}",
-            f"  2. make {len(found['candidates'])} candidates: {', '.join(found['candidates'])}",
-            f"  3. convert them to {', '.join(found['targets'])}: {found['builds']} builds",
+            f"  2. {made}",
+            f"  3. convert them to {', '.join(found['targets'])}: {found['builds']} builds{of_shapes}",
             "  4. choose on validation, verify the finalists on the gate, against: "
             f"drop ≤ {budget['max_drop']:.1%} (lower bound), speed-up ≥ {budget['min_speedup']}x, "
             f"size ≥ {budget['min_size_ratio']}x smaller"

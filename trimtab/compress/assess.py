@@ -72,6 +72,7 @@ def points(
     timings: Mapping[str, Mapping[int, Any]],
     original_size: int,
     noise: float = 0.0,
+    memory: Mapping[str, float] | None = None,
 ) -> list[Point]:
     """One point a build from what was measured.
 
@@ -79,7 +80,7 @@ def points(
         hits: build name (or "baseline") → accuracy on validation.
         timings: build name → batch size → Latency.
         original_size: bytes of the original's FP32 weights.
-        noise: noise floor at the first batch size.
+        noise: noise floor at the first batch size. memory: build name → peak in MiB.
     """
     first = bench.recipe.measure.batch_sizes[0]
     whole = {
@@ -106,6 +107,7 @@ def points(
             p99_ms=timings[build_name(build)][first].p99_s * 1000,
             noise=noise,
             gain=gain(build),
+            memory_mb=(memory or {}).get(build_name(build)),
         )
         for build in builds
     ]

@@ -48,6 +48,7 @@ CASES: dict[str, tuple[str, str, int, str]] = {
     ),
     "search": (TAKES_BIAS, RECIPE + SEARCH, 0, "search train.lr, model.kwargs.bias in 9 trials, then train"),
     "search unknown argument": (GOOD, RECIPE + SEARCH, 3, "unexpected keyword argument 'bias'"),
+    "shapes": (GOOD, RECIPE + "compress: {search: {trials: 4, shapes: 2}}\n", 0, "measure up to 4 shapes"),
     "two clips": (GOOD, RECIPE + "train: {clip_norm: 1, clip_value: 1}\n", 2, "clip_norm and clip_value"),
     "not importable": ("import nowhere_to_be_found\n", RECIPE, 3, "nowhere_to_be_found"),
     "their traceback": (GOOD.replace("return nn.Linear(4, 2)", "return [][1]"), RECIPE, 3, "return [][1]"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trimtab.candidate import Candidate, InputsDigest, Step
 from trimtab.compress.make import GRAPH_STEPS, MODULE_STEPS
-from trimtab.compress.search import ON_THE_GRAPH, Point, choose, front, how_near, plan, precision, replan
+from trimtab.compress.search import ON_THE_GRAPH, Point, choose, front, how_near, plan, precision, replan, unsearched
 from trimtab.recipe.compressing import Clip, Cluster, Half, Shorten, Sparsify, Student
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
@@ -99,6 +99,12 @@ def test_students_have_plans_of_their_own() -> None:
     found = labels(Compress(shorten=None, prune=None, quantize=None, student=Student(kwargs=[{"width": 8}])))
     assert len(found) == 2
     assert found[1].endswith("distil")
+
+
+def test_beside_the_shapes_of_a_search_the_original_is_made_sparse_and_students_are_taught() -> None:
+    compress = Compress(sparsify=Sparsify(sparsities=[0.5]), student=Student(kwargs=[{"width": 8}]))
+    methods = [[step.method for step in start] for start in unsearched(compress, 7)]
+    assert methods == [[], ["sparsify", "distil"], ["student", "distil"]]
 
 
 def test_nncf_is_asked_for_where_openvino_is_a_target() -> None:

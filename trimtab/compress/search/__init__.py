@@ -4,7 +4,18 @@
 trained on. `points` holds what was found.
 """
 
-from trimtab.compress.search.grid import ON_THE_GRAPH, plan, precision, replan
+from trimtab.compress.search.grid import ON_THE_GRAPH, plan, precision, replan, unsearched, with_last_steps
 from trimtab.compress.search.points import Point, choose, front, how_near
 
-__all__ = ["ON_THE_GRAPH", "Point", "choose", "front", "how_near", "plan", "precision", "replan"]
+__all__ = [
+    "ON_THE_GRAPH",
+    "Point",
+    "choose",
+    "front",
+    "how_near",
+    "plan",
+    "precision",
+    "replan",
+    "unsearched",
+    "with_last_steps",
+]

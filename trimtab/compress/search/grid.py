@@ -37,6 +37,13 @@ def plan(compress: Compress, seed: int, targets: Sequence[str]) -> list[tuple[St
     return [steps for start in starts for steps in with_last_steps(compress, start, targets)]
 
 
+def unsearched(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
+    """What is made beside the shapes of a search, before last steps: the original, it sparsified, and the students."""
+    trained = distilled(compress, seed)
+    others = [*_sparsified(compress)[1:], *((step,) for step in student_steps(compress.student, seed))]
+    return [ORIGINAL, *((*start, *trained) for start in others)]
+
+
 def with_last_steps(compress: Compress, start: tuple[Step, ...], targets: Sequence[str]) -> list[tuple[Step, ...]]:
     """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8."""
     sparse = any(step.method == "sparsify" for step in start)

@@ -12,6 +12,8 @@ from typing import Any
 
 from trimtab.recipe.schema import Budget
 
+MEMORY_NOISE = 1.1  # allocators round up, and not alike in two processes
+
 
 @dataclass(frozen=True)
 class Point:
@@ -26,6 +28,7 @@ class Point:
         noise: noise floor of the speed-up at the first batch size: how far the baseline was from itself, as a share.
         gain: how many times as fast as the original that was not cut, on the same target in the same precision, at
             the first batch size; None where that was not measured, or for that original itself.
+        memory_mb: what a process grows by to load it and answer the largest batch, MiB at the peak; None: not measured.
     """
 
     candidate: str
@@ -38,6 +41,7 @@ class Point:
     p99_ms: float
     noise: float = 0.0
     gain: float | None = None
+    memory_mb: float | None = None
 
     @property
     def first_speedup(self) -> float:
@@ -62,10 +66,11 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Points that no other point beats: as good in accuracy, speed-up at the first batch and size, better in one.
+    """Points that no other point beats: as good in accuracy, speed-up at the first batch, size and peak memory, and
+    better in one of them.
 
-    A difference of speed within the noise floor is none: who is only that much faster is beaten by who is better
-    otherwise.
+    A difference of speed within the noise floor is none, nor is one of memory within a tenth: who is ahead by that
+    alone is beaten by who is better otherwise.
     """
     kept = [point for point in points if not any(_dominates(other, point) for other in points)]
     return sorted(kept, key=_fastest_first)
@@ -104,18 +109,20 @@ def _misses(point: Point, budget: Budget) -> list[str]:
 
 
 def _dominates(one: Point, other: Point) -> bool:
-    floor = 1 + max(one.noise, other.noise)
-    as_good = (
-        one.accuracy >= other.accuracy
-        and one.size_ratio >= other.size_ratio
-        and one.first_speedup * floor >= other.first_speedup
-    )
-    better = (
-        one.accuracy > other.accuracy
-        or one.size_ratio > other.size_ratio
-        or one.first_speedup > other.first_speedup * floor
-    )
-    return as_good and better
+    mine, its = _objectives(one, other), _objectives(other, one)
+    as_good = all(a * floor >= b for (a, floor), (b, _) in zip(mine, its, strict=True))
+    return as_good and any(a > b * floor for (a, floor), (b, _) in zip(mine, its, strict=True))
+
+
+def _objectives(point: Point, other: Point) -> list[tuple[float, float]]:
+    """The more, the better: each with the factor that a difference has to pass to be one."""
+    both = point.memory_mb is not None and other.memory_mb is not None
+    return [
+        (point.accuracy, 1.0),
+        (point.size_ratio, 1.0),
+        (point.first_speedup, 1 + max(point.noise, other.noise)),
+        (1 / max(point.memory_mb or 0.0, 0.1) if both else 1.0, MEMORY_NOISE),
+    ]
 
 
 def _fastest_first(point: Point) -> tuple[float, float, float, str, str]:
