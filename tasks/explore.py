@@ -113,7 +113,7 @@ class Stage:
             timings = measure(self.eager, built, self.inputs, screening(self.bench))
         speedup = {name: {batch: one.speedup for batch, one in timings.by_name[name].items()} for name in built}
         latency = {name: relative_latency(Measured({name: batches}, {})) for name, batches in speedup.items()}
-        lanes = fastest_of_each_target(every, latency)
+        lanes = fastest_of_each_target([lane for lane in every if lane.name in built], latency)
         return lanes, built[lanes[0].name]
 
     def measure(self, shape: Shape) -> Measured:
@@ -129,9 +129,12 @@ class Stage:
     def _built(self, module: Any, lanes: list[Lane], folder: str) -> dict[str, Any]:
         place = self.folder / folder
         place.mkdir(exist_ok=True)
-        folders = build_lanes(self.bench, module, lanes, place)
+        folders, closed = build_lanes(self.bench, module, lanes, place)
+        for line in closed:
+            get_run_logger().info("not a lane for it: %s", line)
         threads = self.bench.recipe.measure.threads
-        return {lane.name: runtime.load(lane.target, folders[lane.name], threads) for lane in lanes}
+        opened = [lane for lane in lanes if lane.name in folders]
+        return {lane.name: runtime.load(lane.target, folders[lane.name], threads) for lane in opened}
 
 
 def _report(say: Callable[..., None], found: list[Explored], chosen: list[Explored]) -> None:

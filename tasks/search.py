@@ -21,6 +21,7 @@ from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs
 from trimtab.compress.search.pace import seconds_an_epoch
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.study import Study
+from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import ShapeSearch
 from trimtab.verify.latency import host_digest
 from trimtab.workbench import Workbench
@@ -106,6 +107,12 @@ class Halving:
             rung, reference = steps[index], self.found["accuracy"]
             if control is not None:
                 control, reference = self._trained(control, rung, None)
+                if not control.runner.drops:
+                    raise UnsupportedError(
+                        "the uncut original cannot be trained on, so there is no control to count drops from",
+                        where="compress.search.reference",
+                        fix="see the warning before this for the reason, or set it to original",
+                    )
             left = [way for way in (self._trained(way, rung, reference)[0] for way in left) if way.runner.drops]
             self._say(rung, left)
         return [*left, *behind, *([control] if control is not None else [])]

@@ -21,7 +21,7 @@ from trimtab.compress.search.latency_model import FEATURES, LatencyModel, fit_la
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.space import Space
 from trimtab.compress.search.study import Study
-from trimtab.errors import UnsupportedError
+from trimtab.errors import CalibrationError, ConversionError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def explore(
 
     Args:
         probe: cuts a shape; raises UnsupportedError where the model cannot be cut so.
-        measure: its latency.
+        measure: its latency; what cannot be cut, converted or calibrated is noted with the trial.
         time_left: asked before each trial; when it says no, what was found so far is returned.
         progress: called with (trials ended, trials).
 
@@ -169,7 +169,11 @@ def _one(space: Space, study: Study, probe: Callable[[Shape], Probe], measure: C
     if model is not None and guess is not None and _hopeless(seen.divergence, guess * (1 - model.error), known):
         study.tell(trial, (seen.divergence, guess), facts)
         return
-    measured = measure(shape)
+    try:
+        measured = measure(shape)
+    except (UnsupportedError, ConversionError, CalibrationError) as error:
+        study.tell(trial, None, {**facts, "error": str(error)})
+        return
     facts |= {"speedup": _with_text_keys(measured.speedup), "itself": _text_keys(measured.itself)}
     study.tell(trial, (seen.divergence, relative_latency(measured)), facts)
 

@@ -56,15 +56,18 @@ def rungs(shapes: int, epochs: int, last: int = 1) -> list[Rung]:
 
 
 def expected_drop(runner: Runner, total: int) -> float:
-    """The drop after `total` epochs: a straight line over the logarithm of the epochs through the last two rungs.
+    """The drop after `total` epochs.
 
-    With one rung behind it, or a drop that has risen, the last drop itself.
+    With two rungs behind it, a straight line over the logarithm of the epochs through the last two; a drop that has
+    risen stays what it is. With one, it is taken to fall with the square root of the epochs: a guess, without which the
+    first rung would always be won by what was cut least.
     """
+    last, ends = runner.drops[-1], [sum(runner.epochs[: index + 1]) for index in range(len(runner.epochs))]
+    ahead = max(total / ends[-1], 1.0)
     if len(runner.drops) < 2:
-        return runner.drops[-1]
-    ends = [sum(runner.epochs[: index + 1]) for index in range(len(runner.epochs))]
-    slope = (runner.drops[-1] - runner.drops[-2]) / math.log(ends[-1] / ends[-2])
-    return runner.drops[-1] + min(slope, 0.0) * math.log(max(total / ends[-1], 1.0))
+        return last / math.sqrt(ahead) if last > 0 else last
+    slope = (last - runner.drops[-2]) / math.log(ends[-1] / ends[-2])
+    return last + min(slope, 0.0) * math.log(ahead)
 
 
 def promote(runners: Sequence[Runner], keep: int, drops: Sequence[float], total: int) -> list[Runner]:

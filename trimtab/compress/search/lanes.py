@@ -18,6 +18,7 @@ from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
 from trimtab.convert.graph import deployed, spec_of
+from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Compress, Target
 from trimtab.workbench import Workbench
 
@@ -62,42 +63,57 @@ def fastest_of_each_target(lanes: Sequence[Lane], latency: Mapping[str, float]) 
     return [lane for index, lane in enumerate(ordered) if lane.target not in {o.target for o in ordered[:index]}]
 
 
-def build_lanes(bench: Workbench, module: nn.Module, lanes: Sequence[Lane], folder: Path) -> dict[str, Path]:
-    """Write the module in each lane: lane's name → folder a Predictor loads.
+def build_lanes(
+    bench: Workbench, module: nn.Module, lanes: Sequence[Lane], folder: Path
+) -> tuple[dict[str, Path], list[str]]:
+    """Write the module in each lane that can carry it.
+
+    Returns:
+        Lane's name → folder a Predictor loads; and a line for each lane that is closed to this module, with the reason.
 
     Raises:
-        ConversionError, UnsupportedError, CalibrationError: as for a release.
+        UnsupportedError: all of them are.
+        ConversionError, CalibrationError: as for a release.
     """
-    spec = spec_of(bench.example, bench.classes)
-    source = deployed(module, bench.recipe.preprocess)
-    built: dict[str, Path] = {}
-
-    def written(lane: Lane, graph: nn.Module | Path) -> Path:
-        target = folder / lane.name
-        target.mkdir()
-        convert("sketch", lane.target, graph, bench.example, spec, target, lane.precision)
-        return target
-
-    def in_fp32(target: str) -> Path:
-        lane = Lane(None, target)
-        if lane.name not in built:
-            built[lane.name] = written(lane, source)
-        return built[lane.name]
-
-    rewritten: dict[str, Path] = {}
+    sketch, built, closed = _Sketch(bench, module, folder), dict[str, Path](), list[str]()
     for lane in lanes:
-        if lane.step is None:
-            in_fp32(lane.target)
-            continue
-        form = form_of(lane.step.method)
-        if lane.precision not in rewritten:
-            place = folder / lane.precision
+        try:
+            built[lane.name] = sketch.in_lane(lane)
+        except UnsupportedError as error:
+            closed.append(f"{lane.name}: {error}")
+    if not built:
+        raise UnsupportedError("; ".join(closed), where="compress.search")
+    return built, closed
+
+
+class _Sketch:
+    """A module in the lanes it is asked for; what several lanes need is written once."""
+
+    def __init__(self, bench: Workbench, module: nn.Module, folder: Path) -> None:
+        self.bench, self.folder = bench, folder
+        self.spec, self.source = spec_of(bench.example, bench.classes), deployed(module, bench.recipe.preprocess)
+        self.written: dict[str, Path] = {}
+        self.rewritten: dict[str, Path] = {}
+
+    def in_lane(self, lane: Lane) -> Path:
+        """The folder of the build in this lane."""
+        if lane.name not in self.written:
+            graph = self.source if lane.step is None else self._graph(lane, lane.step)
+            target = self.folder / lane.name
+            target.mkdir()
+            convert("sketch", lane.target, graph, self.bench.example, self.spec, target, lane.precision)
+            self.written[lane.name] = target
+        return self.written[lane.name]
+
+    def _graph(self, lane: Lane, step: Step) -> Path:
+        if lane.precision not in self.rewritten:
+            form = form_of(step.method)
+            place = self.folder / lane.precision
             place.mkdir()
-            rewritten[lane.precision] = place / GRAPH_FILES[form]
-            float_build = in_fp32(FLOAT_GRAPH[form])
-            GRAPH_STEPS[lane.step.method](bench, float_build, _on_few_rows(lane.step), rewritten[lane.precision])
-        built[lane.name] = written(lane, rewritten[lane.precision])
-    return {lane.name: built[lane.name] for lane in lanes}
+            float_build = self.in_lane(Lane(None, FLOAT_GRAPH[form]))
+            GRAPH_STEPS[step.method](self.bench, float_build, _on_few_rows(step), place / GRAPH_FILES[form])
+            self.rewritten[lane.precision] = place / GRAPH_FILES[form]
+        return self.rewritten[lane.precision]
 
 
 def _on_few_rows(step: Step) -> Step:
