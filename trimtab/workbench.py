@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino", "nncf")
-METHODS = 2  # to be raised when a method gives another result for the same parameters: old candidates are not reused
+METHODS = 3  # to be raised when a method gives another result for the same parameters: old candidates are not reused
 EXAMPLE_ROWS = 4
 
 
