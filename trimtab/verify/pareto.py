@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
+from trimtab.compress.search.points import Point
 from trimtab.recipe.schema import Budget
 from trimtab.verify.confusion import NEUTRAL
 
@@ -21,40 +21,9 @@ FLOOR_WITHIN = 1.0  # how far below the points the budget's floor is still drawn
 GREEN, RED = "#10b981", "#ef4444"
 
 
-@dataclass(frozen=True)
-class Spot:
-    """A candidate on a target, as drawn: figures of the validation split; `speedup` by batch size, first one counts."""
-
-    candidate: str
-    target: str
-    label: str
-    accuracy: float
-    drop: float
-    speedup: Mapping[int, float]
-    size_ratio: float
-    p99_ms: float
-
-    @property
-    def first(self) -> float:
-        """Speed-up at the first batch size."""
-        return next(iter(self.speedup.values()))
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What identifies it."""
-        return self.candidate, self.target
-
-
-def spots(points: Sequence[Any]) -> list[Spot]:
-    """The points of a search, given as mappings or as values with `to_json`."""
-    rows: list[Mapping[str, Any]] = [point if isinstance(point, Mapping) else point.to_json() for point in points]
-    return [
-        Spot(
-            **{name: row[name] for name in Spot.__dataclass_fields__ if name != "speedup"},
-            speedup={int(batch): float(ratio) for batch, ratio in row["speedup"].items()},
-        )
-        for row in rows
-    ]
+def spots(points: Sequence[Any]) -> list[Point]:
+    """The points of a search, given as they are or as their JSON."""
+    return [point if isinstance(point, Point) else Point.from_json(point) for point in points]
 
 
 def figure(
@@ -63,7 +32,7 @@ def figure(
     """Draw the points.
 
     Args:
-        points, front: mappings with the keys of `Spot`, or values with such a `to_json`.
+        points, front: points of a search, or their JSON.
         budget: its `min_speedup` and `max_drop` bound the shaded region.
         winner: (candidate, target) of the one to be named.
     """
@@ -74,7 +43,7 @@ def figure(
     on_front = {spot.key for spot in best}
     for spot in every:
         axes.scatter(
-            spot.first,
+            spot.first_speedup,
             100 * spot.accuracy,
             s=FULL_SIZE / max(spot.size_ratio, 0.25),
             color=colours[spot.target],
@@ -89,7 +58,7 @@ def figure(
     return drawing
 
 
-def _draw_budget(axes: Axes, every: Sequence[Spot], budget: Budget) -> str:
+def _draw_budget(axes: Axes, every: Sequence[Point], budget: Budget) -> str:
     """The original at 1x, and the region the recipe accepts, to the upper right of its corner; what the legend says.
 
     The heights are scaled to the points: a floor far below them would press them into a line, so it is then named
@@ -97,7 +66,7 @@ def _draw_budget(axes: Axes, every: Sequence[Spot], budget: Budget) -> str:
     """
     original = 100 * (every[0].accuracy + every[0].drop) if every else 100.0
     floor = original - 100 * budget.max_drop
-    speeds = [1.0, budget.min_speedup, *(spot.first for spot in every)]
+    speeds = [1.0, budget.min_speedup, *(spot.first_speedup for spot in every)]
     _scale_speeds(axes, min(speeds), max(speeds))
     heights = [original, *(100 * spot.accuracy for spot in every)]
     lowest, highest = min(heights), max(heights)
@@ -126,20 +95,20 @@ def _scale_speeds(axes: Axes, slowest: float, fastest: float) -> None:
         axes.set_xlim(max(0.0, slowest - pad), fastest + pad)
 
 
-def _name_winner(axes: Axes, every: Sequence[Spot], winner: tuple[str, str] | None) -> bool:
+def _name_winner(axes: Axes, every: Sequence[Point], winner: tuple[str, str] | None) -> bool:
     """A ring around it, and its name above the axes, where it covers no point."""
     for spot in every:
         if spot.key == winner:
             size = FULL_SIZE / max(spot.size_ratio, 0.25) + 140
-            at = (spot.first, 100 * spot.accuracy)
+            at = (spot.first_speedup, 100 * spot.accuracy)
             axes.scatter(*at, s=size, facecolors="none", edgecolors=RED, lw=2, zorder=5)
-            name = f"chosen: {spot.label}\non {spot.target}, {spot.first:.1f}x, {100 * spot.accuracy:.2f} %"
+            name = f"chosen: {spot.label}\non {spot.target}, {spot.first_speedup:.1f}x, {100 * spot.accuracy:.2f} %"
             axes.set_title(name, color=RED, fontsize=11, fontweight="bold", parse_math=False)
             return True
     return False
 
 
-def _decorate(axes: Axes, colours: Mapping[str, str], every: Sequence[Spot], region: str, ring: bool) -> None:
+def _decorate(axes: Axes, colours: Mapping[str, str], every: Sequence[Point], region: str, ring: bool) -> None:
     batch = next(iter(every[0].speedup)) if every else 1
     axes.set_xlabel(f"times as fast as eager PyTorch, batch {batch}", color=NEUTRAL, fontsize=12)
     axes.set_ylabel("accuracy on validation, %", color=NEUTRAL, fontsize=12)

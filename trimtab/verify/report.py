@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.resources import files
 from typing import Any, TypedDict
 
@@ -71,7 +70,7 @@ def render(
     template = environment.from_string(files("trimtab.verify").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
-    spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first, -spot.accuracy, spot.key))
+    spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
     labels = meta["labels"]
     return template.render(
         title=title,
@@ -105,8 +104,8 @@ def as_json(
         "summary": sentence(evidence, decision, original=original_on(points, evidence, meta)),
         "evidence": evidence.to_json(),
         "decision": decision.to_json(),
-        "points": [_spot_json(spot) for spot in pareto.spots(points)],
-        "front": [_spot_json(spot) for spot in pareto.spots(front)],
+        "points": [spot.to_json() for spot in pareto.spots(points)],
+        "front": [spot.to_json() for spot in pareto.spots(front)],
         "budget": meta["budget"].model_dump(mode="json"),
         "confusion": {
             "labels": [str(label) for label in meta["labels"]],
@@ -178,10 +177,6 @@ def _inline(drawing: Figure) -> str:
     stream = io.BytesIO()
     drawing.savefig(stream, format="png", dpi=150, transparent=True, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _spot_json(spot: pareto.Spot) -> dict[str, Json]:
-    return {**asdict(spot), "speedup": {str(batch): ratio for batch, ratio in spot.speedup.items()}}
 
 
 def _kilobytes(size: int) -> str:

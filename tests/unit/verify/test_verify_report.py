@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from trimtab.compress.search import Point
 from trimtab.recipe.schema import Budget
 from trimtab.verify import confusion, pareto
 from trimtab.verify.evidence import Evidence
@@ -195,12 +196,8 @@ def test_a_logarithmic_axis_has_ticks_one_can_read(points: list) -> None:
     assert not any(label.get_text() for label in axis.get_ticklabels(minor=True))
 
 
-def test_points_may_be_values_with_to_json(points: list) -> None:
-    class Point:
-        def to_json(self) -> dict:
-            return points[0]
-
-    assert pareto.spots([Point()]) == pareto.spots(points[:1])
+def test_points_may_be_given_as_they_are_or_as_json(points: list) -> None:
+    assert pareto.spots([Point.from_json(points[0])]) == pareto.spots(points[:1])
 
 
 def with_slices(evidence: Evidence, classes: int = 10) -> Evidence:

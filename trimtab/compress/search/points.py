@@ -49,6 +49,11 @@ class Point:
         return next(iter(self.speedup.values()))
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What identifies it: candidate and target."""
+        return self.candidate, self.target
+
+    @property
     def gained(self) -> str:
         """The gain in words: "1.32x", "no gain" where it is below the noise floor, "–" where there is none to name."""
         if self.gain is None:
