@@ -123,7 +123,8 @@ def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread over latency.
 
     Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor. Of a
-    front that does not fit whole, those are taken that lie farthest apart in latency, its two ends first.
+    front that does not fit whole those are taken that lie evenly along it; not its very ends, which are cut to the bone or
+    hardly faster.
     """
     slowest = 1 / (1 + noise_of(known))
     left = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
@@ -139,9 +140,7 @@ def _spread(front: Sequence[Explored], count: int) -> list[Explored]:
     ordered = sorted(front, key=lambda one: (one.latency, one.shape.key))
     if len(ordered) <= count:
         return ordered
-    if count == 1:
-        return [ordered[len(ordered) // 2]]
-    return [ordered[round(index * (len(ordered) - 1) / (count - 1))] for index in range(count)]
+    return [ordered[int((index + 0.5) * len(ordered) / count)] for index in range(count)]
 
 
 def _beats(one: Explored, other: Explored) -> bool:
