@@ -123,8 +123,8 @@ def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread over latency.
 
     Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor. Of a
-    front that does not fit whole those are taken that lie evenly along it; not its very ends, which are cut to the bone or
-    hardly faster.
+    front that does not fit whole those are taken that lie evenly along it; not its very ends, which are cut to the bone
+    or hardly faster.
     """
     slowest = 1 / (1 + noise_of(known))
     left = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
