@@ -2,8 +2,8 @@
 
     make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict> [MINUTES=90]
 
-Everything is chosen on rows of train.parquet; the 10,000 test rows are answered once, at the end. Files stay in
-.bench/compress, and a second call goes on where the first was stopped. The last line is one JSON object.
+Everything is chosen on 2,500 rows of test.parquet; the other 7,500 are answered once, at the end (see `cifar`). Files
+stay in .bench/compress, and a second call goes on where the first was stopped. The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """The task: a ResNet of He et al. 2015 (section 4.2) for CIFAR-10 with option-A shortcuts, a small MobileNet, the data.
 
 This file is also the user code of the recipes: the bench copies it beside them. CIFAR10 names the folder that holds
-train.parquet and test.parquet (columns `image: struct<bytes, path>` and `label`). The last 5,000 training rows are
-`validation` and the 2,000 before them `gate`; nothing is trained on either. The test rows are read in `final` alone.
+train.parquet and test.parquet (columns `image: struct<bytes, path>` and `label`).
+
+The weights were trained on every row of train.parquet: 96.6 % of those are answered right and 88.2 % of test.parquet, so
+no row of the former can say what a cut costs. What is chosen is chosen on the first 2,500 rows of test.parquet
+(`validation`); the final figures, everybody's, are on the other 7,500, which nothing else reads (`gate` is 100 of them, for
+a recipe has to name one, and no gate is run).
 """
 
 from __future__ import annotations
@@ -21,7 +25,13 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 MEAN, STD = (np.array(v, np.float32) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-ROWS = {"train": slice(0, 43_000), "gate": slice(43_000, 45_000), "validation": slice(45_000, 50_000)}
+VALIDATION_ROWS = 2_500
+ROWS = {
+    "train": ("train", slice(None)),
+    "validation": ("test", slice(0, VALIDATION_ROWS)),
+    "gate": ("test", slice(VALIDATION_ROWS, VALIDATION_ROWS + 100)),
+    "final": ("test", slice(VALIDATION_ROWS, None)),
+}
 
 
 class BasicBlock(nn.Module):
@@ -119,13 +129,16 @@ def images(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _train() -> tuple[np.ndarray, np.ndarray]:
-    return images("train")
+def rows(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A split of ROWS: as `images`."""
+    file, part = ROWS[name]
+    inputs, labels = images(file)
+    return inputs[part].copy(), labels[part].copy()
 
 
 def split(name: str) -> TensorDataset:
-    """The recipe's data: train, validation and gate, all of train.parquet."""
-    inputs, labels = (values[ROWS[name]].copy() for values in _train())
+    """The recipe's data."""
+    inputs, labels = rows(name)
     return TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.compress.final JOB
 
 JOB is a JSON file: weights, peers (folder), ours (name → [target, folder]), threads, seed, rounds, accuracy (whether
-the 10,000 test rows are answered too). The last line is one JSON object: name → batch → speed-up over eager, and
+the final rows are answered too). The last line is one JSON object: name → batch → speed-up over eager, and
 name → right answers, a string of 0 and 1.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.compress.cifar import images
+from benchmarks.compress.cifar import rows
 from benchmarks.compress.peers import Answer, open_all
 from trimtab import runtime
 
@@ -34,16 +34,16 @@ def ours(target: str, folder: str, threads: int) -> Answer:
     return lambda x: predictor.predict({"input": x})["probabilities"]
 
 
-def speedups(engines: dict[str, Answer], rows: np.ndarray, rounds: int, seed: int) -> dict[str, dict[int, float]]:
+def speedups(engines: dict[str, Answer], inputs: np.ndarray, rounds: int, seed: int) -> dict[str, dict[int, float]]:
     """Name → batch → median over rounds of eager's time over its own in the same round."""
     shuffle = random.Random(seed).shuffle
     found: dict[str, dict[int, float]] = {name: {} for name in engines}
     for batch, calls in CALLS.items():
         times: dict[str, list[float]] = {name: [] for name in engines}
         for engine in engines.values():
-            timed(engine, rows[:batch], WARM_UP)
+            timed(engine, inputs[:batch], WARM_UP)
         for number in range(rounds):
-            x = np.ascontiguousarray(rows[number * batch : (number + 1) * batch])
+            x = np.ascontiguousarray(inputs[number * batch : (number + 1) * batch])
             order = list(engines)
             shuffle(order)
             for name in order:
@@ -62,9 +62,9 @@ def timed(engine: Answer, x: np.ndarray, calls: int) -> float:
     return time.perf_counter() - start
 
 
-def right(engine: Answer, rows: np.ndarray, labels: np.ndarray) -> str:
+def right(engine: Answer, inputs: np.ndarray, labels: np.ndarray) -> str:
     """A 1 for each row that is answered right."""
-    answers = np.concatenate([engine(rows[i : i + 200]).argmax(1) for i in range(0, len(rows), 200)])
+    answers = np.concatenate([engine(inputs[i : i + 200]).argmax(1) for i in range(0, len(inputs), 200)])
     return "".join("1" if hit else "0" for hit in answers == labels)
 
 
@@ -72,12 +72,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     """Measure what the job names."""
     threads = job["threads"]
     torch.set_num_threads(threads)
-    rows, labels = images("test")
+    inputs, labels = rows("final")
     engines = open_all(Path(job["weights"]), Path(job["peers"]), threads)
     engines |= {name: ours(target, folder, threads) for name, (target, folder) in job["ours"].items()}
-    result: dict[str, Any] = {"speedup": speedups(engines, rows, job["rounds"], job["seed"])}
+    result: dict[str, Any] = {"speedup": speedups(engines, inputs, job["rounds"], job["seed"])}
     if job["accuracy"]:
-        result["right"] = {name: right(engine, rows, labels) for name, engine in engines.items()}
+        result["right"] = {name: right(engine, inputs, labels) for name, engine in engines.items()}
     return result
 
 

@@ -52,6 +52,7 @@ def report(
         "cpu": _cpu(),
         "n": len(runs),
         "original": float(original.mean()),
+        "rows": len(original),
         "peers": figures,
         "ours": ours,
         "ratio": _ratios(runs, figures, ours),

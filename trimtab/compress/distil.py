@@ -19,6 +19,7 @@ from trimtab.data import Split
 from trimtab.errors import ModelError
 from trimtab.optimize.augmenting import Augment
 from trimtab.optimize.batches import Batch, tensors
+from trimtab.optimize.layout import laid_out, lies_channels_last
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.training import Fit, Progress, fit
 from trimtab.recipe.schema import Distil, Train
@@ -72,7 +73,9 @@ def distil(
     _same_classes(student, teacher, train, forward)
     layers = hint_layers(student, teacher, train, forward, settings.hint_layers) if settings.hints else ()
     targets = _teacher_logits(teacher, train, forward, on_batches=augment is not None or bool(layers))
-    with hinting(student, teacher, layers) as hints:
+    # A teacher that answers every batch takes a good part of the time: its images lie as the student's do.
+    layout = lies_channels_last(settings.channels_last, teacher, train.inputs)
+    with laid_out(teacher, layout), hinting(student, teacher, layers) as hints:
 
         def loss(logits: Tensor, batch: Batch) -> Tensor:
             answers = targets(batch)
