@@ -3,10 +3,10 @@
 This file is also the user code of the recipes: the bench copies it beside them. CIFAR10 names the folder that holds
 train.parquet and test.parquet (columns `image: struct<bytes, path>` and `label`).
 
-The weights were trained on every row of train.parquet: 96.6 % of those are answered right and 88.2 % of test.parquet, so
-no row of the former can say what a cut costs. What is chosen is chosen on the first 2,500 rows of test.parquet
-(`validation`); the final figures, everybody's, are on the other 7,500, which nothing else reads (`gate` is 100 of them, for
-a recipe has to name one, and no gate is run).
+The weights were trained on every row of train.parquet: 96.6 % of those are answered right and 88.2 % of test.parquet,
+so no row of the former can say what a cut costs. What is chosen is chosen on the first 2,500 rows of test.parquet
+(`validation`); the final figures, everybody's, are on the other 7,500, which nothing else reads (`gate` is 100 of
+them, for a recipe has to name one, and no gate is run).
 """
 
 from __future__ import annotations
