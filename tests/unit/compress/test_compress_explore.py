@@ -111,6 +111,17 @@ t.explore(t.SPACE, t.study(Path({str(tmp_path / "killed")!r})), 30, t.probe, dyi
     assert keys(found) == keys(explore(SPACE, study(tmp_path / "whole"), 30, probe, measure))
 
 
+def test_a_trial_killed_while_its_facts_were_written_comes_again(tmp_path: Path) -> None:
+    first = study(tmp_path).ask()
+    shape = SPACE.suggest(first)
+    first.set_user_attr("shape", shape.to_json())  # and the process died here, before the trial was told
+
+    again = study(tmp_path)
+
+    assert again.done() == []
+    assert SPACE.suggest(again.ask()).key == shape.key
+
+
 def test_a_shape_the_model_cannot_take_is_noted_and_not_proposed_again_and_again(tmp_path: Path) -> None:
     def picky(shape: Shape) -> Probe:
         if "b2" in shape.dropped:

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from trimtab.studies import load_study, quiet_optuna
 
+KILLED = "killed"  # a trial that another process left unfinished
 STARTUP_TRIALS = 8  # of the sampler, besides the design
 DIRECTIONS: list[Literal["maximize", "minimize"]] = ["minimize", "minimize"]  # divergence, relative latency
 
@@ -33,6 +34,8 @@ class Study:
         self.design = list(design)
         with quiet_optuna():
             for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                # Its facts may have been written before the kill: what says that they do not count is written first.
+                self.optuna._storage.set_trial_user_attr(trial._trial_id, KILLED, True)
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
 
     def ask(self) -> optuna.Trial:
@@ -58,7 +61,8 @@ class Study:
     def done(self) -> list[optuna.trial.FrozenTrial]:
         """Trials that ended with facts, whether they failed or not, in the order in which they were made."""
         ended = (TrialState.COMPLETE, TrialState.FAIL)
-        return [t for t in self.optuna.get_trials(deepcopy=False, states=ended) if "shape" in t.user_attrs]
+        trials = self.optuna.get_trials(deepcopy=False, states=ended)
+        return [t for t in trials if "shape" in t.user_attrs and KILLED not in t.user_attrs]
 
     def recall(self, key: str) -> Any:
         """What was decided once for this study, or None."""
