@@ -85,5 +85,5 @@ class Predictor:
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
-        values = request.infer(ready, share_inputs=False, share_outputs=False)
+        values = request.infer(ready, share_inputs=True, share_outputs=False)
         return {name: np.asarray(values[port]) for name, port in self._outputs}
