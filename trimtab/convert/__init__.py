@@ -3,6 +3,6 @@
 One format a file; `convert` writes a folder, loads it with the very predictor that will serve it, and compares.
 """
 
-from trimtab.convert.targets import carries, convert
+from trimtab.convert.targets import carries, check, convert
 
-__all__ = ["carries", "convert"]
+__all__ = ["carries", "check", "convert"]

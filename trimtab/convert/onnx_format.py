@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
@@ -123,9 +125,16 @@ def side_files(graph: Path) -> list[Path]:
     """Files beside an ONNX file that hold its weights, each there and not empty.
 
     Raises:
-        ConversionError: one is missing, empty, or outside the file's folder.
+        ConversionError: one is missing, empty, or outside the file's folder; or the file itself cannot be read.
     """
-    model = onnx.load(str(graph), load_external_data=False)
+    try:
+        model = onnx.load(str(graph), load_external_data=False)
+    except Exception as error:
+        raise ConversionError(
+            f"the ONNX file cannot be read: {type(error).__name__}: {first_line(error)}",
+            where=str(graph),
+            fix="it is damaged or not whole: convert again",
+        ) from None
     names = {ExternalDataInfo(tensor).location for tensor in model.graph.initializer if uses_external_data(tensor)}
     paths = [graph.parent / name for name in sorted(names)]
     for path in paths:
@@ -137,7 +146,7 @@ def side_files(graph: Path) -> list[Path]:
 
 
 def check_file(graph: Path, names: list[str]) -> list[str]:
-    """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode.
+    """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode, quantizers in pairs.
 
     Returns:
         Notes: inputs that do not influence the answer.
@@ -146,11 +155,19 @@ def check_file(graph: Path, names: list[str]) -> list[str]:
         ConversionError: it is not so.
     """
     side_files(graph)
+    held = onnx.load(str(graph), load_external_data=False)
+    training = [
+        node.name
+        for node in held.graph.node
+        if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute)
+    ]
+    if training:  # before the checker, which only says that outputs are missing
+        raise _invalid(f"batch norm in training mode: {training}")
     try:
         onnx.checker.check_model(str(graph), full_check=True)
     except Exception as error:
         raise _invalid(f"onnx.checker: {str(error).strip()[:500]}") from None
-    model = onnx.load(str(graph), load_external_data=False).graph
+    model = held.graph
     inputs = {value.name: value for value in model.input}
     outputs = [value.name for value in model.output]
     if list(inputs) != names or outputs != [OUTPUT]:
@@ -158,16 +175,33 @@ def check_file(graph: Path, names: list[str]) -> list[str]:
     fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
     if fixed:
         raise _invalid(f"the batch size of {fixed} came out fixed")
-    training = [
-        node.name
-        for node in model.node
-        if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute)
-    ]
-    if training:
-        raise _invalid(f"batch norm in training mode: {training}")
+    if unequal := _unequal_pairs(model):
+        raise _invalid(f"what was quantized is read with another scale or zero point: {unequal}")
     used = {name for node in model.node for name in node.input}
     return [
         f"input {name!r} does not influence the answer; it stays in the signature" for name in names if name not in used
+    ]
+
+
+def _unequal_pairs(graph: onnx.GraphProto) -> list[str]:
+    """Tensors that are written by a quantizer of one scale and read by one of another."""
+    held = {tensor.name: tensor for tensor in graph.initializer}
+
+    def same(one: str, other: str) -> bool:
+        if one == other or one not in held or other not in held:
+            return True
+        return np.array_equal(numpy_helper.to_array(held[one]), numpy_helper.to_array(held[other]))
+
+    written = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+    pairs = [
+        (written[node.input[0]], node)
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in written
+    ]
+    return [
+        writer.input[0]
+        for writer, reader in pairs
+        if not all(same(one, other) for one, other in zip(writer.input[1:], reader.input[1:], strict=False))
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trimtab.convert.difference import FirstDifference
 from trimtab.convert.tracing import first_line
 from trimtab.errors import ConversionError
 from trimtab.runtime.eager import call
@@ -19,6 +21,7 @@ Answer = Callable[[Mapping[str, Array]], Array]
 BATCHES = (1, 2, 3, 17)  # one, the smallest dynamic one, an odd one, a prime no example has
 # Of probabilities. Coarse on purpose: it tells a wrong graph from rounding. Verification measures parity properly.
 TOLERANCE = 1e-3
+MOST_OPENED = 4  # rows whose every intermediate result is kept: 0.3 GB a row of a ResNet-50
 
 
 def probes(example: Mapping[str, Array]) -> list[tuple[str, dict[str, Array]]]:
@@ -45,13 +48,16 @@ def _other(values: Array, kind: str) -> Array:
     return {"opposite values": -values, "constant values": np.zeros_like(values)}.get(kind, flat * np.float32(3))
 
 
-def check_answers(module: nn.Module, example: Mapping[str, Array], answer: Answer, target: str) -> None:
+def check_answers(
+    module: nn.Module, example: Mapping[str, Array], answer: Answer, target: str, folder: Path | None = None
+) -> None:
     """Compare a converted model with the module it was made from.
 
     Args:
         module: the deployed module, in eval mode.
         answer: inputs → probabilities (batch, classes) of the converted model.
         target: for messages.
+        folder: what was written, to be opened when it answers wrong, so that the layer can be named.
 
     Raises:
         ConversionError: it fails at a batch size, answers another shape, or other figures.
@@ -68,7 +74,34 @@ def check_answers(module: nn.Module, example: Mapping[str, Array], answer: Answe
                 where=type(module).__name__,
                 fix="forward must take any number of rows",
             ) from None
-        _compare(expected, _answer(answer, inputs, name, target), name, target)
+        given = _answer(answer, inputs, name, target)
+        try:
+            _compare(expected, given, name, target)
+        except ConversionError as error:
+            if folder is None:
+                raise
+            where = _where(module, target, folder, inputs, _worst_rows(expected, given))
+            raise ConversionError(f"{error.what}; {where}", where=error.where, fix=error.fix) from None
+
+
+def _where(
+    module: nn.Module, target: str, folder: Path, inputs: Mapping[str, Array], worst: NDArray[np.intp]
+) -> FirstDifference | str:
+    """The first layer that differs, from a few rows; from all, if those alone are answered right."""
+    from trimtab.convert.first_difference import first_difference
+
+    few = {name: values[worst] for name, values in inputs.items()}
+    found = first_difference(module, target, folder, few)
+    rows = len(next(iter(inputs.values())))
+    return first_difference(module, target, folder, inputs) if isinstance(found, str) and len(worst) < rows else found
+
+
+def _worst_rows(expected: Array, given: Array) -> NDArray[np.intp]:
+    """At most `MOST_OPENED` rows, those that differ most; any, where the shapes differ."""
+    if expected.shape != given.shape:
+        return np.arange(min(MOST_OPENED, len(expected)))
+    distance = np.nan_to_num(np.abs(expected - given), nan=np.inf).reshape(len(expected), -1).max(axis=1)
+    return np.argsort(-distance, kind="stable")[:MOST_OPENED]
 
 
 def check_batches(example: Mapping[str, Array], classes: int, answer: Answer, target: str) -> None:
@@ -96,12 +129,17 @@ def _answer(answer: Answer, inputs: Mapping[str, Array], name: str, target: str)
     try:
         return answer(inputs)
     except Exception as error:
-        raise _differs(name, target, f"{type(error).__name__}: {first_line(error)}") from None
+        raise _differs(name, target, f"it raised {type(error).__name__}: {first_line(error)}") from None
 
 
 def _compare(expected: Array, given: Array, name: str, target: str) -> None:
     if expected.shape != given.shape:
         raise _differs(name, target, f"shape {given.shape}, expected {expected.shape}")
+    lost = np.isfinite(expected) & ~np.isfinite(given)
+    if lost.any():
+        raise _differs(
+            name, target, f"{int(lost.any(axis=1).sum())} of {len(lost)} rows are not finite, where the original's are"
+        )
     if not np.allclose(expected, given, atol=TOLERANCE, rtol=0, equal_nan=True):
         worst = float(np.nanmax(np.abs(expected - given)))
         raise _differs(name, target, f"probabilities differ by up to {worst:.3g}")

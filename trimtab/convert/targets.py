@@ -87,7 +87,7 @@ def convert(
         notes = _write_graph(target, source, precision, names, out)
     else:
         notes = _write(target, source, example, out)
-    _check(target, source, precision, example, spec, out)
+    check(target, source, example, spec, out, precision)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != SPEC_FILE)
     return Converted(candidate_id, target, precision, folder_digests(out), size, tuple(notes))
 
@@ -125,17 +125,29 @@ def _write_graph(target: str, graph: Path, precision: str, names: list[str], out
     return [f"the {precision} ONNX graph as it is", *notes]
 
 
-def _check(
+def check(
     target: str,
     source: nn.Module | Path,
-    precision: str,
     example: Mapping[str, NDArray[Any]],
     spec: Mapping[str, Any],
     out: Path,
+    precision: str = "fp32",
 ) -> None:
+    """Load a written folder with the target's predictor, and compare its answers with its source's.
+
+    Args are those of `convert`; `out` is what it wrote.
+
+    Raises:
+        ConversionError: the folder cannot be loaded, or does not answer like the source; the message names the first
+            layer that differs, where the source is a module.
+    """
     from trimtab import runtime
     from trimtab.convert.probing import check_answers, check_batches
 
+    if target == "onnxruntime-cpu":
+        from trimtab.convert.onnx_format import check_file
+
+        check_file(out / "model.onnx", list(example))
     output = spec["outputs"][0]
     try:
         predictor = runtime.load(target, out, threads=1)
@@ -150,14 +162,14 @@ def _check(
         return predictor.predict(inputs)[output["name"]]
 
     if not isinstance(source, Path):
-        check_answers(source, example, answer, target)
+        check_answers(source, example, answer, target, out)
         return
     if precision == "int8-dynamic":
         # One row, repeated: among others it would be rounded with their ranges, and may well answer otherwise.
         example = {name: values[:1] for name, values in example.items()}
     check_batches(example, output["shape"][1], answer, target)
     if precision in STORED and target != "onnxruntime-cpu":
-        check_answers(_as_module(source, dict(spec)), example, answer, target)
+        check_answers(_as_module(source, dict(spec)), example, answer, target, out)
 
 
 def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:

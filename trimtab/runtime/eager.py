@@ -29,7 +29,7 @@ class Predictor:
 
     def __init__(self, module: torch.nn.Module, spec: dict[str, Any], threads: int) -> None:
         self.spec = spec
-        self._module = module.eval()
+        self.module = module.eval()
         self._threads = threads
         self._output = spec["outputs"][0]["name"]
 
@@ -43,7 +43,7 @@ class Predictor:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            return {self._output: call(self._module, ready).numpy()}
+            return {self._output: call(self.module, ready).numpy()}
 
 
 def call(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,170 @@
+"""What each operation of a converted graph gives for some rows: the graph is opened, and every result made an output.
+
+One function a format, each from the files a release ships: nothing is exported again.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+# Names that exporters leave: of weights in ONNX and OpenVINO, of operations in OpenVINO.
+_WEIGHT = re.compile(r"^(?:self\.)?module\.(.+)\.[^.]+$")
+_SCOPE = re.compile(r"^__module\.module\.(.+?)/aten::")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a converted graph.
+
+    Attributes:
+        name: of its result. kind: e.g. "Conv".
+        reads: names of the results and graph inputs it reads; without those that depend on no input.
+        layer: the torch module it came from, if a name in the graph says so, else "".
+        array: its result if floating point, else None.
+    """
+
+    name: str
+    kind: str
+    reads: tuple[str, ...]
+    layer: str
+    array: Array | None
+
+
+def operations(target: str, folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+    """Operations that depend on an input, in the order in which they are computed; the last gives the answer.
+
+    Args:
+        target: one of `OPENERS`.
+        folder: as converted.
+        inputs: name → array (n, ...), as the graph takes them.
+
+    Raises whatever the runtime raises.
+    """
+    return _dynamic(OPENERS[target](folder, inputs), set(inputs))
+
+
+def _dynamic(found: list[Operation], known: set[str]) -> list[Operation]:
+    kept = []
+    for one in found:
+        reads = tuple(name for name in one.reads if name in known)
+        if reads:
+            known.add(one.name)
+            kept.append(Operation(one.name, one.kind, reads, one.layer, one.array))
+    return kept
+
+
+def _onnx(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+    import onnx
+
+    from trimtab.runtime.onnxruntime_cpu import onnxruntime
+
+    model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+    graph = model.graph
+    answer = graph.output[0].name
+    results = [name for node in graph.node for name in node.output if name]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in results if name != answer)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Else operations are fused, and a name no longer stands for the same result.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with tempfile.TemporaryDirectory(prefix="trimtab-opened-") as draft:
+        onnx.save(model, str(Path(draft) / "model.onnx"))
+        for path in folder.glob("*.data"):
+            shutil.copyfile(path, Path(draft) / path.name)
+        session = onnxruntime.InferenceSession(
+            str(Path(draft) / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        taken = {value.name for value in session.get_inputs()}
+        values = session.run(results, {name: array for name, array in inputs.items() if name in taken})
+    arrays = dict(zip(results, values, strict=True))
+    found = [
+        Operation(name, node.op_type, tuple(node.input), _layer_of(list(node.input)), _float(arrays[name]))
+        for node in graph.node
+        for name in node.output
+        if name
+    ]
+    return sorted(found, key=lambda one: one.name == answer)  # nodes that nothing reads may come after it
+
+
+def _openvino(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+    from trimtab.runtime.openvino_cpu import openvino, read_model
+
+    model = read_model(folder)
+    kept = [op for op in model.get_ordered_ops() if op.get_type_name() not in ("Result", "Constant", "Parameter")]
+    model.add_outputs([(op.get_friendly_name(), port) for op in kept for port in range(op.get_output_size())])
+    config = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "CACHE_DIR": ""}
+    request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+    request.infer(dict(inputs))
+    found: list[Operation] = []
+    place = len(model.outputs) - sum(op.get_output_size() for op in kept)
+    for op in kept:
+        sources = [value.get_source_output() for value in op.inputs()]
+        reads = tuple(_port_name(source) for source in sources)
+        scope = _SCOPE.match(op.get_friendly_name())
+        layer = scope.group(1) if scope else _layer_of([source.get_node().get_friendly_name() for source in sources])
+        for port in op.outputs():
+            array = np.array(request.get_output_tensor(place).data)
+            found.append(Operation(_port_name(port), op.get_type_name(), reads, layer, _float(array)))
+            place += 1
+    return found
+
+
+def _port_name(port: Any) -> str:
+    node = port.get_node()
+    name = str(node.get_friendly_name())
+    return name if node.get_output_size() == 1 else f"{name}:{port.get_index()}"
+
+
+def _torchscript(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+    import torch
+
+    script = torch.jit.load(str(folder / "model.pt"), map_location="cpu").eval()
+    graph = script.inlined_graph.copy()
+    own = next(graph.inputs())
+    if list(own.uses()):  # not frozen: weights are attributes of the module, which a bare graph does not have
+        return []
+    graph.eraseInput(0)
+    # Results of nested blocks (a prim::If) are seen where they leave the block.
+    tensors = [value for node in graph.nodes() for value in node.outputs() if str(value.type()) == "Tensor"]
+    dynamic = [value for value in tensors if value.node().kind() != "prim::Constant"]
+    reads = [tuple(value.debugName() for value in value.node().inputs()) for value in dynamic]
+    names = dict(zip([value.debugName() for value in graph.inputs()], inputs, strict=True))
+    graph.eraseOutput(0)
+    for value in dynamic:
+        graph.registerOutput(value)
+    graph.makeMultiOutputIntoTuple()
+    facts = [(value.debugName(), value.node().kind()) for value in dynamic]
+    run = torch._C._create_function_from_graph("opened", graph)
+    with torch.no_grad():
+        values = run(*(torch.tensor(array) for array in inputs.values()))
+    values = values if isinstance(values, tuple) else (values,)
+    return [
+        Operation(name, kind, tuple(names.get(read, read) for read in read_by), "", _float(value.numpy()))
+        for (name, kind), read_by, value in zip(facts, reads, values, strict=True)
+    ]
+
+
+def _layer_of(names: list[str]) -> str:
+    found = [match.group(1) for name in names if (match := _WEIGHT.match(name))]
+    return found[0] if found else ""
+
+
+def _float(array: Array) -> Array | None:
+    return array.astype(np.float32) if array.dtype.kind == "f" and array.size else None
+
+
+OPENERS: dict[str, Callable[[Path, Mapping[str, Array]], list[Operation]]] = {
+    "onnxruntime-cpu": _onnx,
+    "openvino-cpu": _openvino,
+    "torchscript-cpu": _torchscript,
+}
