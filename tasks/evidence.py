@@ -14,6 +14,7 @@ from tasks.progress import Progress
 from trimtab import runtime
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import build_name, eager, open_build, original_bytes, parent_of, predicted
+from trimtab.convert.first_difference import first_difference
 from trimtab.data import Array
 from trimtab.verify.accuracy import Paired, paired
 from trimtab.verify.confusion import counts
@@ -120,12 +121,19 @@ def _evidence(
 
 def _parity(bench: Workbench, candidate: Candidate, build: Converted, predictor: Any, confidence: float) -> Parity:
     """Against its own torch module; a rewritten graph against the module it was made from."""
-    inputs = bench.splits[GATE].inputs
-    if build.precision == "fp32":
-        return compare(eager(bench, candidate), predictor, inputs, bench.recipe.verify.atol, confidence)
-    alone = build.precision != "int8-dynamic"  # which scales its activations by the whole batch
-    parent = eager(bench, parent_of(bench, candidate))
-    return compare(parent, predictor, inputs, None, confidence, batch_invariant=alone)
+    inputs, exact = bench.splits[GATE].inputs, build.precision == "fp32"
+    reference = eager(bench, candidate if exact else parent_of(bench, candidate))
+    folder = bench.target_folder(build.candidate, build.target)
+    return compare(
+        reference,
+        predictor,
+        inputs,
+        bench.recipe.verify.atol if exact else None,
+        confidence,
+        batch_invariant=build.precision != "int8-dynamic",  # which scales its activations by the whole batch
+        explain=lambda asked: first_difference(reference.module, build.target, folder, asked, quantized=not exact),
+        max_disagreement=bench.recipe.budget.max_disagreement,
+    )
 
 
 def _compared(bench: Workbench) -> list[str]:

@@ -87,24 +87,31 @@ def _not_below(name: str, paired: Paired, limit: float, strictly: bool = False) 
 
 
 def _parity(parity: Parity, budget: Budget) -> Iterator[tuple[Check, int | None]]:
-    """FP32: the numbers must agree. Else: the upper end of the share of other decisions must be within the budget."""
+    """FP32: the numbers must agree. Else: the upper end of the share of other decisions must be within the budget.
+
+    The first layer that differs, if one is known, is said once: with what is wrong.
+    """
+    where = f"; {parity.where}" if parity.where else ""
     if parity.atol is not None:
-        ok = parity.max_abs <= parity.atol
+        wrong = parity.max_abs > parity.atol
         reason = f"largest difference {parity.max_abs:.2e} on {parity.rows} rows; {parity.atol:g} is allowed"
-        yield Check("probabilities equal torch's", parity.atol, parity.max_abs, None, ok, reason), None
+        reason += where if wrong else ""
+        yield Check("probabilities equal torch's", parity.atol, parity.max_abs, None, not wrong, reason), None
     else:
-        yield _disagreement(parity.disagreement, budget.max_disagreement)
+        wrong = parity.disagreement.value > budget.max_disagreement + ROUNDING
+        yield _disagreement(parity.disagreement, budget.max_disagreement, where if wrong else "")
     deciding = [edge for edge in parity.edges if edge.decides]
-    wrong = [edge for edge in deciding if not edge.ok]
-    reason = "; ".join(f"{edge.name}: {edge.detail}" for edge in wrong) or f"all {len(deciding)} probes are right"
-    yield Check("answers at the edges", 0.0, float(len(wrong)), None, not wrong, reason), None
+    failing = [edge for edge in deciding if not edge.ok]
+    reason = "; ".join(f"{edge.name}: {edge.detail}" for edge in failing) or f"all {len(deciding)} probes are right"
+    reason += where if failing and not wrong else ""
+    yield Check("answers at the edges", 0.0, float(len(failing)), None, not failing, reason), None
 
 
-def _disagreement(share: Interval, limit: float) -> tuple[Check, int | None]:
+def _disagreement(share: Interval, limit: float, where: str) -> tuple[Check, int | None]:
     passed = True if share.high <= limit + ROUNDING else None if share.value <= limit + ROUNDING else False
     rows = rows_for_share(share, limit) if passed is None else None
     figures = f"{share.value:.2%} of {share.n} rows decided otherwise, up to {share.high:.2%}; {limit:.2%} is allowed"
-    reason = figures if passed is not None else f"{figures}: too few rows to say{more(rows)}"
+    reason = f"{figures}{where}" if passed is not None else f"{figures}: too few rows to say{more(rows)}"
     return Check("decisions equal torch's", limit, share.value, share, passed, reason), rows
 
 

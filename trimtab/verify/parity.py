@@ -2,40 +2,28 @@
 
 An FP32 conversion must give the same numbers (`atol`). One of another precision (INT8, FP16, clustered weights) cannot;
 there the share of rows whose *decision* differs is what counts, and it carries an exact interval.
+
+Where it does not, the graph is opened and the first layer that differs is named (`convert.first_difference`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from trimtab.candidate import Interval, Json
+from trimtab.convert.difference import FirstDifference
 from trimtab.errors import ConversionError, DataError
-from trimtab.runtime.door import InputError
 from trimtab.verify.accuracy import exact
-from trimtab.verify.predictor import OUTPUT, Array, Predictor, probabilities
+from trimtab.verify.edges import Edge, axis_edges, batch_edges, odd_value_edges, value_edges
+from trimtab.verify.predictor import Array, Predictor, probabilities
 
-BATCHES = (1, 3, 17)
-ALL_AT_ONCE = 2048  # rows of the largest single call
 WORST = 5
+MOST_OPENED = 32  # rows: every result of every layer is kept for them
 INT8_SELF_ATOL = 0.05  # the same row in another batch: a rounding step of a quantizer may fall the other way
-SUM_ATOL = 1e-3
-
-
-@dataclass(frozen=True)
-class Edge:
-    """One probe at an edge: what was tried, whether the answer was right, and the figure.
-
-    `decides` is False for what is reported only. A NaN input is such a case: ReLU on OpenVINO and max pooling on ONNX
-    Runtime may swallow a NaN that torch passes on, so hardly a conversion could ever pass.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    decides: bool = True
+Explain = Callable[[Mapping[str, Array]], FirstDifference | str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +36,8 @@ class Parity:
         max_abs, max_rel: largest absolute difference of a probability, and relative to the reference's.
         disagreement: share of rows whose most probable class differs.
         worst: the rows with the largest difference: (row, reference's probabilities, candidate's).
-        edges: probes at batch sizes, zeros, extremes and NaN.
+        edges: probes at batch sizes, axes, constants, extremes, NaN and infinity.
+        where: of answers that are wrong, the first layer that differs, or why none can be named; None where none is.
     """
 
     rows: int
@@ -58,6 +47,7 @@ class Parity:
     disagreement: Interval
     worst: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
     edges: tuple[Edge, ...]
+    where: FirstDifference | str | None = None
 
     @property
     def edges_ok(self) -> bool:
@@ -74,7 +64,9 @@ class Parity:
         worst = tuple((row, tuple(one), tuple(other)) for row, one, other in value["worst"])
         edges = tuple(Edge(**edge) for edge in value["edges"])
         interval = Interval(**value["disagreement"])
-        return cls(**{**value, "disagreement": interval, "worst": worst, "edges": edges})
+        held = value.get("where")  # not in the records of earlier releases
+        where = FirstDifference.from_json(held) if isinstance(held, Mapping) else held
+        return cls(**{**value, "disagreement": interval, "worst": worst, "edges": edges, "where": where})
 
 
 def compare(
@@ -85,6 +77,8 @@ def compare(
     confidence: float,
     *,
     batch_invariant: bool = True,
+    explain: Explain | None = None,
+    max_disagreement: float = 1.0,
 ) -> Parity:
     """Compare two predictors on the same rows.
 
@@ -94,6 +88,8 @@ def compare(
         confidence: of the interval of the disagreement (Clopper-Pearson).
         batch_invariant: False for what answers a row differently in another batch by design (dynamic quantization):
             by how much is reported and does not decide.
+        explain: inputs that are answered wrong → the first layer that differs; called only when something is wrong.
+        max_disagreement: where decisions are compared, the share of others above which something is wrong.
 
     Raises:
         DataError: no rows. ConversionError: the answers have different shapes, or are not finite.
@@ -110,91 +106,32 @@ def compare(
     distance = np.abs(expected.astype(np.float64) - given)
     relative = distance / np.maximum(np.abs(expected), np.finfo(np.float32).tiny)
     order = np.argsort(-distance.max(axis=1), kind="stable")[:WORST]
-    differing = int((expected.argmax(axis=1) != given.argmax(axis=1)).sum())
+    share = exact(int((expected.argmax(axis=1) != given.argmax(axis=1)).sum()), rows, confidence)
+    probed = [
+        *batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant),
+        *axis_edges(reference, candidate, inputs, atol),
+        *value_edges(reference, candidate, inputs, atol),
+        *odd_value_edges(reference, candidate, inputs),
+    ]
+    wrong = share.value > max_disagreement if atol is None else float(distance.max()) > atol
+    worst = {name: values[order] for name, values in inputs.items()}
+    asked: Mapping[str, Array] | None = worst if wrong else _wrong_at_an_edge(probed)
     return Parity(
         rows=rows,
         atol=atol,
         max_abs=float(distance.max()),
         max_rel=float(relative.max()),
-        disagreement=exact(differing, rows, confidence),
+        disagreement=share,
         worst=tuple((int(row), _floats(expected[row]), _floats(given[row])) for row in order),
-        edges=(
-            *_batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant),
-            *_value_edges(reference, candidate, inputs, atol),
-            _nan_edge(reference, candidate, inputs),
-        ),
+        edges=tuple(edge for edge, _ in probed),
+        where=None if explain is None or asked is None else explain(asked),
     )
 
 
-def _batch_edges(
-    candidate: Predictor, inputs: Mapping[str, Array], given: Array, atol: float, decides: bool
-) -> list[Edge]:
-    """The same rows in other batches give the same answers (a graph frozen at one batch size does not)."""
-    rows = len(given)
-    sizes = dict.fromkeys([*(min(size, rows) for size in BATCHES), min(rows, ALL_AT_ONCE)])
-
-    def probe(size: int) -> Edge:
-        answer = candidate.predict({name: values[:size] for name, values in inputs.items()})[OUTPUT]
-        if answer.shape != given[:size].shape:
-            return Edge(f"batch {size}", False, f"answered {answer.shape}")
-        distance = float(np.abs(answer - given[:size]).max())
-        return Edge(f"batch {size}", distance <= atol, f"differs from itself by {distance:.1e}", decides)
-
-    return [_guarded(f"batch {size}", lambda size=size: probe(size)) for size in sizes]  # type: ignore[misc]
-
-
-def _value_edges(
-    reference: Predictor, candidate: Predictor, inputs: Mapping[str, Array], atol: float | None
-) -> list[Edge]:
-    """Zeros everywhere; each input with every element at its smallest or largest value, the others as in row 0."""
-    one = {name: values[:1] for name, values in inputs.items()}
-    probes = {"all zeros": {name: np.zeros_like(values) for name, values in one.items()}}
-    for name, values in inputs.items():
-        probes[f"{name} at its smallest"] = {**one, name: values.min(axis=0, keepdims=True)}
-        probes[f"{name} at its largest"] = {**one, name: values.max(axis=0, keepdims=True)}
-
-    def probe(label: str, values: Mapping[str, Array]) -> Edge:
-        expected, given = reference.predict(values)[OUTPUT], candidate.predict(values)[OUTPUT]
-        if given.shape != expected.shape:
-            return Edge(label, False, f"answered {given.shape}, the original {expected.shape}")
-        distance = float(np.abs(expected - given).max())
-        total = float(given.sum(axis=1)[0])
-        ok = abs(total - 1) <= SUM_ATOL and (atol is None or distance <= atol)
-        return Edge(label, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}")
-
-    return [
-        _guarded(label, lambda label=label, values=values: probe(label, values))  # type: ignore[misc]
-        for label, values in probes.items()
-    ]
-
-
-def _nan_edge(reference: Predictor, candidate: Predictor, inputs: Mapping[str, Array]) -> Edge:
-    """One NaN in each float input: refused, answered with NaN, or answered as if nothing were wrong."""
-    one = {name: values[:1].copy() for name, values in inputs.items()}
-    floats = [name for name, values in one.items() if values.dtype.kind == "f" and values.size]
-    if not floats:
-        return Edge("NaN", True, "no float input", decides=False)
-    for name in floats:
-        one[name].flat[0] = np.nan
-    kinds = [_kind_of_answer(predictor, one) for predictor in (reference, candidate)]
-    return Edge("NaN", kinds[0] == kinds[1], f"{kinds[1]}; the original: {kinds[0]}", decides=False)
-
-
-def _kind_of_answer(predictor: Predictor, inputs: Mapping[str, Array]) -> str:
-    try:
-        answer = predictor.predict(inputs)[OUTPUT]
-    except InputError:
-        return "refused"
-    return "ordinary numbers" if np.isfinite(answer).all() else "NaN"
-
-
-def _guarded(name: str, probe: Callable[[], Edge]) -> Edge:
-    """A probe that raises is an edge that is wrong: each runtime has its own exceptions, and the text is kept."""
-    try:
-        return probe()
-    except Exception as error:
-        reason = str(error).strip().splitlines()
-        return Edge(name, False, f"raised {type(error).__name__}: {reason[0][:200] if reason else ''}")
+def _wrong_at_an_edge(probed: Sequence[tuple[Edge, Mapping[str, Array]]]) -> Mapping[str, Array] | None:
+    """What the first probe that decides and went wrong asked about; a few rows of it."""
+    asked = next((asked for edge, asked in probed if edge.decides and not edge.ok), None)
+    return asked and {name: values[:MOST_OPENED] for name, values in asked.items()}
 
 
 def _floats(row: Array) -> tuple[float, ...]:

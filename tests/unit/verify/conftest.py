@@ -11,8 +11,9 @@ import pytest
 from trimtab.candidate import Interval, Latency
 from trimtab.recipe.schema import Budget
 from trimtab.verify.accuracy import exact, from_counts
+from trimtab.verify.edges import Edge
 from trimtab.verify.evidence import Evidence
-from trimtab.verify.parity import Edge, Parity
+from trimtab.verify.parity import Parity
 from trimtab.verify.seen import has_seen
 
 

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from trimtab.convert.difference import FirstDifference
 from trimtab.errors import ConversionError, DataError
 from trimtab.runtime.door import InputError
 from trimtab.verify.parity import Parity, compare
@@ -45,7 +47,9 @@ def test_a_faithful_conversion_has_parity_at_every_edge(inputs: dict[str, Array]
     assert parity.edges_ok
     assert [one.name for one in parity.edges] == [
         *(f"batch {size}" for size in (1, 3, 17, ROWS)),
-        *("all zeros", "input at its smallest", "input at its largest", "NaN"),
+        *("all zeros", "input at its smallest", "input at its largest"),
+        *("input constant at the smallest", "input constant at the largest"),
+        *("NaN in input", "+inf in input", "-inf in input"),
     ]
     assert parity.disagreement.value == 0
     assert parity.disagreement.high > 0
@@ -110,7 +114,8 @@ def test_hiding_a_nan_is_reported_but_does_not_decide(inputs: dict[str, Array]) 
     parity = compare(Linear(), Linear(before=np.nan_to_num), inputs, 1e-4, 0.95)
     assert not edge(parity, "NaN")
     assert parity.edges_ok
-    assert "ordinary numbers; the original: NaN" in parity.edges[-1].detail
+    detail = next(one.detail for one in parity.edges if one.name == "NaN in input")
+    assert "ordinary numbers; the original: NaN" in detail
 
 
 def test_refusing_a_nan_alike_is_the_same_kind_of_answer(inputs: dict[str, Array]) -> None:
@@ -120,6 +125,74 @@ def test_refusing_a_nan_alike_is_the_same_kind_of_answer(inputs: dict[str, Array
         return x
 
     assert edge(compare(Linear(before=refuse), Linear(before=refuse), inputs, 1e-4, 0.95), "NaN")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_infinity_that_is_hidden_is_told_from_a_nan_that_is(inputs: dict[str, Array], sign: int) -> None:
+    def hide(x: Array) -> Array:
+        return np.where(np.isinf(x) & (np.sign(x) == sign), np.float32(0), x)
+
+    parity = compare(Linear(), Linear(before=hide), inputs, 1e-4, 0.95)
+    wrong = [one.name for one in parity.edges if not one.ok]
+    assert wrong == ["+inf in input" if sign > 0 else "-inf in input"]
+    assert parity.edges_ok
+
+
+class Lengths(Linear):
+    """Rows of any length: the mean over it, then the linear map; one that was frozen takes the first six steps only."""
+
+    def __init__(self, steps: int | None, refuses: int | None = None) -> None:
+        super().__init__()
+        self.spec = {"inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", "steps", 4]}], "outputs": []}
+        self.steps, self.refuses = steps, refuses
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if inputs["input"].shape[1] == self.refuses:
+            raise RuntimeError("too short for the kernel")
+        return super().predict({"input": inputs["input"][:, : self.steps].mean(axis=1)})
+
+
+def test_a_graph_frozen_at_the_length_of_its_example_is_wrong_at_the_longest_of_that_axis() -> None:
+    rows = {"input": np.random.default_rng(0).normal(size=(ROWS, 6, 4)).astype(np.float32)}
+    rows["input"][:, 0] *= 9  # or repeating a row twice would leave its mean as it was
+    parity = compare(Lengths(None), Lengths(6), rows, 1e-4, 0.95)
+    assert [one.name for one in parity.edges if "axis" in one.name] == [
+        "axis 'steps' at its shortest",
+        "axis 'steps' at its longest",
+    ]
+    assert edge(parity, "shortest")
+    parity = compare(Lengths(None), Lengths(3), rows, None, 0.95)
+    assert edge(parity, "shortest")
+    refused = compare(Lengths(None, refuses=1), Lengths(None), rows, 1e-4, 0.95)
+    shortest = next(one for one in refused.edges if "shortest" in one.name)
+    assert not shortest.decides
+    assert "the original refuses it: too short for the kernel" in shortest.detail
+
+
+def test_the_worst_rows_are_explained_only_where_something_is_wrong(inputs: dict[str, Array]) -> None:
+    asked: list[Array] = []
+
+    def explain(rows: Mapping[str, Array]) -> str:
+        asked.append(rows["input"])
+        return "at the second layer"
+
+    fine = compare(Linear(), Linear(), inputs, 1e-4, 0.95, explain=explain)
+    assert (fine.where, asked) == (None, [])
+    wrong = compare(Linear(), Linear(lambda p: p[:, ::-1]), inputs, 1e-4, 0.95, explain=explain)
+    assert wrong.where == "at the second layer"
+    np.testing.assert_array_equal(asked[0], inputs["input"][[row for row, *_ in wrong.worst]])
+    allowed = compare(Linear(), Linear(lambda p: p[:, ::-1]), inputs, None, 0.95, explain=explain, max_disagreement=1)
+    assert allowed.where is None
+
+
+def test_a_probe_that_fails_is_explained_with_what_it_asked(inputs: dict[str, Array]) -> None:
+    def at_zero(x: Array) -> Array:
+        return x + (x == 0).all()
+
+    seen: list[Mapping[str, Array]] = []
+    parity = compare(Linear(), Linear(before=at_zero), inputs, 1e-4, 0.95, explain=lambda rows: str(seen.append(rows)))
+    assert not edge(parity, "all zeros")
+    assert not seen[0]["input"].any()
 
 
 def test_fewer_rows_than_a_probe_wants_are_probed_as_they_are(inputs: dict[str, Array]) -> None:
@@ -140,5 +213,7 @@ def test_no_rows_are_refused() -> None:
 
 
 def test_parity_survives_json(inputs: dict[str, Array]) -> None:
-    parity = compare(Linear(), Linear(), inputs, None, 0.95)
-    assert Parity.from_json(json.loads(json.dumps(parity.to_json()))) == parity
+    first = FirstDifference("model.0 (Conv2d)", "Conv 'c'", ("input 'x'",), (), 0.5, (0, 1), 1.0, None, "2 of 3")
+    for where in (None, "layers cannot be compared", first):
+        parity = replace(compare(Linear(), Linear(), inputs, None, 0.95), where=where)
+        assert Parity.from_json(json.loads(json.dumps(parity.to_json()))) == parity
