@@ -1,0 +1,1 @@
+"""Conversion under test: wrong conversions that must be caught (`mutations`), made on small models (`worlds`)."""
