@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.lock 
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults bench-journal bench-compress lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -36,7 +36,10 @@ integration: env ## Tests that start real servers
 	@$(BIN)/python -m pytest -m "integration and not slow"
 
 faults: env      ## Registration, promotion and rollback killed at every failpoint in turn
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow --deselect tests/unit/convert/test_convert_random_networks.py
+
+random-networks: env ## Many random networks on every runtime against eager torch (about 20 minutes)
+	@$(BIN)/python -m pytest -m slow tests/unit/convert/test_convert_random_networks.py
 
 bench-journal: env ## What the journal costs a request: ours with inputs journalled over ours without
 	@PYTHONPATH=. $(BIN)/python benchmarks/journal_cost.py

@@ -1,0 +1,72 @@
+"""Whatever a network consists of, every runtime answers like eager torch, or refuses it by name.
+
+A few networks here, always the same; many with `make random-networks`.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from random_networks import CLASSES, Plan, build, plans, rows
+
+from trimtab import runtime
+from trimtab.convert import convert
+from trimtab.convert.graph import deployed, spec_of
+from trimtab.errors import ConversionError, UnsupportedError
+from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.eager import Predictor as Eager
+
+ATOL = 1e-4
+COMMON = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+
+
+def agrees(plan: Plan, target: str) -> str | None:
+    """Convert, and compare on rows no converter saw; the refusal, if it was refused."""
+    example = rows(plan, 4, 0)
+    module, spec = deployed(build(plan), Preprocess()), spec_of(example, CLASSES)
+    with tempfile.TemporaryDirectory() as draft:
+        try:
+            convert("random", target, module, example, spec, Path(draft))
+        except (ConversionError, UnsupportedError) as error:
+            return str(error) if error.where and error.fix else pytest.fail(f"says too little: {error}")
+        predictor, eager = runtime.load(target, Path(draft), threads=1), Eager(module, spec, threads=1)
+        for size in (1, 5):
+            fresh = rows(plan, size, size)
+            want, have = (one.predict(fresh)["probabilities"] for one in (eager, predictor))
+            np.testing.assert_allclose(have, want, atol=ATOL, err_msg=f"{target}, batch {size}")
+    return None
+
+
+# OpenVINO and TorchScript take a tenth of the time that the exporter to ONNX takes.
+@given(plans())
+@settings(max_examples=6, derandomize=True, phases=[Phase.generate], **COMMON)
+@pytest.mark.parametrize("target", ["openvino-cpu", "torchscript-cpu"])
+def test_a_random_network_is_answered_alike_or_refused_by_name(target: str, plan: Plan) -> None:
+    agrees(plan, target)
+
+
+@given(plans())
+@settings(max_examples=2, derandomize=True, phases=[Phase.generate], **COMMON)
+def test_a_random_network_in_onnx_is_answered_alike_or_refused_by_name(plan: Plan) -> None:
+    agrees(plan, "onnxruntime-cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("target", sorted(runtime.TARGETS))
+def test_many_random_networks_are_answered_alike_or_refused_by_name(target: str) -> None:
+    refused: dict[Plan, str] = {}
+    tried: set[Plan] = set()
+
+    @given(plans())
+    @settings(max_examples=60, **COMMON)
+    def each(plan: Plan) -> None:
+        tried.add(plan)
+        if said := agrees(plan, target):
+            refused[plan] = said
+
+    each()
+    # Everything drawn here is ordinary: a target that refuses a tenth of it is broken, however politely.
+    assert len(refused) <= 0.1 * len(tried), "\n\n".join(f"{plan}\n{said}" for plan, said in refused.items())
