@@ -74,7 +74,11 @@ def _wrong_strides(weights: Array) -> Array:
 
 def _drop_normalisation(folder: Path) -> None:
     def change(graph: onnx.GraphProto) -> None:
-        _node(graph, "Conv").input[0] = "input"
+        conv = _node(graph, "Conv")
+        before = list(graph.node)[: list(graph.node).index(conv)]
+        conv.input[0] = "input"
+        for node in before:
+            graph.node.remove(node)
 
     _edit(folder, change)
 

@@ -31,7 +31,10 @@ Array = NDArray[Any]
 ROUNDING = 1e-4  # of a tensor's largest value: sums in another order
 QUANTIZED = 0.3  # root mean square over that of the original: INT8 of a few bits' worth; unrelated tensors have 1.4
 MOST_NAMED = 3
-FOLDED = 2  # layers that converters fold into the one before: batch norm, activation
+FOLDED = ("batch_norm", "relu")  # operations that converters fold into the one before
+# Operations that only move figures: a graph lays them out otherwise, and nothing is lost with them.
+MOVES = {"view", "_unsafe_view", "reshape", "t", "transpose", "permute", "squeeze", "unsqueeze", "expand", "clone"}
+MOVES |= {"detach", "lift_fresh", "slice", "select", "split", "_to_copy", "as_strided", "alias"}
 NEAR = 0.5  # the same measure: what is nearer than this to a layer's result is that result gone wrong
 
 
@@ -77,8 +80,8 @@ def locate(original: Sequence[Value], graph: Sequence[Operation], *, quantized: 
         if value.layer.startswith("input "):
             places[value.layer.removeprefix("input ").strip("'")] = [place]
     compared = sum(one.array is not None for one in graph)
-    known = sum(bool(places[one.name]) for one in graph)
-    resolution = f"{known} of {compared} results of the graph found among {len(original)} of the original"
+    matched = sum(bool(places[one.name]) for one in graph)
+    resolution = f"{matched} of {compared} results of the graph found among {len(original)} of the original"
     if places[answer.name]:
         return _cut_short(original, answer, original[places[answer.name][-1]], resolution)
     wrong = _first_wrong(graph, places)
@@ -87,7 +90,8 @@ def locate(original: Sequence[Value], graph: Sequence[Operation], *, quantized: 
     after = max((min(places[name]) for name in reads if places.get(name)), default=-1)
     agrees = tuple(dict.fromkeys(str(original[max(places[name])]) for name in reads if places.get(name)))
     wrong = _end_of_layer(wrong, graph)
-    layer, expected = _counterpart(original, after, wrong)
+    known = {id(original[place]) for found in places.values() for place in found}
+    layer, expected = _counterpart(original, after, wrong, known)
     until = next(place for place, value in enumerate(original) if value is expected)
     missing = _missing(original[after + 1 : until], graph, layer, quantized)
     return _described(layer, expected, wrong, (agrees or ("the inputs",), missing), resolution)
@@ -147,25 +151,41 @@ def _float_reads(one: Operation, by_name: Mapping[str, Operation], places: Mappi
     return found
 
 
-def _counterpart(original: Sequence[Value], after: int, wrong: Operation) -> tuple[str, Value]:
+def _counterpart(original: Sequence[Value], after: int, wrong: Operation, known: set[int]) -> tuple[str, Value]:
     """What to lay beside a wrong result, and the layers of the original it stands for.
 
-    The layer whose name it carries; where that was folded with what follows, whichever of them is nearest. Else, of all
-    that follow, the nearest if it is near, or the first layer.
+    The layer whose name it carries. Else, of all that follow and are not found in the graph (`known`: ids of those that
+    are), the nearest if it is near, or the first layer. Folded layers count as one, and the nearest of them is shown.
     """
     assert wrong.array is not None
     rest = original[after + 1 : -1] or original[-1:]
-    following = [value for value in rest if value.array.size == wrong.array.size] or rest
-    if any(value.layer == wrong.layer for value in following):
-        end = _end_of_run([value.layer for value in following], wrong.layer)
-        nearest = min(following[end : end + 1 + FOLDED], key=lambda value: _distance(value.array, wrong.array))
-        first = following[end]
-        return (str(first) if nearest is first else f"{first} with {nearest}"), nearest
-    nearest = min(following, key=lambda value: _distance(value.array, wrong.array))
-    if _distance(nearest.array, wrong.array) >= NEAR:
-        steps = [value for value in following if value.layer not in (BEFORE, AFTER)] or following
-        nearest = [value for value in steps if value.layer == steps[0].layer][-1]
-    return str(nearest), nearest
+    following = [value for value in rest if value.array.size == wrong.array.size] or list(rest)
+    layers = [value.layer for value in following]
+    if wrong.layer in layers:
+        end = _end_of_run(layers, wrong.layer)
+    else:
+        lost = [
+            place
+            for place in range(len(following))
+            if not any(id(value) in known for value in _folded(following, place))
+        ] or list(range(len(following)))
+        nearest = min(lost, key=lambda place: _distance(following[place].array, wrong.array))
+        inside = [place for place in lost if layers[place] not in (BEFORE, AFTER)]
+        near = _distance(following[nearest].array, wrong.array) < NEAR
+        end = nearest if near or not inside else inside[0] + _end_of_run(layers[inside[0] :], layers[inside[0]])
+    folded = _folded(following, end)
+    beside = min(folded, key=lambda value: _distance(value.array, wrong.array))
+    return (str(folded[0]) if beside is folded[0] else f"{folded[0]} with {beside}"), beside
+
+
+def _folded(values: Sequence[Value], place: int) -> list[Value]:
+    """A value and those after it that a converter would fold into it."""
+    found = [values[place]]
+    for value in values[place + 1 :]:
+        if not any(word in value.kind for word in FOLDED):
+            break
+        found.append(value)
+    return found
 
 
 def _end_of_run(layers: Sequence[str], layer: str) -> int:
@@ -180,7 +200,8 @@ def _missing(between: Sequence[Value], graph: Sequence[Operation], layer: str, q
     names = dict.fromkeys(
         str(value)
         for value in between
-        if not any(one.array is not None and _same(value.array, one.array, quantized) for one in graph)
+        if value.kind.rsplit("aten.", 1)[-1] not in MOVES
+        and not any(one.array is not None and _same(value.array, one.array, quantized) for one in graph)
     )
     return tuple(name for name in names if name not in layer)[-MOST_NAMED:]
 

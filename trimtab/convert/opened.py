@@ -102,20 +102,21 @@ def _openvino(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
     model = read_model(folder)
     kept = [op for op in model.get_ordered_ops() if op.get_type_name() not in ("Result", "Constant", "Parameter")]
     model.add_outputs([(op.get_friendly_name(), port) for op in kept for port in range(op.get_output_size())])
+    # What was an output before is not added again: results are found by what they read, not by their number.
+    places = {_port_name(result.input_value(0)): place for place, result in enumerate(model.get_results())}
     config = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "CACHE_DIR": ""}
     request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
     request.infer(dict(inputs))
     found: list[Operation] = []
-    place = len(model.outputs) - sum(op.get_output_size() for op in kept)
     for op in kept:
         sources = [value.get_source_output() for value in op.inputs()]
         reads = tuple(_port_name(source) for source in sources)
         scope = _SCOPE.match(op.get_friendly_name())
         layer = scope.group(1) if scope else _layer_of([source.get_node().get_friendly_name() for source in sources])
         for port in op.outputs():
-            array = np.array(request.get_output_tensor(place).data)
-            found.append(Operation(_port_name(port), op.get_type_name(), reads, layer, _float(array)))
-            place += 1
+            name = _port_name(port)
+            array = np.array(request.get_output_tensor(places[name]).data)
+            found.append(Operation(name, op.get_type_name(), reads, layer, _float(array)))
     return found
 
 
@@ -136,7 +137,8 @@ def _torchscript(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
     graph.eraseInput(0)
     # Results of nested blocks (a prim::If) are seen where they leave the block.
     tensors = [value for node in graph.nodes() for value in node.outputs() if str(value.type()) == "Tensor"]
-    dynamic = [value for value in tensors if value.node().kind() != "prim::Constant"]
+    # What nothing reads may be no tensor at all (the weights of an attention that were not asked for).
+    dynamic = [value for value in tensors if value.node().kind() != "prim::Constant" and list(value.uses())]
     reads = [tuple(value.debugName() for value in value.node().inputs()) for value in dynamic]
     names = dict(zip([value.debugName() for value in graph.inputs()], inputs, strict=True))
     graph.eraseOutput(0)
