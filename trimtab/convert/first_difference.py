@@ -157,9 +157,10 @@ def _counterpart(original: Sequence[Value], after: int, wrong: Operation, known:
     The layer whose name it carries. Else, of all that follow and are not found in the graph (`known`: ids of those that
     are), the nearest if it is near, or the first layer. Folded layers count as one, and the nearest of them is shown.
     """
-    assert wrong.array is not None
+    given = wrong.array
+    assert given is not None
     rest = original[after + 1 : -1] or original[-1:]
-    following = [value for value in rest if value.array.size == wrong.array.size] or list(rest)
+    following = [value for value in rest if value.array.size == given.size] or list(rest)
     layers = [value.layer for value in following]
     if wrong.layer in layers:
         end = _end_of_run(layers, wrong.layer)
@@ -169,12 +170,12 @@ def _counterpart(original: Sequence[Value], after: int, wrong: Operation, known:
             for place in range(len(following))
             if not any(id(value) in known for value in _folded(following, place))
         ] or list(range(len(following)))
-        nearest = min(lost, key=lambda place: _distance(following[place].array, wrong.array))
+        nearest = min(lost, key=lambda place: _distance(following[place].array, given))
         inside = [place for place in lost if layers[place] not in (BEFORE, AFTER)]
-        near = _distance(following[nearest].array, wrong.array) < NEAR
+        near = _distance(following[nearest].array, given) < NEAR
         end = nearest if near or not inside else inside[0] + _end_of_run(layers[inside[0] :], layers[inside[0]])
     folded = _folded(following, end)
-    beside = min(folded, key=lambda value: _distance(value.array, wrong.array))
+    beside = min(folded, key=lambda value: _distance(value.array, given))
     return (str(folded[0]) if beside is folded[0] else f"{folded[0]} with {beside}"), beside
 
 

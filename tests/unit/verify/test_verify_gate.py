@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -161,3 +163,23 @@ def test_a_better_candidate_never_gets_a_worse_answer(make_evidence: Make, bette
     budget = Budget(max_drop=margin, max_p99_ms=1.0)
     before, after = (decide(make_evidence(**one), budget, 0.95) for one in (given_, changed))
     assert RANK[after.answer] >= RANK[before.answer]
+
+
+@pytest.mark.parametrize(
+    ("changes", "failing"),
+    [
+        ({"max_abs": 0.5}, "probabilities equal torch's"),
+        ({"max_abs": 0.5, "edge_ok": False}, "probabilities equal torch's"),
+        ({"edge_ok": False}, "answers at the edges"),
+        ({"atol": None, "differing": 200}, "decisions equal torch's"),
+        ({}, None),
+    ],
+)
+def test_the_first_layer_that_differs_is_said_once_with_the_check_that_fails(
+    make_evidence: Make, changes: dict[str, Any], failing: str | None
+) -> None:
+    evidence = make_evidence(**changes)
+    evidence = replace(evidence, parity=replace(evidence.parity, where="it first differs at model.0"))
+    decision = decide(evidence, Budget(max_drop=0.03), 0.95)
+    said = [one.name for one in decision.checks if "first differs at model.0" in one.reason]
+    assert said == ([failing] if failing else [])
