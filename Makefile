@@ -39,7 +39,7 @@ faults: env      ## Registration, promotion and rollback killed at every failpoi
 	@$(BIN)/python -m pytest -m slow
 
 bench-journal: env ## What the journal costs a request: ours with inputs journalled over ours without
-	@PYTHONPATH=. $(BIN)/python benchmarks/journal_cost.py
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.journal_cost
 
 bench-compress: env ## The compression search against its peers: DATA=<cifar10 folder> WEIGHTS=<state dict> [MINUTES=90]
 	@[ -n "$(DATA)" ] && [ -n "$(WEIGHTS)" ] || { echo "say where the task is: make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict of the ResNet-20>"; exit 1; }
