@@ -108,4 +108,3 @@ def _unseen(found: Mapping[str, Any]) -> dict[str, Any]:
         "recipe": f"{best['label']} on {best['target']}",
         "minutes": round(found["minutes"], 1),
     }
-

@@ -17,6 +17,7 @@ from torch import nn
 from torch.onnx._internal.exporter import _registration
 
 from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
+from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.probing import check_answers
 from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced
 from trimtab.errors import ConversionError
@@ -45,6 +46,7 @@ def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> l
             answer like the module.
     """
     refuse_unfit(module)
+    module, moved = without_shortcut_copies(module, example)
     large = sum(tensor.nbytes for tensor in module.state_dict().values()) > SINGLE_FILE_BYTES
     try:
         notes = [_by_export(module, example, out, large)]
@@ -52,7 +54,7 @@ def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> l
         if is_refusal(error):
             raise frozen(module, example, error, TARGET) from None
         notes = [_by_script(module, example, out, large, error)]
-    notes += check_file(out, list(example))
+    notes += [*moved, *check_file(out, list(example))]
     classes = _classes(module, example)
     predictor = Predictor(open_session(out, threads=1), spec_of(example, classes))
     check_answers(module, example, lambda inputs: predictor.predict(inputs)[OUTPUT], TARGET)

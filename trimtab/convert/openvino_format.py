@@ -19,6 +19,7 @@ from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip
 import openvino
 
 from trimtab.convert.graph import OUTPUT, example_tensors, refuse_unfit
+from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.tracing import quiet, traced
 from trimtab.errors import ConversionError
 
@@ -42,6 +43,7 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
         UnsupportedError: a layer cannot be deployed. ConversionError: tracing or conversion failed.
     """
     refuse_unfit(module)
+    module, moved = without_shortcut_copies(module, example)
     script = traced(module, example, TARGET)
     try:
         with quiet():
@@ -54,7 +56,7 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
         ) from None
     notes = _name(model, example)
     write_compressed(model, out)
-    return ["OpenVINO from a traced torch module, weights FP32", *notes]
+    return ["OpenVINO from a traced torch module, weights FP32", *moved, *notes]
 
 
 def write_openvino_from_onnx(graph: Path, out: Path) -> list[str]:
