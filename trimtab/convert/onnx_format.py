@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import nn
 from torch.onnx._internal.exporter import _registration
 
 from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
+from trimtab.convert.job import Job
 from trimtab.convert.probing import check_answers
 from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced
 from trimtab.errors import ConversionError
@@ -26,6 +28,24 @@ Array = NDArray[Any]
 TARGET = "onnxruntime-cpu"
 # A protobuf ends at 2 GiB; weights beyond this go to a side-file.
 SINGLE_FILE_BYTES = 1_500_000_000
+
+
+def write(job: Job) -> list[str]:
+    """Write a deployed module as `model.onnx`; see `export_onnx`."""
+    return export_onnx(job.module, job.example, job.out / "model.onnx")
+
+
+def write_graph(job: Job) -> list[str]:
+    """Copy a rewritten graph and its side-files.
+
+    Raises:
+        ConversionError: it is not a usable ONNX file.
+    """
+    notes = check_file(job.graph, list(job.example))
+    shutil.copyfile(job.graph, job.out / "model.onnx")
+    for path in side_files(job.graph):
+        shutil.copyfile(path, job.out / path.name)
+    return [f"the {job.precision} ONNX graph as it is", *notes]
 
 
 def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trimtab.convert.graph import refuse_unfit
+from trimtab.convert.job import Job
 from trimtab.convert.tracing import quiet, traced
+
+
+def write(job: Job) -> list[str]:
+    """Write a deployed module as `model.pt`; see `write_torchscript`."""
+    return write_torchscript(job.module, job.example, job.out / "model.pt")
 
 
 def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], out: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,9 +10,13 @@ from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, 
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
+from trimtab.targets import TARGETS
 
 EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:callable")]
-Target = Literal["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"]
+if TYPE_CHECKING:
+    Target = str
+else:
+    Target = Literal[tuple(TARGETS)]
 __all__ = [
     "Budget",
     "Compress",

@@ -9,7 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.runtime.bundling import TARGETS, bundle, requirements
+from trimtab.runtime.bundling import bundle, requirements
+from trimtab.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,6 @@ def load(target: str, folder: Path, threads: int) -> Predictor:
     """
     if target not in TARGETS:
         raise ValueError(f"unknown target {target!r}; one of {sorted(TARGETS)}")
-    module = import_module(f"trimtab.runtime.{TARGETS[target]}")
+    module = import_module(f"trimtab.runtime.{TARGETS[target].runtime}")
     predictor: Predictor = module.Predictor.load(folder, threads)
     return predictor

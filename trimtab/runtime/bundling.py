@@ -13,16 +13,8 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-TARGETS = {
-    "onnxruntime-cpu": "onnxruntime_cpu",
-    "openvino-cpu": "openvino_cpu",
-    "torchscript-cpu": "torchscript_cpu",
-}
-_DISTRIBUTIONS = {
-    "onnxruntime-cpu": ("onnxruntime",),
-    "openvino-cpu": ("openvino",),
-    "torchscript-cpu": ("torch",),
-}
+from trimtab.targets import TARGETS
+
 _FUTURE = "from __future__ import annotations\n"
 _DROPPED = re.compile(r"^ *# bundle: drop\n.*?^ *# bundle: keep\n", re.DOTALL | re.MULTILINE)
 
@@ -33,14 +25,14 @@ def requirements(target: str) -> list[str]:
     A local part of a version ("2.13.0+cpu") is left out: package indexes do not know it.
     """
     _known(target)
-    return [f"{name}=={version(name).partition('+')[0]}" for name in (*_DISTRIBUTIONS[target], "numpy", "pandas")]
+    return [f"{name}=={version(name).partition('+')[0]}" for name in (*TARGETS[target].loads_with, "numpy", "pandas")]
 
 
 def bundle(target: str) -> str:
     """Source of the self-contained loader file of a target, for MLflow's "models from code"."""
     _known(target)
     folder = Path(__file__).parent
-    parts = [(folder / f"{stem}.py").read_text(encoding="utf-8") for stem in ("door", TARGETS[target], "shell")]
+    parts = [(folder / f"{stem}.py").read_text(encoding="utf-8") for stem in ("door", TARGETS[target].runtime, "shell")]
     bodies = [_DROPPED.sub("", part).replace(_FUTURE, "", 1) for part in parts]
     return f'"""Loader of a release for {target}: needs its runtime, numpy, pandas and mlflow."""\n\n{_FUTURE}\n' + (
         "\n\n".join(body.strip("\n") for body in bodies) + "\n"
