@@ -18,6 +18,9 @@ NNCF = "int8-nncf"
 STORED = ("clustered", "fp16", "sparse")  # weights in another form, arithmetic in FP32
 PRECISIONS = ("fp32", "int8", "int8-dynamic", NNCF, *STORED)
 _ONNX = tuple(precision for precision in PRECISIONS if precision != NNCF)
+_NOT_NNCF = "what NNCF quantized is an OpenVINO model, which ONNX Runtime cannot read"
+# The two distributions write the same folder: onnxruntime must go first.
+_ON_GPU = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 System = Literal["Linux", "macOS", "Windows"]
 
 
@@ -34,6 +37,7 @@ class Target:
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.
         install: the command that installs what is missing.
+        parts: further files of `trimtab.runtime` that the runtime's file is built on; the loader has them before it.
         device: what computes. systems: operating systems for which the distributions are published.
     """
 
@@ -45,6 +49,7 @@ class Target:
     why_not: str = ""
     converts_with: tuple[str, ...] = ()
     install: str = "pip install trimtab"
+    parts: tuple[str, ...] = ()
     device: str = "CPU"
     systems: tuple[System, ...] = ("Linux", "macOS", "Windows")
 
@@ -54,10 +59,37 @@ TARGETS: dict[str, Target] = {
         format="ONNX",
         converter="onnx_format",
         runtime="onnxruntime_cpu",
+        parts=("onnxruntime_session",),
         loads_with=("onnxruntime",),
         precisions=_ONNX,
-        why_not="what NNCF quantized is an OpenVINO model, which ONNX Runtime cannot read",
+        why_not=_NOT_NNCF,
         converts_with=("onnx", "onnxscript"),
+    ),
+    "onnxruntime-cuda": Target(
+        format="ONNX",
+        converter="onnx_format",
+        runtime="onnxruntime_cuda",
+        parts=("onnxruntime_session",),
+        loads_with=("onnxruntime-gpu",),
+        # Integer and stored weights are carried by the CPU's provider; on a GPU none of them has been measured.
+        why_not="only FP32 has been tried on ONNX Runtime's GPU providers",
+        converts_with=("onnx", "onnxscript"),
+        install=_ON_GPU,
+        device="NVIDIA GPU",
+        systems=("Linux", "Windows"),
+    ),
+    "onnxruntime-tensorrt": Target(
+        format="ONNX",
+        converter="onnx_format",
+        runtime="onnxruntime_tensorrt",
+        parts=("onnxruntime_session",),
+        loads_with=("onnxruntime-gpu",),
+        # Integer and stored weights are carried by the CPU's provider; on a GPU none of them has been measured.
+        why_not="only FP32 has been tried on ONNX Runtime's GPU providers",
+        converts_with=("onnx", "onnxscript"),
+        install=_ON_GPU + " tensorrt",
+        device="NVIDIA GPU",
+        systems=("Linux", "Windows"),
     ),
     "openvino-cpu": Target(
         format="OpenVINO IR",
@@ -74,6 +106,22 @@ TARGETS: dict[str, Target] = {
         runtime="torchscript_cpu",
         loads_with=("torch",),
         why_not="a compressed graph is ONNX or OpenVINO and has no TorchScript form",
+    ),
+    "torch-export-cpu": Target(
+        format="torch.export",
+        converter="torch_export_format",
+        runtime="torch_export_cpu",
+        parts=("pt2_archive",),
+        loads_with=("torch",),
+        why_not="a compressed graph is ONNX or OpenVINO and has no torch.export form",
+    ),
+    "eager-cpu": Target(
+        format="safetensors and code",
+        converter="eager_format",
+        runtime="eager_cpu",
+        parts=("preprocessing",),
+        loads_with=("torch", "safetensors"),
+        why_not="a compressed graph is ONNX or OpenVINO and no longer the user's module",
     ),
 }
 

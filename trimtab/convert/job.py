@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +10,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
+
+
+@dataclass(frozen=True)
+class Code:
+    """What builds a candidate's module anew, for the formats that ship it.
+
+    Attributes:
+        callable: "module:callable" of the recipe. kwargs: its arguments, JSON.
+        folder: where the user's modules are. build: calls it, and gives the module as the code builds it.
+    """
+
+    callable: str
+    kwargs: Mapping[str, Any]
+    folder: Path
+    build: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,8 @@ class Job:
         example: a few training rows, inputs name → array (n, ...), in the order of the specification.
         spec: what is in spec.json; see `graph.spec_of`.
         out: the folder to write to; spec.json is there.
+        code: what builds the module, where it is known.
+        opset: ONNX version to write; None: the exporter's own.
     """
 
     candidate: str
@@ -32,6 +49,8 @@ class Job:
     example: Mapping[str, NDArray[Any]]
     spec: Mapping[str, Any]
     out: Path
+    code: Code | None = None
+    opset: int | None = None
 
     @property
     def module(self) -> nn.Module:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trimtab import targets
 from trimtab.candidate import Converted
-from trimtab.convert.job import Format, Job
+from trimtab.convert.job import Code, Format, Job
 from trimtab.errors import ConversionError, UnsupportedError
+from trimtab.runtime.availability import refuse_unavailable
 from trimtab.store import folder_digests
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def convert(
     spec: Mapping[str, Any],
     out: Path,
     precision: str | None = None,
+    code: Code | None = None,
+    opset: int | None = None,
 ) -> Converted:
     """Write a candidate for a target, and check that it answers like its source.
 
@@ -40,9 +43,12 @@ def convert(
         spec: what goes into spec.json; see `graph.spec_of`.
         out: an existing, empty folder.
         precision: of a compressed graph; by default "int8". A module is "fp32".
+        code: what builds the module; only eager-cpu needs it.
+        opset: ONNX version of what is exported; None: the exporter's own.
 
     Raises:
-        UnsupportedError: the target does not carry the precision, or a layer cannot be deployed.
+        UnsupportedError: the target does not carry the precision or cannot be used on this machine, or a layer cannot
+            be deployed.
         ConversionError: the exporter failed, or what it wrote does not answer like the source.
     """
     entry = targets.target(target)
@@ -52,13 +58,14 @@ def convert(
         raise UnsupportedError(
             f"does not carry {precision}: {entry.why_not}", where=target, fix=f"use {' or '.join(others)} for it"
         )
+    refuse_unavailable(target)
     if not out.is_dir() or any(out.iterdir()):
         raise ConversionError("is not an existing, empty folder", where=str(out), fix="give an empty one")
     names = [tensor["name"] for tensor in spec["inputs"]]
     if names != list(example):
         raise ConversionError(f"the example has inputs {list(example)}, the specification {names}", where=target)
     (out / SPEC_FILE).write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
-    job = Job(candidate_id, target, source, precision, example, spec, out)
+    job = Job(candidate_id, target, source, precision, example, spec, out, code, opset)
     converter = cast(Format, import_module(f"trimtab.convert.{entry.converter}"))
     notes = converter.write_graph(job) if isinstance(source, Path) else converter.write(job)
     _check(job)

@@ -20,6 +20,7 @@ else:
 __all__ = [
     "Budget",
     "Compress",
+    "Convert",
     "Distil",
     "Measure",
     "Model",
@@ -68,6 +69,14 @@ class Preprocess(Section):
     scale: float = 1.0
     mean: list[float] | None = None
     std: list[Annotated[float, Field(gt=0)]] | None = None
+
+
+class Convert(Section):
+    """How the formats are written."""
+
+    opset: int | None = Field(
+        None, ge=18, le=24, description="ONNX operator set of the exported graph; null: the exporter's own"
+    )
 
 
 class Budget(Section):
@@ -174,6 +183,7 @@ class Recipe(Section):
     train: Train = Field(default_factory=Train)
     compress: Compress = Field(default_factory=Compress)
     targets: list[Target] = Field(["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"], min_length=1)
+    convert: Convert = Field(default_factory=Convert)
     budget: Budget = Field(default_factory=Budget)
     measure: Measure = Field(default_factory=Measure)
     verify: Verify = Field(default_factory=Verify)
