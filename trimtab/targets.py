@@ -19,6 +19,7 @@ STORED = ("clustered", "fp16", "sparse")  # weights in another form, arithmetic 
 PRECISIONS = ("fp32", "int8", "int8-dynamic", NNCF, *STORED)
 _ONNX = tuple(precision for precision in PRECISIONS if precision != NNCF)
 _NOT_NNCF = "what NNCF quantized is an OpenVINO model, which ONNX Runtime cannot read"
+_NOT_ON_GPU = "nothing but FP32 is let onto ONNX Runtime's GPU providers before it has been measured there"
 # The two distributions write the same folder: onnxruntime must go first.
 _ON_GPU = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 System = Literal["Linux", "macOS", "Windows"]
@@ -71,8 +72,7 @@ TARGETS: dict[str, Target] = {
         runtime="onnxruntime_cuda",
         parts=("onnxruntime_session",),
         loads_with=("onnxruntime-gpu",),
-        # Integer and stored weights are carried by the CPU's provider; on a GPU none of them has been measured.
-        why_not="only FP32 has been tried on ONNX Runtime's GPU providers",
+        why_not=_NOT_ON_GPU,
         converts_with=("onnx", "onnxscript"),
         install=_ON_GPU,
         device="NVIDIA GPU",
@@ -84,8 +84,7 @@ TARGETS: dict[str, Target] = {
         runtime="onnxruntime_tensorrt",
         parts=("onnxruntime_session",),
         loads_with=("onnxruntime-gpu",),
-        # Integer and stored weights are carried by the CPU's provider; on a GPU none of them has been measured.
-        why_not="only FP32 has been tried on ONNX Runtime's GPU providers",
+        why_not=_NOT_ON_GPU,
         converts_with=("onnx", "onnxscript"),
         install=_ON_GPU + " tensorrt",
         device="NVIDIA GPU",

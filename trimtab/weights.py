@@ -90,7 +90,7 @@ def _place(value: Tensor) -> tuple[Any, ...]:
 
 
 def tied_names(model: nn.Module) -> dict[str, str]:
-    """Names of the state dict that `save_weights` leaves out, since their tensor is written under another one → that."""
+    """Names of the state dict whose tensor `save_weights` writes under another name → that name."""
     first = _first_names(model.state_dict())
     return {name: other for name, other in first.items() if name != other}
 
