@@ -69,18 +69,14 @@ def rows() -> list[Row]:
 
 
 def markdown() -> str:
-    """The part of the matrix that is the same on every machine, as two Markdown tables: it stands in docs/targets.md."""
+    """What of the matrix is the same on every machine, as the two Markdown tables of docs/targets.md."""
     head = ["target", "format", "runtime", "device", "operating systems", "install"]
-    where = [
-        [f"`{name}`", entry.format, ", ".join(entry.loads_with), entry.device, ", ".join(entry.systems)]
-        + [f"`{entry.install}`"]
-        for name, entry in TARGETS.items()
-    ]
-    what = [
-        [f"`{name}`", "yes", *("yes" if precision in entry.precisions else "–" for precision in IN_THE_GRAPH)]
-        + [entry.why_not]
-        for name, entry in TARGETS.items()
-    ]
+    where, what = [], []
+    for name, entry in TARGETS.items():
+        runtime, systems = ", ".join(entry.loads_with), ", ".join(entry.systems)
+        where.append([f"`{name}`", entry.format, runtime, entry.device, systems, f"`{entry.install}`"])
+        held = ["yes" if precision in entry.precisions else "–" for precision in IN_THE_GRAPH]
+        what.append([f"`{name}`", "yes", *held, entry.why_not])
     carried = ["target", ", ".join(IN_THE_MODULE), *IN_THE_GRAPH.values(), "why not"]
     return f"{_table(head, where)}\n{_table(carried, what)}"
 

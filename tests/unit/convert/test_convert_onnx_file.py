@@ -57,5 +57,5 @@ def test_another_operator_set_than_asked_for_is_an_error(tmp_path: Path):
 def test_the_recipe_takes_an_operator_set_that_was_tried_and_no_other():
     text = "name: demo\nmodel: net:build\ndata: net:split\nconvert: {opset: %d}\n"
     assert parse_recipe(text % 21, where="r").convert.opset == 21
-    with pytest.raises(RecipeError, match="convert.opset"):
+    with pytest.raises(RecipeError, match=r"convert\.opset"):
         parse_recipe(text % 11, where="r")

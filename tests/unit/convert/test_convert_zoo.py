@@ -60,7 +60,14 @@ class TwoAnswers(nn.Module):
 
 
 def cnn() -> nn.Module:
-    body = [nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU()]
+    body = [
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3),
+        nn.ReLU(),
+    ]
     return nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 4))
 
 
@@ -105,7 +112,7 @@ def test_a_network_answers_as_eager_pytorch_does(target: str, kind: str, tmp_pat
 @pytest.mark.parametrize("target", [t for t, why in WHY_NOT.items() if not why and t != "eager-cpu"])
 def test_several_outputs_are_refused_in_words(target: str, tmp_path: Path):
     example = inputs("two answers", 4)
-    with pytest.raises(TrimtabError, match="one tensor|returned tuple") as caught:
+    with pytest.raises(TrimtabError, match=r"one tensor|returned tuple") as caught:
         convert("c0", target, deployed(TwoAnswers(), Preprocess()), example, spec_of(example, 3), tmp_path)
     assert isinstance(caught.value, ConversionError)
 

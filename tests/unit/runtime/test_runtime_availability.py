@@ -38,7 +38,9 @@ def test_the_gpu_build_of_onnx_runtime_serves_the_cpu_target_too(monkeypatch: py
 
 @pytest.mark.parametrize("target", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
 def test_a_provider_without_a_device_is_not_available(target: str, monkeypatch: pytest.MonkeyPatch):
-    provider = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}[target]
+    provider = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}[
+        target
+    ]
     monkeypatch.setattr(availability, "installed", lambda name: "1.0")
     offered = monkeypatch.setattr
     offered(onnxruntime_session.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])

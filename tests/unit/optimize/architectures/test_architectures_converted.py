@@ -18,6 +18,7 @@ from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.availability import why_unavailable
 from trimtab.runtime.eager import Predictor as Eager
 
 TARGETS = [target for target in sorted(runtime.TARGETS) if target != "eager-cpu" and not why_unavailable(target)]
