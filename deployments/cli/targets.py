@@ -38,7 +38,8 @@ def table(found: list[Row]) -> Table:
     from trimtab.runtime.matrix import IN_THE_GRAPH
 
     shown = Table()
-    for head in ("target", "format", "device", "here", "carries besides FP32", "operating systems"):
+    shown.add_column("target", no_wrap=True)
+    for head in ("format", "device", "here", "carries besides FP32", "operating systems"):
         shown.add_column(head, overflow="fold")
     for row in found:
         versions = ", ".join(f"{name} {row.installed[name]}" for name in row.runtime if row.installed[name])

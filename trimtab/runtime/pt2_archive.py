@@ -17,7 +17,7 @@ import torch
 
 _RECORDS = re.compile(
     r"data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
-    r"|models/model\.json|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder"
+    r"|models/model\.json|data/sample_inputs/model\.pt|archive_format|archive_version|version|byteorder"
     r"|\.data/(version|serialization_id)"
 )
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")

@@ -23,7 +23,7 @@ SPEC = spec_of(EXAMPLE, 3)
 
 def module() -> nn.Module:
     torch.manual_seed(0)
-    return deployed(nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3)), Preprocess(scale=2))
+    return deployed(nn.Sequential(nn.Linear(6, 64), nn.GELU(), nn.Linear(64, 3)), Preprocess(scale=2))
 
 
 def test_the_file_names_its_writer_the_candidate_and_what_goes_in_and_out(tmp_path: Path):
@@ -44,7 +44,7 @@ def test_the_operator_set_is_the_one_asked_for(opset: int, tmp_path: Path, monke
     convert("c0", "onnxruntime-cpu", module(), EXAMPLE, SPEC, tmp_path, opset=opset)
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     assert {item.domain: item.version for item in model.opset_import}[""] == opset
-    assert (tmp_path / "model.onnx.data").stat().st_size >= 4 * (6 * 8 + 8 * 3)
+    assert (tmp_path / "model.onnx.data").stat().st_size >= 4 * (6 * 64 + 64 * 3)
     assert runtime.load("onnxruntime-cpu", tmp_path, threads=1).predict(EXAMPLE)["probabilities"].shape == (4, 3)
 
 
