@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trimtab import runtime
+from trimtab.compress.prune import prune
 from trimtab.convert import Code, convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.errors import UnsupportedError
@@ -96,6 +97,31 @@ def test_what_compression_cut_or_dropped_is_done_again_when_it_is_loaded(tmp_pat
     assert changes["block"] is None
     assert changes["recurrent"] == {"hidden_size": 6}
     assert load_file(tmp_path / "out" / "weights.safetensors")["head.weight"].shape == (3, 6)
+
+
+CONV = """
+from torch import nn
+
+def build(width):
+    layers = [nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU()]
+    layers += [nn.Conv2d(width, width, 3, groups=width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, 8, 1), nn.Flatten(), nn.LayerNorm(32), nn.Linear(32, 3))
+"""
+
+
+def test_a_network_that_was_pruned_is_built_anew_in_its_smaller_shape(tmp_path: Path):
+    code = user(tmp_path / "user", CONV)
+    model = code.build().eval()
+    example = {"input": np.random.default_rng(0).standard_normal((4, 1, 6, 6)).astype(np.float32)}
+    prune(model, example, lambda model, inputs: model(inputs["input"]), "l2", 0.5, 1)
+    assert model[0].out_channels < 8
+    module, spec = deployed(model, Preprocess()), spec_of(example, 3)
+    (tmp_path / "out").mkdir()
+    convert("c0", "eager-cpu", module, example, spec, tmp_path / "out", code=code)
+    given = runtime.load("eager-cpu", tmp_path / "out", threads=1).predict(example)["probabilities"]
+    np.testing.assert_allclose(given, Eager(module, spec, threads=1).predict(example)["probabilities"], atol=1e-6)
+    changes = json.loads((tmp_path / "out" / "model.json").read_text())["changes"]
+    assert changes["3"]["groups"] == model[3].groups
 
 
 def test_two_releases_with_modules_of_one_name_do_not_mix(tmp_path: Path):
