@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trimtab.errors import ModelError, UserCodeError
+from trimtab.runtime.availability import refuse_unavailable
 from trimtab.workbench import Workbench
 
 
@@ -20,11 +21,14 @@ class ModelFacts:
 
 
 def check_model(bench: Workbench) -> ModelFacts:
-    """Build the model and send the example rows through it.
+    """See that the targets can be used here, build the model and send the example rows through it.
 
     Raises:
+        UnsupportedError: a target of the recipe cannot be used on this machine.
         UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes).
     """
+    for target in bench.recipe.targets:
+        refuse_unavailable(target)
     return check_module(bench, bench.build(), bench.recipe.model.callable)
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from trimtab.errors import DataError
 from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
 from trimtab.retrain import NewRows
+from trimtab.runtime.availability import installed
 from trimtab.settings import Settings
 from trimtab.stopwatch import Stopwatch
 from trimtab.store import file_digest, matches, os_lock, write_atomic
@@ -103,7 +103,11 @@ class Workbench:
             weights=file_digest(self.code.folder / weights) if weights else "none",
             code=digest_of([self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]),
             versions=digest_of(
-                {"trimtab": __version__, "methods": METHODS, **{name: version(name) for name in DECIDING}}
+                {
+                    **{"trimtab": __version__, "methods": METHODS},
+                    **{name: installed(name) for name in DECIDING},
+                    **({} if self.recipe.convert.opset is None else {"opset": self.recipe.convert.opset}),
+                }
             ),
         )
 

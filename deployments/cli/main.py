@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, recipes, registry, stack
+from deployments.cli import doctor, explain, flows, recipes, registry, stack, targets
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command()(recipes.init)
 app.command()(recipes.validate)
+app.command()(targets.targets)
 app.command()(stack.up)
 app.command()(flows.release)
 app.command()(explain.explain)

@@ -19,13 +19,35 @@ from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip
 import openvino
 
 from trimtab.convert.graph import OUTPUT, example_tensors, refuse_unfit
+from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.tracing import quiet, traced
 from trimtab.errors import ConversionError
+from trimtab.targets import NNCF, STORED
 
 Array = NDArray[Any]
 TARGET = "openvino-cpu"
 _COUNTED = re.compile(r"[A-Za-z]+_\d+(/.*)?$")  # and what NNCF appends to such a name
+
+
+def write(job: Job) -> list[str]:
+    """Write a deployed module; see `write_openvino`."""
+    return write_openvino(job.module, job.example, job.out)
+
+
+def write_graph(job: Job) -> list[str]:
+    """Write a rewritten graph: NNCF's as it is, an ONNX one converted.
+
+    Raises:
+        ConversionError: it is not usable, or OpenVINO cannot read it.
+    """
+    if job.precision == NNCF:
+        return copy_compressed(job.graph, job.out)
+    from trimtab.convert.onnx_format import check_file
+
+    notes = check_file(job.graph, list(job.example))
+    convert = write_openvino_unfolded if job.precision in STORED else write_openvino_from_onnx
+    return [*convert(job.graph, job.out), *notes]
 
 
 def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:

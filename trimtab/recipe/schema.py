@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,12 +10,17 @@ from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, 
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
+from trimtab.targets import TARGETS
 
 EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:callable")]
-Target = Literal["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"]
+if TYPE_CHECKING:
+    Target = str
+else:
+    Target = Literal[tuple(TARGETS)]
 __all__ = [
     "Budget",
     "Compress",
+    "Convert",
     "Distil",
     "Measure",
     "Model",
@@ -64,6 +69,14 @@ class Preprocess(Section):
     scale: float = 1.0
     mean: list[float] | None = None
     std: list[Annotated[float, Field(gt=0)]] | None = None
+
+
+class Convert(Section):
+    """How the formats are written."""
+
+    opset: int | None = Field(
+        None, ge=18, le=24, description="ONNX operator set of the exported graph; null: the exporter's own"
+    )
 
 
 class Budget(Section):
@@ -170,6 +183,7 @@ class Recipe(Section):
     train: Train = Field(default_factory=Train)
     compress: Compress = Field(default_factory=Compress)
     targets: list[Target] = Field(["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"], min_length=1)
+    convert: Convert = Field(default_factory=Convert)
     budget: Budget = Field(default_factory=Budget)
     measure: Measure = Field(default_factory=Measure)
     verify: Verify = Field(default_factory=Verify)

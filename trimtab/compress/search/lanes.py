@@ -17,6 +17,7 @@ from trimtab.compress.convert_candidate import GRAPH_FILES
 from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
+from trimtab.convert.code import code_of
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Compress, Target
@@ -101,7 +102,8 @@ class _Sketch:
             graph = self.source if lane.step is None else self._graph(lane, lane.step)
             target = self.folder / lane.name
             target.mkdir()
-            convert("sketch", lane.target, graph, self.bench.example, self.spec, target, lane.precision)
+            code, opset = code_of(self.bench, {}), self.bench.recipe.convert.opset
+            convert("sketch", lane.target, graph, self.bench.example, self.spec, target, lane.precision, code, opset)
             self.written[lane.name] = target
         return self.written[lane.name]
 
