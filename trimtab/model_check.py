@@ -23,7 +23,7 @@ def check_model(bench: Workbench) -> ModelFacts:
     """Build the model and send the example rows through it.
 
     Raises:
-        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes).
+        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k).
     """
     return check_module(bench, bench.build(), bench.recipe.model.callable)
 
@@ -49,11 +49,12 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
             fix=f"the model must take what data() returns: {shapes}",
         ) from None
     rows = len(next(iter(inputs.values())))
-    if output.ndim != 2 or tuple(output.shape) != (rows, bench.classes):
+    if output.ndim != 2 or tuple(output.shape) != (rows, bench.outputs):
+        what, of_what = ("numbers", "the labels") if bench.task.regression else ("logits", "`labels`")
         raise ModelError(
-            f"the output has shape {tuple(output.shape)}, the task wants logits ({rows}, {bench.classes})",
+            f"the output has shape {tuple(output.shape)}, the task wants {what} ({rows}, {bench.outputs})",
             where=where,
-            fix=f"end the model with {bench.classes} logits a row, or correct `labels`",
+            fix=f"end the model with {bench.outputs} {what} a row, or correct {of_what}",
         )
     if not torch.isfinite(output).all():
         raise ModelError(

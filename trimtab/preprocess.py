@@ -76,6 +76,15 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preproces
     return answer
 
 
+def numbers(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preprocess) -> Tensor:
+    """As `logits`, of a regression: (n, k). A module that answers (n,) is taken for one of k = 1.
+
+    Kept as (n,), its difference from labels (n, 1) would broadcast to (n, n), and every loss of it be wrong.
+    """
+    answer = logits(model, inputs, preprocess)
+    return answer.unsqueeze(1) if answer.ndim == 1 else answer
+
+
 def _per_channel(key: str, figures: list[float], values: Tensor) -> Tensor:
     channels = values.shape[1] if values.ndim > 1 else 1
     # Shapes are traced values under torch.jit.trace; what is traced has passed this check eagerly before.

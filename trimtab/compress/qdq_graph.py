@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from trimtab.compress.graph_weights import LAYERS, float_weights
 from trimtab.errors import UnsupportedError
+
+SHAPE_ALONE = frozenset({"Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity"})
 
 
 @contextmanager
@@ -109,7 +111,10 @@ def counted(graph: onnx.ModelProto, before: onnx.ModelProto, source: Path) -> tu
 
 
 def free_output(graph: onnx.ModelProto) -> None:
-    """Take the quantize-dequantize pair off the logits, so that softmax reads what the last layer computed."""
+    """Take the quantize-dequantize pair off the logits, so that softmax reads what the last layer computed.
+
+    The same where the graph ends in that pair (a regression): an answer would be one of 256 numbers.
+    """
     made_by = {out: node for node in graph.graph.node for out in node.output}
     readers: dict[str, int] = {}
     for node in graph.graph.node:
@@ -126,6 +131,35 @@ def free_output(graph: onnx.ModelProto) -> None:
         softmax.input[0] = quantize_node.input[0]
         graph.graph.node.remove(dequantize)
         graph.graph.node.remove(quantize_node)
+    _free_numbers(graph, made_by, readers, outputs)
     read = {name for node in graph.graph.node for name in node.input}
     for item in [item for item in graph.graph.initializer if item.name not in read]:
         graph.graph.initializer.remove(item)
+
+
+def _free_numbers(
+    graph: onnx.ModelProto, made_by: Mapping[str, onnx.NodeProto], readers: Mapping[str, int], outputs: set[str]
+) -> None:
+    """From each output backwards as long as nothing is computed: pairs on the way are taken out.
+
+    Nothing in front of a softmax is met: the walk ends at whatever is neither such a pair nor changes the shape alone.
+    """
+    for name in outputs:
+        reader: onnx.NodeProto | None = None  # None: the graph itself reads the name
+        while (node := made_by.get(name)) is not None:
+            if node.op_type == "DequantizeLinear":
+                pair = made_by.get(node.input[0])
+                last = made_by.get(pair.input[0]) if pair is not None else None
+                if pair is None or last is None or readers[pair.input[0]] > 1 or readers.get(name, 0) > (reader is not None):
+                    break
+                if reader is None:
+                    last.output[list(last.output).index(pair.input[0])] = name
+                else:
+                    name = reader.input[0] = pair.input[0]
+                made_by = {**made_by, name: last}
+                graph.graph.node.remove(node)
+                graph.graph.node.remove(pair)
+            elif node.op_type in SHAPE_ALONE:
+                reader, name = node, node.input[0]
+            else:
+                break

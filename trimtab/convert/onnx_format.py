@@ -16,7 +16,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
-from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
+from trimtab.convert.graph import OUTPUT, Positional, example_tensors, output_of, refuse_unfit, spec_of
 from trimtab.convert.probing import check_answers
 from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced
 from trimtab.errors import ConversionError
@@ -52,10 +52,11 @@ def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> l
         if is_refusal(error):
             raise frozen(module, example, error, TARGET) from None
         notes = [_by_script(module, example, out, large, error)]
-    notes += check_file(out, list(example))
+    output = output_of(module)
+    notes += check_file(out, list(example), output)
     classes = _classes(module, example)
-    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes))
-    check_answers(module, example, lambda inputs: predictor.predict(inputs)[OUTPUT], TARGET)
+    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes, output))
+    check_answers(module, example, lambda inputs: predictor.predict(inputs)[output], TARGET)
     return notes
 
 
@@ -63,7 +64,7 @@ def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large
     program = exported(module, example)
     with quiet(), _registry_once():
         written = torch.onnx.export(
-            program, dynamo=True, input_names=list(example), output_names=[OUTPUT], verbose=False
+            program, dynamo=True, input_names=list(example), output_names=[output_of(module)], verbose=False
         )
         assert written is not None  # it returns None only for the TorchScript-based exporter
         # Each node carries the Python stack it came from: file names of this machine, a tenth of a small file.
@@ -84,8 +85,8 @@ def _by_script(module: nn.Module, example: Mapping[str, Array], out: Path, large
                 dynamo=False,
                 external_data=large,
                 input_names=list(example),
-                output_names=[OUTPUT],
-                dynamic_axes={name: {0: "batch"} for name in [*example, OUTPUT]},
+                output_names=[output_of(module)],
+                dynamic_axes={name: {0: "batch"} for name in [*example, output_of(module)]},
             )
     except Exception as error:
         raise ConversionError(
@@ -136,7 +137,7 @@ def side_files(graph: Path) -> list[Path]:
     return paths
 
 
-def check_file(graph: Path, names: list[str]) -> list[str]:
+def check_file(graph: Path, names: list[str], output: str = OUTPUT) -> list[str]:
     """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode.
 
     Returns:
@@ -153,8 +154,8 @@ def check_file(graph: Path, names: list[str]) -> list[str]:
     model = onnx.load(str(graph), load_external_data=False).graph
     inputs = {value.name: value for value in model.input}
     outputs = [value.name for value in model.output]
-    if list(inputs) != names or outputs != [OUTPUT]:
-        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{OUTPUT!r}]")
+    if list(inputs) != names or outputs != [output]:
+        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{output!r}]")
     fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
     if fixed:
         raise _invalid(f"the batch size of {fixed} came out fixed")

@@ -84,7 +84,7 @@ def convert(
         raise ConversionError(f"the example has inputs {list(example)}, the specification {names}", where=target)
     (out / SPEC_FILE).write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
     if isinstance(source, Path):
-        notes = _write_graph(target, source, precision, names, out)
+        notes = _write_graph(target, source, precision, spec, out)
     else:
         notes = _write(target, source, example, out)
     _check(target, source, precision, example, spec, out)
@@ -106,14 +106,14 @@ def _write(target: str, module: nn.Module, example: Mapping[str, NDArray[Any]], 
     return write_torchscript(module, example, out / "model.pt")
 
 
-def _write_graph(target: str, graph: Path, precision: str, names: list[str], out: Path) -> list[str]:
+def _write_graph(target: str, graph: Path, precision: str, spec: Mapping[str, Any], out: Path) -> list[str]:
     if precision == NNCF:
         from trimtab.convert.openvino_format import copy_compressed
 
         return copy_compressed(graph, out)
     from trimtab.convert.onnx_format import check_file, side_files
 
-    notes = check_file(graph, names)
+    notes = check_file(graph, [tensor["name"] for tensor in spec["inputs"]], spec["outputs"][0]["name"])
     if target == "openvino-cpu":
         from trimtab.convert.openvino_format import write_openvino_from_onnx, write_openvino_unfolded
 
@@ -155,7 +155,7 @@ def _check(
     if precision == "int8-dynamic":
         # One row, repeated: among others it would be rounded with their ranges, and may well answer otherwise.
         example = {name: values[:1] for name, values in example.items()}
-    check_batches(example, output["shape"][1], answer, target)
+    check_batches(example, output["shape"][1], answer, target, output["name"])
     if precision in STORED and target != "onnxruntime-cpu":
         check_answers(_as_module(source, dict(spec)), example, answer, target)
 
@@ -169,6 +169,8 @@ def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:
     predictor = Predictor(open_session(graph, threads=1), spec)
 
     class Graph(torch.nn.Module):
+        output = spec["outputs"][0]["name"]
+
         def forward(self, *values: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
             tensors = named or {spec["inputs"][0]["name"]: values[0]}
             answers = predictor.predict({name: tensor.numpy() for name, tensor in tensors.items()})
