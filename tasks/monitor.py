@@ -170,7 +170,7 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
     performance = verdict.performance
     figures = {"monitoring_drifted_columns": float(len(verdict.drifted)), "monitoring_error_rate": verdict.error_rate}
     if performance.accuracy is not None:
-        figures["monitoring_accuracy"] = performance.accuracy.value
+        figures[f"monitoring_{performance.metric or 'accuracy'}"] = performance.accuracy.value
     try:
         # MLflow takes a second and a half to import: after the event, not before.
         from trimtab.registry.connection import mlflow_errors

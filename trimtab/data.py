@@ -206,7 +206,7 @@ def _check_labels_vary(train: Split) -> None:
         if len(constant):
             column = int(constant[0])
             raise DataError(
-                f"all {len(train)} labels of output {column} are {train.labels[0, column]:g}: there is nothing to learn",
+                f"all {len(train)} labels of output {column} are {train.labels[0, column]:g}: nothing to learn",
                 where=where,
                 fix="give labels that vary, or leave the output out",
             )

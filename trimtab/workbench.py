@@ -88,7 +88,7 @@ class Workbench:
 
     @property
     def class_names(self) -> list[str]:
-        """What each class is called where classes are slices: the recipe's labels, else "class 3"; none of regression."""
+        """What each class is called where classes are slices: by the recipe, else "class 3"; none of regression."""
         if self.task.regression:
             return []
         return self.recipe.labels or [f"class {index}" for index in range(self.classes)]

@@ -83,9 +83,7 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
 def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
     asked = step.parameters
     blocks = asked["drop"] if "drop" in asked else asked["blocks"]
-    shortened = shorten(
-        model, rows_of(bench, RANKING_ROWS), bench.forward, blocks, regression=bench.task.regression
-    )
+    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks, regression=bench.task.regression)
     return shortened.history, {"dropped": list(shortened.dropped)}
 
 

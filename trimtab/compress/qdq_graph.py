@@ -150,7 +150,12 @@ def _free_numbers(
             if node.op_type == "DequantizeLinear":
                 pair = made_by.get(node.input[0])
                 last = made_by.get(pair.input[0]) if pair is not None else None
-                if pair is None or last is None or readers[pair.input[0]] > 1 or readers.get(name, 0) > (reader is not None):
+                if (
+                    pair is None
+                    or last is None
+                    or readers[pair.input[0]] > 1
+                    or readers.get(name, 0) > (reader is not None)
+                ):
                     break
                 if reader is None:
                     last.output[list(last.output).index(pair.input[0])] = name

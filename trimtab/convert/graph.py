@@ -1,6 +1,7 @@
 """The graph that is deployed: raw inputs → pre-processing → the user's module → softmax → probabilities.
 
-Of a regression it ends with the module's numbers, called "prediction". It is built once as a torch module; every format is made from it, so every runtime answers the same thing.
+Of a regression it ends with the module's numbers, called "prediction". It is built once as a torch module; every format
+is made from it, so every runtime answers the same thing.
 """
 
 from __future__ import annotations

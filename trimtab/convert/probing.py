@@ -119,7 +119,9 @@ def _compare(expected: Array, given: Array, name: str, target: str, output: str)
     if not np.allclose(expected, given, atol=allowed, rtol=0, equal_nan=True):
         worst = float(np.nanmax(np.abs(expected - given)))
         among = "" if output == PROBABILITIES else f" ({allowed:.3g} is allowed)"
-        raise _differs(name, target, f"{'probabilities' if not among else 'answers'} differ by up to {worst:.3g}{among}")
+        raise _differs(
+            name, target, f"{'probabilities' if not among else 'answers'} differ by up to {worst:.3g}{among}"
+        )
 
 
 def _differs(name: str, target: str, detail: str) -> ConversionError:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trimtab.errors import StateError
-from trimtab.monitoring.columns import PREDICTED
+from trimtab.monitoring.columns import PREDICTED, PREDICTION
 from trimtab.monitoring.drift import datasets
 from trimtab.monitoring.engine import evidently, quiet
 from trimtab.monitoring.frames import Frames, frames
+from trimtab.monitoring.judge import as_classes, as_numbers
 from trimtab.monitoring.profile import LABEL, Profile
 from trimtab.monitoring.verdict import Verdict
 
@@ -47,14 +48,14 @@ def snapshot(
 ) -> tuple[Snapshot, str]:
     """Evidently's snapshot of a window and its HTML page.
 
-    Drift preset with the verdict's methods and thresholds; classification preset over the labelled rows alone, when
-    there are `min_labels` of them (unlabelled rows given to it would be scored as if they had a class).
+    Drift preset with the verdict's methods and thresholds; classification (or regression) preset over the labelled rows
+    alone, when there are `min_labels` of them (unlabelled rows given to it would be scored as if they had a class).
 
     Args:
         window_columns: columns of the judged rows (`judge.watched`).
         reference_columns: of the release, `label` included.
         profile, verdict: what is shown on top.
-        label: int64 (n,) labels of the judged rows, -1 where none.
+        label: int64 (n,) labels of the judged rows, -1 where none; of a regression float64, NaN where none.
         alpha: the family-wise level the verdict was made at.
         min_labels: rows below which no classification is shown.
         timestamp: time of the window; Evidently orders its history by it.
@@ -70,9 +71,15 @@ def snapshot(
         if pair is not None and pair.methods:
             parts.append(_drift(pair, timestamp))
             _same_answer(parts[0], verdict)
-        known = (label >= 0) & (label < profile.classes)
-        if known.sum() >= max(1, min_labels):
-            parts.append(_classification(window_columns, label, known, reference_columns, timestamp))
+        if profile.metric is not None:
+            known = np.isfinite(as_numbers(label)) & (profile.classes == 1)
+            if known.sum() >= max(1, min_labels):
+                parts.append(_regression(window_columns, label, known, reference_columns, timestamp))
+        else:
+            label = as_classes(label)
+            known = (label >= 0) & (label < profile.classes)
+            if known.sum() >= max(1, min_labels):
+                parts.append(_classification(window_columns, label, known, reference_columns, timestamp))
         whole = _joined(parts, _header(verdict), name, timestamp, _metadata(verdict), engine)
         return whole, _page(whole.get_html_str(as_iframe=False), name, verdict)
 
@@ -160,6 +167,25 @@ def _classification(
         for predicted, true in sides
     ]
     run: Snapshot = engine.Report([engine.ClassificationPreset()]).run(*tables, timestamp=timestamp)
+    return run
+
+
+def _regression(
+    window: Mapping[str, Array], label: Array, known: Array, reference: Mapping[str, Array], timestamp: datetime
+) -> Snapshot:
+    import pandas as pd
+
+    engine = evidently()
+    definition = engine.DataDefinition(
+        numerical_columns=[LABEL, PREDICTION],
+        regression=[engine.Regression(target=LABEL, prediction=PREDICTION)],
+    )
+    sides = [(window[PREDICTION][known], label[known]), (reference[PREDICTION], reference[LABEL])]
+    tables = [
+        engine.Dataset.from_pandas(pd.DataFrame({PREDICTION: answered, LABEL: true}), data_definition=definition)
+        for answered, true in sides
+    ]
+    run: Snapshot = engine.Report([engine.RegressionPreset()]).run(*tables, timestamp=timestamp)
     return run
 
 

@@ -88,8 +88,11 @@ class Budget(Section):
     min_size_ratio: float = Field(1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped")
     max_p99_ms: float | None = Field(None, gt=0, description="at the first batch size")
     max_disagreement: float = Field(
-        0.05, ge=0, le=1, description="share of answers that differ from the torch model: other decisions, or numbers "
-        "beyond verify.tolerance"
+        0.05,
+        ge=0,
+        le=1,
+        description="share of answers that differ from the torch model: other decisions, or numbers "
+        "beyond verify.tolerance",
     )
 
 

@@ -51,7 +51,7 @@ def _of_regression(recipe: Recipe) -> Iterator[str]:
     if train.search is not None:
         yield "train.search is of task: classification so far: leave it out"
     if compress.search is not None:
-        yield "compress.search is of task: classification so far: leave it out, and every method is made at every setting"
+        yield "compress.search is of task: classification so far: leave it out; every method is made at every setting"
     if compress.distil is not None and "temperature" in compress.distil.model_fields_set:
         yield "compress.distil.temperature softens classes; task: regression has none: leave it out"
     if compress.quantize is not None and compress.quantize.max_drop is not None:
