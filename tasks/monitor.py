@@ -156,7 +156,7 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> tuple[str, str | N
         timestamp=datetime.fromtimestamp(int(window.time_ns[-1]) / 1e9, UTC),
     )
     with os_lock(watch.settings.locks / "evidently.lock", wait=True, what="the Evidently workspace"):
-        add_to_workspace(watch.settings.evidently, watch.name, taken)
+        add_to_workspace(watch.settings.evidently, watch.name, taken, profile.metric)
     name = f"{watch.name}/window-{verdict.lo}-{verdict.hi}.html"
     write_atomic(watch.settings.reports / name, html.encode())
     return html, page_url(watch.settings, watch.recipe, name)

@@ -20,6 +20,7 @@ Kind = Literal["classification", "regression"]
 Metric = Literal["accuracy", "rmse", "mae", "r2"]
 PROBABILITIES, PREDICTION = "probabilities", "prediction"
 NAMES = {"accuracy": "accuracy", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
+WORST = -float(np.finfo(np.float32).max)  # finite, so that it can be ordered, and be written as JSON
 ERRORS = frozenset({"rmse", "mae"})  # the less, the better, in the unit of the labels
 
 
@@ -51,13 +52,15 @@ class Task:
         return self.metric in ERRORS
 
     def score(self, answers: Array, labels: Array) -> float:
-        """How good answers are; the more, the better.
+        """How good answers are; the more, the better. Numbers that are not finite are as bad as can be.
 
         Args:
             answers: float (n, classes), or (n, k). labels: int64 (n,), or float32 (n, k).
         """
         if not self.regression:
             return float((answers.argmax(1) == labels).mean())
+        if not np.isfinite(answers).all():
+            return WORST
         value = figure(self.metric, moments(self.metric, answers, labels).mean(0))
         return float(-value if self.relative else value)
 

@@ -37,6 +37,14 @@ def test_an_original_without_error_has_no_relative_drop() -> None:
         RMSE.drop(0.0, -1.0)
 
 
+def test_answers_that_are_not_finite_are_worse_than_any_that_are() -> None:
+    labels = np.arange(9.0).reshape(-1, 1)
+    bad = labels.copy()
+    bad[3] = np.nan
+    assert R2.score(bad, labels) < R2.score(labels + 1e9, labels)
+    assert RMSE.drop(-1.0, RMSE.score(bad, labels)) > 1e30
+
+
 def test_answers_of_another_width_than_the_labels_are_refused_not_broadcast() -> None:
     with pytest.raises(DataError, match=r"\(9, 1\).*\(9, 2\)"):
         RMSE.score(np.zeros((9, 1)), np.zeros((9, 2)))

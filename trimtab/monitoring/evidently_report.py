@@ -34,6 +34,14 @@ PHONE_CSS = (
     ".MuiTableContainer-root, .js-plotly-plot { max-width: 100%; overflow-x: auto; } }"
 )
 
+# Our metric → title of the panel, Evidently's metric, and which of its values.
+PANELS: Mapping[str | None, tuple[str, str, dict[str, str]]] = {
+    None: ("Accuracy", "Accuracy", {}),
+    "rmse": ("RMSE", "RMSE", {}),
+    "mae": ("MAE", "MAE", {"value_type": "mean"}),
+    "r2": ("R²", "R2Score", {}),
+}
+
 
 def snapshot(
     window_columns: Mapping[str, Array],
@@ -84,7 +92,7 @@ def snapshot(
         return whole, _page(whole.get_html_str(as_iframe=False), name, verdict)
 
 
-def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
+def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot, metric: str | None = None) -> str:
     """Add a snapshot to a local Evidently workspace, where `evidently ui` shows the history.
 
     A project is found by its name and made when there is none; two callers at once could make two, so hold a lock.
@@ -93,6 +101,7 @@ def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
         workspace: its folder; made if it is not there.
         project: name of the project: the release's name.
         snapshot: from `snapshot`; its time is the one given there.
+        metric: of a regression, what a new project's dashboard draws; None: accuracy.
 
     Returns:
         "<project id>/<snapshot id>".
@@ -103,12 +112,12 @@ def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
         store = engine.Workspace.create(str(workspace))
         # Two of one name can be left by a crash of somebody without the lock: the oldest (ids are UUIDv7) is kept to.
         found = sorted(store.search_project(project), key=lambda entry: str(entry.id))
-        target = found[0] if found else _new_project(store, project)
+        target = found[0] if found else _new_project(store, project, metric)
         reference = store.add_run(target.id, snapshot)
     return f"{target.id}/{reference.id}"
 
 
-def _new_project(store: Any, name: str) -> Any:
+def _new_project(store: Any, name: str, metric: str | None) -> Any:
     """A project whose dashboard draws the windows; Evidently makes it without a panel, which is an empty page."""
     from evidently.sdk.models import PanelMetric
     from evidently.sdk.panels import line_plot_panel
@@ -116,10 +125,12 @@ def _new_project(store: Any, name: str) -> Any:
     made = store.create_project(
         name, description=f"Windows of what {name} answered, each compared with its release's reference rows."
     )
+    title, drawn, value = PANELS[metric]
+    legend = "accuracy" if metric is None else title
     panels = [
         line_plot_panel(
-            "Accuracy",
-            [PanelMetric(metric="Accuracy", legend="accuracy on labelled rows")],
+            title,
+            [PanelMetric(metric=drawn, metric_labels=value, legend=f"{legend} on labelled rows")],
             description="Windows with enough labels only.",
         ),
         line_plot_panel(

@@ -51,6 +51,10 @@ class Paired:
         """The same without the word, where it was said before."""
         return points(difference)
 
+    def within(self, limit: float) -> str:
+        """What meets a limit is, in words."""
+        return f"at or above {points(limit)}"
+
     @property
     def counts(self) -> str:
         """Rows lost and gained, in words."""

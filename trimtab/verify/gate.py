@@ -75,7 +75,7 @@ def _not_below(
     end = difference.low > limit + ROUNDING if strictly else difference.low >= limit - ROUNDING
     passed = True if end else None if point else False
     rows = rows_for_difference(paired, limit) if passed is None else None
-    word = "above 0" if strictly else f"at or above {paired.bare(limit)}"
+    word = "above 0" if strictly else paired.within(limit)
     figures = (
         f"{paired.amount(difference.value)} ({100 * difference.confidence:.4g} % interval "
         f"{paired.bare(difference.low)} to {paired.bare(difference.high)}; {paired.counts})"

@@ -59,6 +59,10 @@ class PairedNumbers:
 
     bare = amount
 
+    def within(self, limit: float) -> str:
+        """What meets a limit is, in words."""
+        return f"within {self.amount(limit)}, which is allowed"
+
     @property
     def counts(self) -> str:
         """Rows on which the candidate is further off, and nearer."""

@@ -18,7 +18,7 @@ class Predictor(Protocol):
         """{"inputs": [{"name", "dtype", "shape"}], "outputs": [{"name": "probabilities", ...}]}."""
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays (batch, ...) in; {"probabilities": float32 (batch, classes)} or {"prediction": (batch, k)} out."""
+        """Named arrays in, {"probabilities": float32 (batch, classes)} or {"prediction": float32 (batch, k)} out."""
 
 
 def answered(predictor: Predictor, inputs: Mapping[str, Array]) -> Array:

@@ -11,6 +11,7 @@ import pytest
 
 from tasks import verify
 from tasks.evidence import Hits
+from trimtab.task import CLASSIFICATION
 from trimtab.verify.seen import has_seen
 from trimtab.verify.slices import compare_slices
 
@@ -22,6 +23,7 @@ def test_slices_are_of_the_gate_and_compare_with_the_original() -> None:
     bench: Any = SimpleNamespace(
         splits={"gate": SimpleNamespace(labels=LABELS), "other": SimpleNamespace(labels=wrong)},
         class_names=["even", "odd"],
+        task=CLASSIFICATION,
         slices={"late": np.arange(200) >= 150},
     )
     own = LABELS.copy()
