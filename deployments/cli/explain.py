@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployments.cli.output import AsJson, Home, console, emit, errors, settings_for
-from trimtab.task import Task
+from trimtab.task import Metric, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +47,7 @@ def table(title: str, stages: list[Stage]) -> Table:
     shown = Table(title=title, title_justify="left")
     batches = list(dict.fromkeys(batch for stage in stages for batch in stage.speedup))
     shown.add_column("step", overflow="fold")
-    metric = next((stage.metric for stage in stages if stage.accuracy is not None), "accuracy")
+    metric: Metric = next((stage.metric for stage in stages if stage.accuracy is not None), "accuracy")
     task = Task() if metric == "accuracy" else Task("regression", metric)
     for head in (
         task.name,

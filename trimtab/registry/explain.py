@@ -19,10 +19,11 @@ from mlflow.entities import Run
 from trimtab.candidate import Candidate
 from trimtab.errors import RegistryError
 from trimtab.registry.connection import PARENT_RUN, mlflow_errors
+from trimtab.task import Metric
 
 CANDIDATE = "trimtab.candidate"
 PAGE = 1000  # runs a request; a release has one a build
-METRICS = ("accuracy", "rmse", "mae", "r2")
+METRICS: tuple[Metric, ...] = ("accuracy", "rmse", "mae", "r2")
 NAMED = 12  # candidates named when the one asked for is not there
 
 
@@ -42,7 +43,7 @@ class Stage:
     accuracy: float | None
     speedup: dict[str, float]
     size_ratio: float | None
-    metric: str = "accuracy"
+    metric: Metric = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe; of a regression its metric is under its own name."""

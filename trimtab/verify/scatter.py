@@ -27,7 +27,8 @@ def figure(pairs: Any, title: str) -> Figure:
     for output in range(outputs):
         label = f"output {output}" if outputs > 1 else None
         colour = COLOURS[output % len(COLOURS)]
-        axes.scatter(*values[:, output].T, s=14, alpha=0.5, color=colour, linewidths=0, label=label)
+        true, answered = values[:, output].T
+        axes.scatter(true, answered, s=14, alpha=0.5, color=colour, linewidths=0, label=label)
     ends = [float(values.min()), float(values.max())]
     axes.plot(ends, ends, color=NEUTRAL, lw=1, ls="--", zorder=0)
     axes.set_title(title, color=NEUTRAL, fontsize=13)
