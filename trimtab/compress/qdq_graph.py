@@ -17,6 +17,7 @@ from trimtab.compress.graph_weights import LAYERS, float_weights
 from trimtab.errors import UnsupportedError
 
 SHAPE_ALONE = frozenset({"Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity"})
+AFFINE = frozenset({"Mul", "Div", "Add", "Sub"})
 
 
 @contextmanager
@@ -140,31 +141,46 @@ def free_output(graph: onnx.ModelProto) -> None:
 def _free_numbers(
     graph: onnx.ModelProto, made_by: Mapping[str, onnx.NodeProto], readers: Mapping[str, int], outputs: set[str]
 ) -> None:
-    """From each output backwards as long as nothing is computed: pairs on the way are taken out.
+    """From each output backwards to the layer that computed it: pairs on the way are taken out.
 
-    Nothing in front of a softmax is met: the walk ends at whatever is neither such a pair nor changes the shape alone.
+    A regression often ends in a reshape, and in a scale and a shift back to the unit of its labels. Nothing in front of
+    a softmax is met: the walk ends at whatever is none of these.
     """
+    constants = _constants(graph)
     for name in outputs:
-        reader: onnx.NodeProto | None = None  # None: the graph itself reads the name
+        reader: tuple[onnx.NodeProto, int] | None = None  # node and which of its inputs; None: the graph itself
         while (node := made_by.get(name)) is not None:
             if node.op_type == "DequantizeLinear":
                 pair = made_by.get(node.input[0])
                 last = made_by.get(pair.input[0]) if pair is not None else None
-                if (
-                    pair is None
-                    or last is None
-                    or readers[pair.input[0]] > 1
-                    or readers.get(name, 0) > (reader is not None)
-                ):
+                alone = readers.get(name, 0) <= (reader is not None)
+                if pair is None or last is None or readers[pair.input[0]] > 1 or not alone:
                     break
                 if reader is None:
                     last.output[list(last.output).index(pair.input[0])] = name
                 else:
-                    name = reader.input[0] = pair.input[0]
+                    name = reader[0].input[reader[1]] = pair.input[0]
                 made_by = {**made_by, name: last}
                 graph.graph.node.remove(node)
                 graph.graph.node.remove(pair)
-            elif node.op_type in SHAPE_ALONE:
-                reader, name = node, node.input[0]
+            elif (place := _passed_on(node, constants)) is not None:
+                reader, name = (node, place), node.input[place]
             else:
                 break
+
+
+def _passed_on(node: onnx.NodeProto, constants: set[str]) -> int | None:
+    """Which input a node passes on, reshaped, or scaled or shifted by a constant; None if it does more."""
+    if node.op_type in SHAPE_ALONE:
+        return 0
+    moving = [place for place, name in enumerate(node.input) if name not in constants]
+    return moving[0] if node.op_type in AFFINE and len(moving) == 1 else None
+
+
+def _constants(graph: onnx.ModelProto) -> set[str]:
+    """Names that hold the same for all rows: initializers, also dequantized ones, and constants."""
+    known = {item.name for item in graph.graph.initializer}
+    for node in graph.graph.node:
+        if node.op_type == "Constant" or (node.op_type == "DequantizeLinear" and node.input[0] in known):
+            known.update(node.output)
+    return known

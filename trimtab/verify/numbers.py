@@ -110,12 +110,13 @@ def paired_numbers(
             better = 1 - second / first if metric in ERRORS else second - first
         return np.stack([first, second, better])
 
-    found = [
+    before, after, difference = (
         Interval(float(value), float(low), float(high), n, confidence)
         for value, low, high in zip(*intervals(both, figures, confidence), strict=True)
-    ]
+    )
     off, other_off = (np.abs(np.asarray(a, np.float64) - labels).mean(1) for a in (original, candidate))
-    return PairedNumbers(metric, *found, lost=int((other_off > off).sum()), gained=int((other_off < off).sum()))
+    lost, gained = int((other_off > off).sum()), int((other_off < off).sum())
+    return PairedNumbers(metric, before, after, difference, lost, gained)
 
 
 def paired_from_json(value: Mapping[str, Json]) -> Paired | PairedNumbers:

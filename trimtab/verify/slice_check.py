@@ -36,7 +36,7 @@ def check_slices(slices: Slices, max_slice_drop: float) -> tuple[Check, int | No
         first = doubtful[0] if doubtful else min(slices.measured, key=_low)
         return _check(first, None, limit, _too_few(doubtful, slices, limit), slices), _rows(doubtful, slices, limit)
     worst = min(slices.measured, key=_low)
-    reason = f"every whole interval is at or above {slices.worst.paired.bare(limit)}, the lowest is of {worst}"
+    reason = f"every whole interval is {slices.worst.paired.within(limit)}, the lowest is of {worst}"
     return _check(worst, True, limit, reason, slices), None
 
 
@@ -62,7 +62,7 @@ def _too_few(doubtful: Sequence[Slice], slices: Slices, limit: float) -> str:
     if len(doubtful) > NAMED:
         parts.append(f"and {len(doubtful) - NAMED} more")
     if doubtful:
-        parts[0] = f"too few rows to say whether all is at or above {slices.worst.paired.bare(limit)}: {parts[0]}"
+        parts[0] = f"too few rows to say whether all is {slices.worst.paired.within(limit)}: {parts[0]}"
     if slices.unmeasured:
         names = ", ".join(f'"{name}"' for name in slices.unmeasured[:NAMED])
         rest = len(slices.unmeasured) - NAMED

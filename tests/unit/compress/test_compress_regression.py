@@ -34,19 +34,19 @@ def test_the_divergence_of_numbers_is_the_example_s_and_does_not_depend_on_their
     assert divergence_of_numbers(1000 * before, 1000 * after) == pytest.approx(0.25)
 
 
-def graph(*shapes_alone: str) -> onnx.ModelProto:
-    """x → Relu → Q → DQ → (each of these → Q → DQ) → prediction, as ONNX Runtime's quantizer leaves it."""
+def graph(*ending: str) -> onnx.ModelProto:
+    """x → Relu → Q → DQ → (each of the ending → Q → DQ) → prediction, as ONNX Runtime's quantizer leaves it."""
     nodes, name = [helper.make_node("Relu", ["x"], ["r"])], "r"
-    for place, kind in enumerate(["", *shapes_alone]):
+    for place, kind in enumerate(["", *ending]):
         if kind:
-            axes = [] if kind == "Identity" else ["axes"]
+            axes = {"Squeeze": ["axes"], "Mul": ["eighty"]}.get(kind, [])
             nodes.append(helper.make_node(kind, [name, *axes], [f"s{place}"]))
             name = f"s{place}"
         nodes.append(helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"q{place}"]))
         nodes.append(helper.make_node("DequantizeLinear", [f"q{place}", "scale", "zero"], [f"d{place}"]))
         name = f"d{place}"
     nodes[-1].output[0] = "prediction"
-    shape = [None] if "Squeeze" in shapes_alone else [None, 1]
+    shape = [None] if "Squeeze" in ending else [None, 1]
     return helper.make_model(
         helper.make_graph(
             nodes,
@@ -57,6 +57,7 @@ def graph(*shapes_alone: str) -> onnx.ModelProto:
                 helper.make_tensor("scale", TensorProto.FLOAT, [], [0.5]),
                 helper.make_tensor("zero", TensorProto.UINT8, [], [0]),
                 helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+                helper.make_tensor("eighty", TensorProto.FLOAT, [], [80.0]),
             ],
         ),
         opset_imports=[helper.make_opsetid("", 18)],
@@ -64,16 +65,15 @@ def graph(*shapes_alone: str) -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("shapes_alone", [(), ("Identity",), ("Squeeze",), ("Identity", "Squeeze")])
-def test_the_answer_of_a_quantized_regression_is_not_rounded_to_a_grid(
-    shapes_alone: tuple[str, ...], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("ending", [(), ("Identity",), ("Mul",), ("Mul", "Squeeze")])
+def test_the_answer_of_a_quantized_regression_is_not_rounded_to_a_grid(ending: tuple[str, ...], tmp_path: Path) -> None:
     from trimtab.runtime.onnxruntime_cpu import open_session
 
-    model = graph(*shapes_alone)
+    model = graph(*ending)
     free_output(model)
     onnx.checker.check_model(model)
     assert not {node.op_type for node in model.graph.node} & {"QuantizeLinear", "DequantizeLinear"}
     onnx.save(model, tmp_path / "m.onnx")
     (answer,) = open_session(tmp_path / "m.onnx", 1).run(None, {"x": np.array([[0.3], [7.7]], np.float32)})
-    assert np.ravel(answer).tolist() == pytest.approx([0.3, 7.7])
+    scale = 80 if "Mul" in ending else 1
+    assert np.ravel(answer).tolist() == pytest.approx([0.3 * scale, 7.7 * scale])
