@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from trimtab.recipe.section import Section
+
 if TYPE_CHECKING:
     from trimtab.recipe.schema import Recipe
 
@@ -34,7 +36,7 @@ def _of_classification(recipe: Recipe) -> Iterator[str]:
         yield f"metric: {recipe.metric} is of task: regression; a classifier is judged by accuracy"
     if recipe.train.loss is not None:
         yield f"train.loss: {recipe.train.loss} is of task: regression; a classifier is trained on cross-entropy"
-    if "tolerance" in recipe.verify.model_fields_set:
+    if _changed(recipe.verify, "tolerance"):
         yield "verify.tolerance is of task: regression; of classes, decisions are compared"
 
 
@@ -52,9 +54,14 @@ def _of_regression(recipe: Recipe) -> Iterator[str]:
         yield "train.search is of task: classification so far: leave it out"
     if compress.search is not None:
         yield "compress.search is of task: classification so far: leave it out; every method is made at every setting"
-    if compress.distil is not None and "temperature" in compress.distil.model_fields_set:
+    if compress.distil is not None and _changed(compress.distil, "temperature"):
         yield "compress.distil.temperature softens classes; task: regression has none: leave it out"
     if compress.quantize is not None and compress.quantize.max_drop is not None:
         yield "compress.quantize.max_drop is of task: classification so far: leave it out; budget.max_drop decides"
     if recipe.budget.max_slice_drop is not None and recipe.verify.slices is None:
         yield "budget.max_slice_drop needs verify.slices: task: regression has no classes to be slices"
+
+
+def _changed(section: Section, key: str) -> bool:
+    """Whether a key is not at its default; the template writes every default, and may be taken as it is."""
+    return bool(getattr(section, key) != type(section).model_fields[key].default)

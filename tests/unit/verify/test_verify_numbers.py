@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from trimtab.bootstrap import intervals
 from trimtab.errors import DataError
 from trimtab.recipe.schema import Budget
+from trimtab.verify import report
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
 from trimtab.verify.numbers import PairedNumbers, paired_from_json, paired_numbers
@@ -163,3 +165,24 @@ def test_answers_beyond_the_tolerance_are_counted() -> None:
 def test_parity_of_a_classifier_is_recorded_as_before() -> None:
     parity = compare(Fixed(0.0), Fixed(0.0), INPUTS, None, 0.95, tolerance=0.1)
     assert "tolerance" not in replace(parity, tolerance=None).to_json()
+
+
+def test_the_report_of_a_regression_has_no_section_of_classes(
+    points: list[dict[str, Any]], meta: dict[str, Any]
+) -> None:
+    paired = paired_numbers("rmse", *world(noise=0.3), 0.95)
+    measured = evidence(paired)
+    decision = decide(measured, Budget(max_drop=0.5, max_disagreement=0.5), 0.95)
+    scatter = np.random.default_rng(0).normal(size=(20, 1, 2))
+    spots = [{**point, "accuracy": -point["p99_ms"]} for point in points]
+    own = {**meta, "labels": [], "seen": None, "confusion_before": scatter, "confusion_after": scatter}
+
+    page = report.render("t", measured, decision, spots, spots[:2], own)  # type: ignore[arg-type]
+    content = report.as_json("t", measured, decision, spots, spots[:2], own)  # type: ignore[arg-type]
+
+    for absent in ("accuracy", "Which classes", "McNemar", "Clopper", "probability", "points", "validation rows"):
+        assert absent not in page, absent
+    assert "RMSE, paired with the original" in page
+    assert "4,000 draws of rows" in page
+    assert content["metric"] == "rmse"
+    assert not {"confusion", "seen"} & content.keys()
