@@ -17,7 +17,7 @@ from trimtab.optimize.batches import Batch
 from trimtab.recipe.schema import Train
 
 Loss = Callable[[Tensor, Batch], Tensor]
-OF_NUMBERS = {"mse": F.mse_loss, "huber": F.huber_loss, "l1": F.l1_loss}
+OF_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss, "l1": F.l1_loss}
 
 
 def plain_loss(answers: Tensor, labels: Tensor) -> Tensor:

@@ -115,3 +115,23 @@ def test_a_retrain_gets_the_labelled_numbers_as_one_column() -> None:
     assert sum(len(part) for part in (found.train, found.validation, found.held_out)) == 200
     assert found.train.labels.shape == (len(found.train), 1)
     assert found.train.labels.dtype == np.float32
+
+
+def test_evidently_s_page_shows_the_regression_on_labelled_rows_alone(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    from trimtab.monitoring.evidently_report import snapshot
+    from trimtab.monitoring.judge import watched
+    from trimtab.monitoring.windows import answered
+
+    known, reference = profile()
+    labels = journalled(tmp_path, 2, error=3.0, labelled=80)
+    window = reader.window(tmp_path, 0, N)
+    rows, verdict = answered(window), judge(window, known, reference, MONITORING)
+    settings = {"alpha": 0.01, "min_labels": 50, "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
+    taken, page = snapshot(watched(rows, known), reference, known, verdict, rows.label, **settings)  # type: ignore[arg-type]
+
+    expected = float(np.sqrt(np.mean(np.square(window.output[:80] - labels[:80]))))
+    found = {metric["metric_name"]: metric["value"] for metric in taken.dict()["metrics"]}
+    assert next(value for name, value in found.items() if name.startswith("RMSE")) == pytest.approx(expected, rel=1e-6)
+    assert "Verdict: damage" in page
