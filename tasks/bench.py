@@ -87,7 +87,8 @@ def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench
     new_rows = Watch(recipe, settings).new_rows(retrain_verdict) if retrain_verdict else None
     bench = Workbench(recipe, settings, new_rows)
     rows = {name: len(split) for name, split in bench.splits.items()}
-    get_run_logger().info("data: %s; %d classes", rows, bench.classes)
+    what = f"{bench.outputs} {'numbers a row' if bench.task.regression else 'classes'}"
+    get_run_logger().info("data: %s; %s", rows, what)
     if bench.slices:
         sizes = {name: int(mask.sum()) for name, mask in bench.slices.items()}
         get_run_logger().info("slices of the gate, besides the classes: %s", sizes)

@@ -57,7 +57,7 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
     predictors = {build_name(build): open_build(bench, build) for build in parsed}
     validation = bench.splits["validation"]
     with bench.measuring(), bench.stopwatch.on("measuring"), Progress("measuring every build") as progress:
-        hits = accuracies(baseline, predictors, validation.inputs, validation.labels, progress)
+        hits = accuracies(baseline, predictors, validation.inputs, validation.labels, progress, bench.task)
         timings = measure(
             baseline,
             predictors,
@@ -107,7 +107,8 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
     record_builds(bench, run, candidates, measured, standing)
     if not chosen:
         raise BudgetNotMet(
-            "no candidate meets the budget on validation:\n    " + "\n    ".join(how_near(found, bench.recipe.budget)),
+            "no candidate meets the budget on validation:\n    "
+            + "\n    ".join(how_near(found, bench.recipe.budget, bench.task.name)),
             where=bench.recipe.name,
             fix="loosen the budget, or give more methods, ratios or targets; nothing was registered",
         )

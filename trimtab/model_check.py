@@ -25,7 +25,7 @@ def check_model(bench: Workbench) -> ModelFacts:
 
     Raises:
         UnsupportedError: a target of the recipe cannot be used on this machine.
-        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes).
+        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k).
     """
     for target in bench.recipe.targets:
         refuse_unavailable(target)
@@ -53,11 +53,12 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
             fix=f"the model must take what data() returns: {shapes}",
         ) from None
     rows = len(next(iter(inputs.values())))
-    if output.ndim != 2 or tuple(output.shape) != (rows, bench.classes):
+    if output.ndim != 2 or tuple(output.shape) != (rows, bench.outputs):
+        what, of_what = ("numbers", "the labels") if bench.task.regression else ("logits", "`labels`")
         raise ModelError(
-            f"the output has shape {tuple(output.shape)}, the task wants logits ({rows}, {bench.classes})",
+            f"the output has shape {tuple(output.shape)}, the task wants {what} ({rows}, {bench.outputs})",
             where=where,
-            fix=f"end the model with {bench.classes} logits a row, or correct `labels`",
+            fix=f"end the model with {bench.outputs} {what} a row, or correct {of_what}",
         )
     if not torch.isfinite(output).all():
         raise ModelError(

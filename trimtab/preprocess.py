@@ -65,3 +65,12 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preproces
             fix="return one tensor (n, classes) from forward",
         )
     return answer
+
+
+def numbers(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preprocess) -> Tensor:
+    """As `logits`, of a regression: (n, k). A module that answers (n,) is taken for one of k = 1.
+
+    Kept as (n,), its difference from labels (n, 1) would broadcast to (n, n), and every loss of it be wrong.
+    """
+    answer = logits(model, inputs, preprocess)
+    return answer.unsqueeze(1) if answer.ndim == 1 else answer

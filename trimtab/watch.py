@@ -20,7 +20,7 @@ import numpy as np
 
 from trimtab.errors import Conflict
 from trimtab.journal import reader
-from trimtab.journal.window import Window
+from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
 from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.policy import Decision, Facts, about, decide
@@ -100,7 +100,7 @@ class Watch:
 
     def _with_labels(self, window: Window) -> Next:
         age = time.time() - int(window.time_ns[0]) / 1e9
-        labelled = int((np.asarray(window.label) >= 0).sum())
+        labelled = int(has_label(np.asarray(window.label)).sum())
         answer = ready(len(window.label), labelled, age, self.recipe.monitoring.window)
         if answer == "judge":
             return Next(window, "judge")
@@ -239,7 +239,7 @@ class Watch:
         """
         verdict = next(verdict for verdict in self.verdicts() if verdict.digest == digest)
         window = reader.window(self.journal, verdict.lo, verdict.hi)
-        keep = (np.asarray(window.label) >= 0) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
+        keep = has_label(np.asarray(window.label)) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
         ids = [f"{request}/{row}" for request, row in zip(window.request_id[keep], window.row[keep], strict=True)]
         return divide(inputs, np.asarray(window.label)[keep], ids, self.recipe.monitoring.holdout, digest)

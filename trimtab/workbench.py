@@ -20,6 +20,7 @@ from trimtab.runtime.availability import installed
 from trimtab.settings import Settings
 from trimtab.stopwatch import Stopwatch
 from trimtab.store import file_digest, matches, os_lock, write_atomic
+from trimtab.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,8 +77,20 @@ class Workbench:
         return len(labels) if labels is not None else found
 
     @property
+    def task(self) -> Task:
+        """Classification or regression, and the metric."""
+        return self.recipe.purpose
+
+    @property
+    def outputs(self) -> int:
+        """Numbers a row that the model answers: logits, one a class; of regression as many as a label has."""
+        return int(self.splits["train"].labels.shape[1]) if self.task.regression else self.classes
+
+    @property
     def class_names(self) -> list[str]:
-        """What each class is called where classes are slices: the recipe's labels, else "class 3"."""
+        """What each class is called where classes are slices: by the recipe, else "class 3"; none of regression."""
+        if self.task.regression:
+            return []
         return self.recipe.labels or [f"class {index}" for index in range(self.classes)]
 
     @cached_property
@@ -114,7 +127,7 @@ class Workbench:
     @property
     def key(self) -> str:
         """Digest of everything a stage result depends on besides its own arguments."""
-        recipe = self.recipe.model_dump(mode="json")
+        recipe = self.recipe.identity()
         parts = [recipe, vars(self.inputs)]
         return digest_of([*parts, slices_digest(self.slices)] if self.slices else parts)[:16]
 
@@ -127,10 +140,11 @@ class Workbench:
         return self.code.build_model(**overrides)
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits (n, classes) from raw inputs: pre-processing, then the user's module."""
-        from trimtab.preprocess import logits
+        """Logits (n, classes), or of regression numbers (n, k), from raw inputs: pre-processing, the user's module."""
+        from trimtab.preprocess import logits, numbers
 
-        return logits(model, inputs, self.recipe.preprocess)
+        answer = numbers if self.task.regression else logits
+        return answer(model, inputs, self.recipe.preprocess)
 
     def folder(self, candidate: str) -> Path:
         """Where a candidate's files lie."""

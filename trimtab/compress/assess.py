@@ -15,6 +15,7 @@ from trimtab.convert.graph import deployed, spec_of
 from trimtab.data import Array
 from trimtab.errors import StateError
 from trimtab.runtime.eager import Predictor as Eager
+from trimtab.task import CLASSIFICATION, Task
 from trimtab.workbench import Workbench
 
 BATCH = 256
@@ -23,8 +24,8 @@ SHAPING = frozenset({"prune", "shorten", "student"})  # methods after which a gr
 
 def eager(bench: Workbench, candidate: Candidate) -> Eager:
     """The candidate's torch module as a Predictor: pre-processing and softmax included."""
-    module = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
-    return Eager(module, spec_of(bench.example, bench.classes), bench.recipe.measure.threads)
+    module = deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
+    return Eager(module, spec_of(bench.example, bench.outputs, bench.task.output), bench.recipe.measure.threads)
 
 
 def open_build(bench: Workbench, build: Converted) -> Any:
@@ -55,12 +56,12 @@ def build_name(build: Converted) -> str:
 
 
 def predicted(predictor: Any, inputs: Mapping[str, Array]) -> Array:
-    """Probabilities (n, classes) for all rows, in batches."""
+    """Probabilities (n, classes), or numbers (n, k), for all rows, in batches: the predictor's one output."""
     n = len(next(iter(inputs.values())))
-    parts = [
-        predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()})["probabilities"]
-        for start in range(0, n, BATCH)
-    ]
+    parts = []
+    for start in range(0, n, BATCH):
+        (part,) = predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()}).values()
+        parts.append(part)
     return np.concatenate(parts)
 
 
@@ -77,7 +78,7 @@ def points(
     """One point a build from what was measured.
 
     Args:
-        hits: build name (or "baseline") → accuracy on validation.
+        hits: build name (or "baseline") → accuracy, or another score, on validation.
         timings: build name → batch size → Latency.
         original_size: bytes of the original's FP32 weights.
         noise: noise floor at the first batch size. memory: build name → peak in MiB.
@@ -101,7 +102,7 @@ def points(
             target=build.target,
             label=candidates[build.candidate].label,
             accuracy=hits[build_name(build)],
-            drop=hits["baseline"] - hits[build_name(build)],
+            drop=bench.task.drop(hits["baseline"], hits[build_name(build)]),
             speedup={batch: latency.speedup for batch, latency in timings[build_name(build)].items()},
             size_ratio=original_size / build.size_bytes,
             p99_ms=timings[build_name(build)][first].p99_s * 1000,
@@ -149,11 +150,12 @@ def accuracies(
     inputs: Mapping[str, Array],
     labels: Array,
     progress: Callable[[int, int, str], None],
+    task: Task = CLASSIFICATION,
 ) -> dict[str, float]:
-    """Accuracy of every predictor and of the baseline on the same rows."""
+    """Accuracy, or the task's score, of every predictor and of the baseline on the same rows."""
     everyone = {"baseline": baseline, **predictors}
     result = {}
     for index, (name, predictor) in enumerate(everyone.items()):
-        result[name] = float((predicted(predictor, inputs).argmax(1) == labels).mean())
-        progress(index + 1, len(everyone), "accuracy on validation")
+        result[name] = task.score(predicted(predictor, inputs), labels)
+        progress(index + 1, len(everyone), f"{task.name} on validation")
     return result

@@ -29,12 +29,12 @@ def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Co
         ConversionError: the exporter failed or its result does not answer like torch.
         UnsupportedError: the target does not carry the candidate's precision.
     """
-    spec = spec_of(bench.example, bench.classes)
+    spec = spec_of(bench.example, bench.outputs, bench.task.output)
     source: nn.Module | Path
     if candidate.format in GRAPH_FILES:
         source = bench.folder(candidate.id) / GRAPH_FILES[candidate.format]
     else:
-        source = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
+        source = deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
     code, opset = code_of(bench, arguments_of(candidate)), bench.recipe.convert.opset
     with new_folder(bench.target_folder(candidate.id, target)) as draft:
         return convert(candidate.id, target, source, bench.example, spec, draft, precision_of(candidate), code, opset)

@@ -59,7 +59,7 @@ def distil_step(bench: Workbench, original: Candidate, model: nn.Module, step: S
         augment=augment_of(bench),
         progress=progress,
     )
-    return {**facts, "validation_accuracy": fitted.validation_accuracy}
+    return {**facts, **fitted.best}
 
 
 def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
@@ -83,7 +83,7 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
 def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
     asked = step.parameters
     blocks = asked["drop"] if "drop" in asked else asked["blocks"]
-    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks)
+    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks, regression=bench.task.regression)
     return shortened.history, {"dropped": list(shortened.dropped)}
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.overrides import TorchFunctionMode
 
-from trimtab.convert.graph import Positional, example_tensors
+from trimtab.convert.graph import Positional, example_tensors, output_of
 from trimtab.convert.tracing import exported, quiet
 
 aten = torch.ops.aten
@@ -68,18 +68,20 @@ def without_shortcut_copies(module: nn.Module, example: Mapping[str, NDArray[Any
         _replace(graph, shortcut, f"shortcut_{number}")
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return Rewritten(graph, list(example)), [f"{len(found)} shortcuts that slice and pad are 1x1 convolutions"]
+    rewritten = Rewritten(graph, list(example), output_of(module))
+    return rewritten, [f"{len(found)} shortcuts that slice and pad are 1x1 convolutions"]
 
 
 class Rewritten(nn.Module):
     """A captured graph that is called as the module it was captured from.
 
     Args:
-        graph: takes the inputs by position. names: of the inputs, in that order.
+        graph: takes the inputs by position. names: of the inputs, in that order. output: what its answer is called.
     """
 
-    def __init__(self, graph: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, graph: nn.Module, names: Sequence[str], output: str) -> None:
         super().__init__()
+        self.output = output
         # Not "graph": a traced module has an attribute of that name.
         self.captured, self.names = graph, tuple(names)
 

@@ -17,7 +17,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
-from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
+from trimtab.convert.graph import OUTPUT, Positional, example_tensors, output_of, refuse_unfit, spec_of
 from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.onnx_metadata import describe
@@ -80,11 +80,12 @@ def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path, opse
         if is_refusal(error):
             raise frozen(module, example, error, TARGET) from None
         notes = [_by_script(module, example, out, large, opset, error)]
-    notes += [*moved, *check_file(out, list(example))]
+    output = output_of(module)
+    notes += [*moved, *check_file(out, list(example), output)]
     _check_opset(out, opset)
     classes = _classes(module, example)
-    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes))
-    check_answers(module, example, lambda inputs: predictor.predict(inputs)[OUTPUT], TARGET)
+    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes, output))
+    check_answers(module, example, lambda inputs: predictor.predict(inputs)[output], TARGET)
     return notes
 
 
@@ -95,7 +96,7 @@ def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large
             program,
             dynamo=True,
             input_names=list(example),
-            output_names=[OUTPUT],
+            output_names=[output_of(module)],
             opset_version=opset,
             verbose=False,
         )
@@ -126,8 +127,8 @@ def _by_script(
                 external_data=large,
                 opset_version=opset,
                 input_names=list(example),
-                output_names=[OUTPUT],
-                dynamic_axes={name: {0: "batch"} for name in [*example, OUTPUT]},
+                output_names=[output_of(module)],
+                dynamic_axes={name: {0: "batch"} for name in [*example, output_of(module)]},
             )
     except Exception as error:
         raise ConversionError(
@@ -178,7 +179,7 @@ def side_files(graph: Path) -> list[Path]:
     return paths
 
 
-def check_file(graph: Path, names: list[str]) -> list[str]:
+def check_file(graph: Path, names: list[str], output: str = OUTPUT) -> list[str]:
     """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode.
 
     Returns:
@@ -195,8 +196,8 @@ def check_file(graph: Path, names: list[str]) -> list[str]:
     model = onnx.load(str(graph), load_external_data=False).graph
     inputs = {value.name: value for value in model.input}
     outputs = [value.name for value in model.output]
-    if list(inputs) != names or outputs != [OUTPUT]:
-        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{OUTPUT!r}]")
+    if list(inputs) != names or outputs != [output]:
+        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{output!r}]")
     fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
     if fixed:
         raise _invalid(f"the batch size of {fixed} came out fixed")

@@ -26,13 +26,13 @@ def describe(graph: Path, candidate: str, precision: str, spec: Mapping[str, Any
     """
     model = onnx.load(str(graph), load_external_data=False)
     model.producer_name, model.producer_version = "trimtab", __version__
-    model.doc_string = "Raw inputs in, probabilities out: numeric pre-processing and softmax are part of the graph."
+    model.doc_string = f"Raw inputs in, {spec['outputs'][0]['name']} out: all numeric processing is part of the graph."
     onnx.helper.set_model_props(model, {f"{PREFIX}candidate": candidate, f"{PREFIX}precision": precision})
     tensors = {tensor["name"]: tensor for tensor in [*spec["inputs"], *spec["outputs"]]}
     for value in model.graph.input:
         value.doc_string = f"{_shape(tensors[value.name])}: raw input, before pre-processing"
     for value in model.graph.output:
-        value.doc_string = f"{_shape(tensors[value.name])}: probabilities of the classes"
+        value.doc_string = f"{_shape(tensors[value.name])}: {value.name}, one row for each row of the inputs"
     onnx.save(model, str(graph))
 
 

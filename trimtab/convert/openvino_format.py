@@ -18,7 +18,7 @@ from torch import nn
 from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip
 import openvino
 
-from trimtab.convert.graph import OUTPUT, example_tensors, refuse_unfit
+from trimtab.convert.graph import example_tensors, output_of, refuse_unfit
 from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.tracing import quiet, traced
@@ -76,7 +76,7 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
             where=TARGET,
             fix="take openvino-cpu out of `targets`, or replace the operation it names",
         ) from None
-    notes = _name(model, example)
+    notes = _name(model, example, output_of(module))
     write_compressed(model, out)
     return ["OpenVINO from a traced torch module, weights FP32", *moved, *notes]
 
@@ -169,7 +169,7 @@ def _rename(model: openvino.Model) -> None:
     model.set_friendly_name("model")
 
 
-def _name(model: openvino.Model, example: Mapping[str, Array]) -> list[str]:
+def _name(model: openvino.Model, example: Mapping[str, Array], output: str) -> list[str]:
     """Give inputs and output our names, fixed sizes but for the batch, and back every input that was dropped."""
     ports = model.inputs
     if len(ports) != len(example) or len(model.outputs) != 1:
@@ -185,7 +185,7 @@ def _name(model: openvino.Model, example: Mapping[str, Array]) -> list[str]:
         port.get_node().set_friendly_name(name)
         shapes[port] = openvino.PartialShape([-1, *values.shape[1:]])
     model.reshape(shapes)
-    model.output(0).get_tensor().set_names({OUTPUT})
+    model.output(0).get_tensor().set_names({output})
     return [
         f"input {name!r} does not influence the answer; it stays in the signature"
         for port, name in zip(ports, example, strict=True)

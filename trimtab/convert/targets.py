@@ -97,7 +97,7 @@ def _check(job: Job) -> None:
     if job.precision == "int8-dynamic":
         # One row, repeated: among others it would be rounded with their ranges, and may well answer otherwise.
         example = {name: values[:1] for name, values in example.items()}
-    check_batches(example, output["shape"][1], answer, target)
+    check_batches(example, output["shape"][1], answer, target, output["name"])
     if job.precision in targets.STORED and target != "onnxruntime-cpu":
         check_answers(_as_module(job.source, dict(job.spec)), example, answer, target)
 
@@ -111,6 +111,8 @@ def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:
     predictor = Predictor(open_session(graph, threads=1), spec)
 
     class Graph(torch.nn.Module):
+        output = spec["outputs"][0]["name"]
+
         def forward(self, *values: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
             tensors = named or {spec["inputs"][0]["name"]: values[0]}
             answers = predictor.predict({name: tensor.numpy() for name, tensor in tensors.items()})

@@ -42,9 +42,9 @@ class Facts:
         name: release name (registered model).
         candidate, label: id and human name of the candidate.
         target, precision, threads: what runs it.
-        classes: number of classes; labels: their names, if the recipe has them.
+        classes: number of classes (None of a regression); labels: their names, if the recipe has them.
         gate: the decision that let it pass, as JSON.
-        accuracy: interval of the accuracy on the gate split, as JSON.
+        accuracy: interval of the accuracy on the gate split, as JSON; None of a regression, whose metric is in `extra`.
         extra: further JSON, kept under its own keys.
     """
 
@@ -54,10 +54,10 @@ class Facts:
     target: str
     precision: str
     threads: int
-    classes: int
+    classes: int | None
     labels: list[str] | None
     gate: Mapping[str, Any]
-    accuracy: Mapping[str, Any]
+    accuracy: Mapping[str, Any] | None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _IMPORTING = threading.RLock()  # sys.path and sys.modules are one for the proce
 
 
 class Predictor:
-    """The user's module, called as it is, between pre-processing and softmax.
+    """The user's module, called as it is, between pre-processing and, of a classifier, softmax.
 
     Not reentrant: user code may keep state in the module. Threads are a setting of torch for the whole process, as for
     TorchScript. What the code imports it must import at the top of its modules: they are not importable afterwards.
@@ -85,7 +85,13 @@ class Predictor:
         with torch.inference_mode():
             single = set(ready) == {SINGLE_INPUT}
             logits = self._module(ready[SINGLE_INPUT]) if single else self._module(**ready)
-            return {self._output: np.asarray(torch.softmax(logits.float(), dim=1))}
+            return {self._output: np.asarray(self._finished(logits.float()))}
+
+    def _finished(self, answer: Tensor) -> Tensor:
+        """Logits become probabilities (batch, classes); a regression's numbers stay, as (batch, k)."""
+        if self._output == "probabilities":
+            return torch.softmax(answer, dim=1)
+        return answer.unsqueeze(1) if answer.ndim == 1 else answer
 
 
 class Dropped(nn.Identity):

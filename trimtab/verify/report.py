@@ -12,11 +12,14 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from trimtab.bootstrap import CORRECTED_ROWS, RESAMPLES
 from trimtab.candidate import Interval, Json
 from trimtab.recipe.schema import Budget
-from trimtab.verify import confusion, pareto, words
+from trimtab.task import CLASSIFICATION, Task
+from trimtab.verify import confusion, pareto, scatter, words
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.predictor import Array
 from trimtab.verify.seen import Seen
 from trimtab.verify.words import percent, smaller, times
@@ -33,7 +36,8 @@ class Meta(TypedDict):
     Keys:
         budget: the recipe's. candidate, label, target, precision: of the finalist the evidence is about.
         labels: class names. confusion_before, confusion_after: int (C, C) on the gate split, original and finalist.
-        seen: the original on validation and on the gate.
+            Of a regression no names, and float (n, k, 2) [true, answered] of gate rows.
+        seen: the original on validation and on the gate; None of a regression.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
     """
@@ -46,7 +50,7 @@ class Meta(TypedDict):
     labels: Sequence[str]
     confusion_before: Array
     confusion_after: Array
-    seen: Seen
+    seen: Seen | None
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
 
@@ -71,8 +75,13 @@ def render(
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
     spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
-    labels = meta["labels"]
+    task = task_of(evidence)
+    before, after = pictures(meta, task)
     return template.render(
+        task=task,
+        numbers=task.regression,
+        resamples=RESAMPLES,
+        corrected_rows=CORRECTED_ROWS,
         title=title,
         evidence=evidence,
         decision=decision,
@@ -84,9 +93,27 @@ def render(
         meta=meta,
         slices_shown=SLICES_SHOWN,
         bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
-        front_image=_inline(pareto.figure(points, front, meta["budget"], winner)),
-        before_image=_inline(confusion.figure(meta["confusion_before"], labels, "before: the original")),
-        after_image=_inline(confusion.figure(meta["confusion_after"], labels, "after: this candidate")),
+        front_image=_inline(pareto.figure(points, front, meta["budget"], winner, task)),
+        before_image=_inline(before),
+        after_image=_inline(after),
+    )
+
+
+def task_of(evidence: Evidence) -> Task:
+    """What the evidence is about, by what was compared."""
+    first = next(iter(evidence.paired.values()))
+    return Task("regression", first.metric) if isinstance(first, PairedNumbers) else CLASSIFICATION
+
+
+def pictures(meta: Meta, task: Task) -> tuple[Figure, Figure]:
+    """Original and finalist on the gate: confusion matrices, or answers against labels."""
+    before, after = meta["confusion_before"], meta["confusion_after"]
+    if task.regression:
+        return scatter.figure(before, "before: the original"), scatter.figure(after, "after: this candidate")
+    labels = meta["labels"]
+    return (
+        confusion.figure(before, labels, "before: the original"),
+        confusion.figure(after, labels, "after: this candidate"),
     )
 
 
@@ -98,7 +125,14 @@ def as_json(
     front: Sequence[Any],
     meta: Meta,
 ) -> dict[str, Json]:
-    """The content of `render`, JSON-safe; matrices instead of images."""
+    """The content of `render`, JSON-safe; matrices instead of images, of a regression "scatter" of answers."""
+    before, after = np.asarray(meta["confusion_before"]).tolist(), np.asarray(meta["confusion_after"]).tolist()
+    seen, task = meta["seen"], task_of(evidence)
+    shown: dict[str, Json] = {
+        "confusion": {"labels": [str(label) for label in meta["labels"]], "before": before, "after": after}
+    }
+    if task.regression:
+        shown = {"task": task.kind, "metric": task.metric, "scatter": {"before": before, "after": after}}
     return {
         "title": title,
         "summary": sentence(evidence, decision, original=original_on(points, evidence, meta)),
@@ -107,12 +141,8 @@ def as_json(
         "points": [spot.to_json() for spot in pareto.spots(points)],
         "front": [spot.to_json() for spot in pareto.spots(front)],
         "budget": meta["budget"].model_dump(mode="json"),
-        "confusion": {
-            "labels": [str(label) for label in meta["labels"]],
-            "before": np.asarray(meta["confusion_before"]).tolist(),
-            "after": np.asarray(meta["confusion_after"]).tolist(),
-        },
-        "seen": {**meta["seen"].to_json(), "found": meta["seen"].found},
+        **shown,
+        **({} if seen is None else {"seen": {**seen.to_json(), "found": seen.found}}),
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
@@ -148,8 +178,8 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
     if original is not None:
         speed += f" (the uncompressed original on {original[0]}: {original[1]:.1f}x, on validation)"
     said = (
-        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, accuracy on {split} "
-        f"{percent(paired.candidate.value)} ({percent(paired.original.value)} before)"
+        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, "
+        f"{paired.name} on {split} {paired.show(paired.candidate.value)} ({paired.show(paired.original.value)} before)"
     )
     failed = [check.name for check in decision.checks if check.passed is False]
     if failed:

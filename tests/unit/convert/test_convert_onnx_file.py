@@ -35,7 +35,7 @@ def test_the_file_names_its_writer_the_candidate_and_what_goes_in_and_out(tmp_pa
         "trimtab.precision": "fp32",
     }
     assert model.graph.input[0].doc_string == "float32 (batch, 6): raw input, before pre-processing"
-    assert model.graph.output[0].doc_string == "float32 (batch, 3): probabilities of the classes"
+    assert model.graph.output[0].doc_string == "float32 (batch, 3): probabilities, one row for each row of the inputs"
 
 
 @pytest.mark.parametrize("opset", [18, 23])

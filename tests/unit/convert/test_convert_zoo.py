@@ -109,6 +109,20 @@ def test_a_network_answers_as_eager_pytorch_does(target: str, kind: str, tmp_pat
     assert Path(__file__).stem not in sys.modules or sys.modules[Path(__file__).stem].__file__ == __file__
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_regression_answers_its_numbers_as_they_are(target: str, tmp_path: Path):
+    torch.manual_seed(0)
+    module, example = deployed(BUILD["mlp"](), Preprocess(), regression=True), inputs("mlp", 4)
+    spec = spec_of(example, 4, "prediction")
+    convert("c0", target, module, example, spec, tmp_path, code=code_of("mlp"))
+    predictor, eager = runtime.load(target, tmp_path, threads=1), Eager(module, spec, threads=1)
+    for rows in (1, 17):
+        given = predictor.predict(inputs("mlp", rows, seed=rows))
+        expected = eager.predict(inputs("mlp", rows, seed=rows))
+        assert list(given) == ["prediction"]
+        np.testing.assert_allclose(given["prediction"], expected["prediction"], atol=2e-5)
+
+
 @pytest.mark.parametrize("target", [t for t, why in WHY_NOT.items() if not why and t != "eager-cpu"])
 def test_several_outputs_are_refused_in_words(target: str, tmp_path: Path):
     example = inputs("two answers", 4)

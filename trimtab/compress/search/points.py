@@ -21,7 +21,8 @@ class Point:
 
     Attributes:
         candidate: id. target: e.g. "onnxruntime-cpu". label: short human name.
-        accuracy: share of right answers. drop: accuracy of the original minus it.
+        accuracy: share of right answers; of a regression its score (R², or minus the error). drop: accuracy of the
+            original minus it; of an error the relative worsening (see `task`).
         speedup: batch size → median latency of the eager original over the median here; the first one counts.
         size_ratio: bytes of the original's FP32 weights over bytes shipped.
         p99_ms: 99th percentile of the latency at the first batch size, in milliseconds.
@@ -90,20 +91,20 @@ def choose(points: Sequence[Point], budget: Budget, finalists: int) -> list[Poin
     return sorted((point for point in points if not _misses(point, budget)), key=_fastest_first)[:finalists]
 
 
-def how_near(points: Sequence[Point], budget: Budget) -> list[str]:
+def how_near(points: Sequence[Point], budget: Budget, metric: str = "accuracy") -> list[str]:
     """A line a point: what it misses and by how much, or that it meets the budget; nearest first."""
     ordered = sorted(points, key=lambda point: (len(_misses(point, budget)), point.drop, *_fastest_first(point)))
     return [
-        f"{point.label} on {point.target}: " + ("; ".join(_misses(point, budget)) or "meets the budget")
+        f"{point.label} on {point.target}: " + ("; ".join(_misses(point, budget, metric)) or "meets the budget")
         for point in ordered
     ]
 
 
-def _misses(point: Point, budget: Budget) -> list[str]:
+def _misses(point: Point, budget: Budget, metric: str = "accuracy") -> list[str]:
     misses = []
     # A drop that is the margin exactly must not fail by rounding of a difference of two shares.
     if point.drop > budget.max_drop + 1e-12:
-        misses.append(f"accuracy drop {point.drop:.4f} > max_drop {budget.max_drop:g}")
+        misses.append(f"{metric} drop {point.drop:.4f} > max_drop {budget.max_drop:g}")
     if point.first_speedup < budget.min_speedup:
         misses.append(f"speed-up {point.first_speedup:.2f} < min_speedup {budget.min_speedup:g}")
     if point.size_ratio < budget.min_size_ratio:
