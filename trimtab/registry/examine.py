@@ -64,10 +64,11 @@ def _others(registry: Registry, name: str, log: Log, at: dict[str, int], found: 
     looked_at = {log.champion, log.previous, at.get(CHAMPION), at.get(PREVIOUS)}
     known = versions.recorded(registry.ledger, name)
     said = []
-    for version in sorted({*known, *found} - looked_at):
+    for version in sorted({*found} - looked_at):  # one that somebody deleted in MLflow is nobody's problem
         if version not in known:
             if RELEASE_KEY in found[version].tags:
                 said.append(f"version {version} calls itself {found[version].status}, but was never registered whole")
         elif reason := versions.unfit(registry, name, version, deeply=False):
-            said.append(f"version {version} cannot be promoted: {reason}")
+            then = f"`trimtab keys sign {name} {version}` if only its signature is missing, else `trimtab delete`"
+            said.append(f"version {version} cannot be promoted: {reason}; {then}")
     return said

@@ -153,6 +153,11 @@ def test_a_version_that_calls_itself_ready_without_a_record_is_found(world: Worl
     assert "version 7 calls itself READY, but was never registered whole" in found(world)
 
 
+def test_an_old_version_that_somebody_deleted_in_mlflow_is_no_problem(world: World) -> None:
+    world.client.delete_model_version(NAME, "2")
+    assert examine(world.registry, NAME) == []
+
+
 def test_stages_that_a_hand_moved_are_found(world: World) -> None:
     world.client.versions[2].current_stage = "Production"
     assert "versions [2, 5] are in stage Production, the champion is 5" in found(world)
