@@ -18,8 +18,10 @@ from trimtab import runtime
 from trimtab.compress.assess import open_build, predicted
 from trimtab.monitoring import profile as reference_profile
 from trimtab.registry import package
+from trimtab.registry.card import card
 from trimtab.registry.register import Submission
 from trimtab.registry.register import register as register_release
+from trimtab.registry.sbom import bill
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.report import sentence
@@ -96,6 +98,8 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
         package.Golden(golden, predictor.predict(golden)),
         profile=json.dumps(profile.to_json(), sort_keys=True).encode(),
         reference=reference_profile.reference_parquet(columns),
+        card=card(facts.to_json(), {split: len(data) for split, data in bench.splits.items()}).encode(),
+        sbom=bill(recipe.name, build.candidate, runtime.requirements(build.target)),
     )
 
 

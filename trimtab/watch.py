@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.errors import Conflict
+from trimtab.errors import Conflict, RegistryError
 from trimtab.journal import reader
 from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
@@ -28,8 +28,10 @@ from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
 from trimtab.registry.follow import current_champion, download
-from trimtab.registry.package import PROFILE, REFERENCE, check
+from trimtab.registry.keys import Keyring
+from trimtab.registry.package import PROFILE, REFERENCE
 from trimtab.registry.promotions import read_log
+from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
 from trimtab.settings import Settings
 from trimtab.store import os_lock
@@ -107,11 +109,16 @@ class Watch:
         return Next(None, f"waiting for labels: {labelled} of {self.recipe.monitoring.window.min_labels}")
 
     def release(self, version: str | int) -> Path:
-        """The files of a version, downloaded once and checked against its manifest."""
-        folder = self.settings.home / "releases" / self.name / str(version)
-        if not folder.is_dir():
-            download(self.settings.tracking_uri(), self.name, int(version), folder)
-        check(folder, name=self.name)
+        """The files of a version, downloaded once; verified every time, and downloaded again if they do not stand it.
+
+        Raises:
+            RegistryError: nor does what MLflow has.
+        """
+        folder, keys = self.settings.home / "releases" / self.name / str(version), Keyring(self.settings.keys)
+        try:
+            verify_release(folder, keys=keys, name=self.name)
+        except RegistryError:
+            download(self.settings.tracking_uri(), self.name, int(version), folder, keys)
         return folder
 
     def reference(self, version: str) -> tuple[Profile, dict[str, np.ndarray]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from trimtab.recipe import names
 from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino, ShapeSearch, Student
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
@@ -45,7 +46,16 @@ __all__ = [
     "Verify",
     "Window",
 ]
-RELEASE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+def _release_name(value: Any) -> Any:
+    """Says more than the pattern would, which stays for editors: which character it is, and "..", and NFC."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return names.release_name(value)
+    except ValueError as error:
+        raise ValueError(f"it {error}; {names.ALLOWED}") from None
 
 
 class Model(Section):
@@ -192,7 +202,9 @@ class Monitoring(Section):
 class Recipe(Section):
     """One model, from training to the watch."""
 
-    name: str = Field(pattern=RELEASE_NAME, description="name of the registered model")
+    name: Annotated[str, BeforeValidator(_release_name)] = Field(
+        pattern=names.PATTERN, description="name of the registered model"
+    )
     model: Model
     data: EntryPoint = Field(description="callable(split) -> torch Dataset of (input, label)")
     task: Literal["classification", "regression"] = Field(
