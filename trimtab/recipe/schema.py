@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino, ShapeSearch, Student
+from trimtab.recipe.compressing import (
+    Compress,
+    Distil,
+    Norm,
+    Prune,
+    Qat,
+    Quantize,
+    QuantizeOpenvino,
+    ShapeSearch,
+    Student,
+)
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.training import Train
@@ -23,6 +33,7 @@ __all__ = [
     "Norm",
     "Preprocess",
     "Prune",
+    "Qat",
     "Quantize",
     "QuantizeOpenvino",
     "Recipe",
