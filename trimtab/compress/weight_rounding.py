@@ -126,9 +126,7 @@ def _rewrite(graph: fx.Graph, node: fx.Node, source: fx.Node, norm: fx.Node | No
             assert layer.bias is not None
             args += [None] * (layer.bias + 1 - len(args))
             weight = graph.call_function(folded_weight, (source, gamma, variance, eps, layer.channels))
-            args[layer.bias] = graph.call_function(
-                folded_bias, (args[layer.bias], gamma, beta, mean, variance, eps)
-            )
+            args[layer.bias] = graph.call_function(folded_bias, (args[layer.bias], gamma, beta, mean, variance, eps))
         args[layer.weight] = graph.call_function(rounded_weight, (weight, axis))
     node.args = tuple(args)
     if norm is not None:
