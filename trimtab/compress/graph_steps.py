@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Source:
     """What a step on the graph begins from: the FP32 build's folder, and ranges its module was trained with, if any."""
 
     build: Path
-    ranges: Ranges
+    ranges: Ranges = field(default_factory=dict)
 
 
 def form_of(method: str) -> Format:

@@ -73,7 +73,7 @@ def qat_step(
         Facts, and the ranges of activations that go into the file.
     """
     asked = settings_of(step)
-    softening = {key: asked.pop(key) for key in ("temperature", "alpha") if key in asked}
+    softening: dict[str, float] = {key: asked.pop(key) for key in ("temperature", "alpha") if key in asked}
     quantize = Quantize.model_validate(asked.pop("quantize"))
     trained = train_quantized(
         model,

@@ -66,15 +66,18 @@ class Simulated(nn.Module):
     def forward(self, *single: Tensor, **named: Tensor) -> Any:
         if self.training and self.left >= 0:
             if self.left == 0:
-                for name in self.ranges.values():
-                    self.graph.get_submodule(name).observing = False
+                for rounding in self._roundings().values():
+                    rounding.observing = False
             self.left -= 1
         return self.graph(*(single or [named[name] for name in self.names]))
 
     def learned(self) -> dict[str, tuple[float, float]]:
         """Tensor of the float ONNX graph → the range (low, high) that it has now."""
+        return {tensor: (float(one.low), float(one.high)) for tensor, one in self._roundings().items()}
+
+    def _roundings(self) -> dict[str, ActivationRange]:
         found = {tensor: self.graph.get_submodule(name) for tensor, name in self.ranges.items()}
-        return {tensor: (float(one.low), float(one.high)) for tensor, one in found.items()}  # type: ignore[arg-type]
+        return {tensor: one for tensor, one in found.items() if isinstance(one, ActivationRange)}
 
 
 def simulate(
@@ -111,7 +114,7 @@ def simulate(
     captured.recompile()
     others = [name for name, value in captured.named_parameters() if value.ndim > 1 and name not in rounded]
     in_float = tuple(name.removeprefix(PREFIX) for name in others)
-    coverage = Coverage(len(rounded), len(placed), tuple([*unseen, *missing]), in_float)
+    coverage = Coverage(len(rounded), len(placed), (*unseen, *missing), in_float)
     return Simulated(captured, list(rows), ranges, observed_steps), coverage
 
 

@@ -103,7 +103,7 @@ def _effective(captured: fx.GraphModule, node: fx.Node, source: fx.Node, norm: f
 
 
 def _axes(values: Array, site: WeightSite) -> list[int | None]:
-    """The axis of scales along `values`, in a list; [] if these are not the site's values, as they are or transposed."""
+    """The axis of scales along `values`, in a list; [] if they are not the site's, as they are or transposed."""
     if _same(values, site.values):
         return [site.axis]
     if values.ndim == 2 and _same(values.T, site.values):

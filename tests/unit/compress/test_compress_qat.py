@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization.calibrate import load_tensors_data
 from torch import Tensor, nn
 
-from trimtab.compress.learned_ranges import put_into
+from trimtab.compress.learned_ranges import Ranges, put_into
 from trimtab.compress.qat import Trained, simulation, train_quantized
 from trimtab.compress.quantize import quantize
 from trimtab.compress.simulate import Simulated
@@ -168,15 +168,13 @@ def test_openvino_answers_as_onnx_runtime_does(made: Made) -> None:
     assert np.abs(compiled([values])[0] - one).max() < 0.01
 
 
-def test_without_a_step_the_file_is_the_one_without_training(made: Made, tmp_path: Path) -> None:
-    # A rate that no float32 can follow, and ranges that stand still.
+def test_before_the_first_step_the_file_is_the_one_without_training(made: Made, tmp_path: Path) -> None:
     model = residual()
-    settings = Qat(epochs=1, lr=1e-30, observe=0.0, batch_size=96, threads=1)
-    trained = train_quantized(model, made.train, made.train, settings, STATIC, SCALED, forward, seed=0)
+    simulated, _ = simulation(model, made.train, STATIC, SCALED, observed_steps=0)
     plain = export(model, SCALED, made.train, tmp_path / "fp32.onnx")
-    for learned, name in ((trained.ranges, "trained.onnx"), (None, "calibrated.onnx")):
+    for learned, name in ((simulated.learned(), "learned.onnx"), (None, "calibrated.onnx")):
         quantize(plain, made.train.inputs, made.train.inputs, STATIC, tmp_path / name, learned=learned)
-    assert (tmp_path / "trained.onnx").read_bytes() == (tmp_path / "calibrated.onnx").read_bytes()
+    assert (tmp_path / "learned.onnx").read_bytes() == (tmp_path / "calibrated.onnx").read_bytes()
 
 
 def test_ranges_of_another_graph_are_refused_by_name(made: Made, tmp_path: Path) -> None:
@@ -204,42 +202,47 @@ def test_learned_ranges_take_the_place_of_histograms_too(made: Made, tmp_path: P
     assert (float(np.min(low)), float(np.max(high))) == (-1.5, 2.5)
 
 
-def uneven() -> nn.Sequential:
-    """Three directions, told apart by a network whose first layer's channels differ by a factor of a thousand.
+def uneven(weights: Tensor) -> nn.Sequential:
+    """argmax of `weights @ x`, which is 8 → 3, by a first layer in which two idle channels are 60 times as large.
 
-    A scale for the whole layer rounds the small channels to nothing, though the answer hangs on them: between two
-    layers with a ReLU, channels may be scaled by any factor and back (Nagel et al. 2019, arXiv:1906.04721).
+    One scale for the whole layer leaves the others three values: -1, 0 and 1 steps. Between two layers with a ReLU any
+    channel may be that much smaller without a difference in float (Nagel et al. 2019, arXiv:1906.04721).
     """
-    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
-    factors = torch.tensor([1.0, 1.0, 1.0, 1e-3, 1e-3, 1e-3])
+    turn = torch.linalg.qr(torch.randn(8, 8))[0]
+    back = 3 * weights @ turn.T
+    model = nn.Sequential(nn.Linear(8, 18), nn.ReLU(), nn.Linear(18, 3))
     with torch.no_grad():
-        model[0].weight.copy_(torch.eye(6) * factors[:, None])
-        model[0].bias.zero_()
-        model[2].weight.copy_(torch.cat([0 * torch.eye(3), 4 * torch.eye(3)], 1) / factors)
-        model[2].bias.zero_()
+        model[0].weight.copy_(torch.cat([turn / 60, -turn / 60, torch.eye(8)[:2]]))
+        model[2].weight.copy_(torch.cat([back, -back, torch.zeros(3, 2)], 1))
+        for layer in (model[0], model[2]):
+            layer.bias.zero_()
     return model.eval()
 
 
 def test_accuracy_that_rounding_costs_is_trained_back(tmp_path: Path) -> None:
     per_tensor, plain = Quantize(calibration_rows=64, per_channel=False), Preprocess()
-    rows = np.random.default_rng(0).uniform(0.1, 1, size=(384, 6)).astype(np.float32)
-    train = from_arrays("train", {"input": rows}, rows[:, 3:].argmax(1))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights, rows = torch.randn(3, 8), torch.rand(640, 8) * 2 - 1
+        model = uneven(weights)
+    labels = (rows @ weights.T).argmax(1).numpy()
+    train = from_arrays("train", {"input": rows[:384].numpy()}, labels[:384])
+    unseen = from_arrays("validation", {"input": rows[384:].numpy()}, labels[384:])
 
-    def accuracy(model: nn.Module, name: str, learned: dict[str, tuple[float, float]] | None = None) -> float:
+    def accuracy(name: str, learned: Ranges | None = None) -> float:
         path = export(model, plain, train, tmp_path / name)
         quantize(path, train.inputs, train.inputs, per_tensor, tmp_path / f"int8-{name}", learned=learned)
-        answers = open_session(tmp_path / f"int8-{name}", threads=1).run(None, dict(train.inputs))[0]
-        return float((answers.argmax(1) == train.labels).mean())
+        answers = open_session(tmp_path / f"int8-{name}", threads=1).run(None, dict(unseen.inputs))[0]
+        return float((answers.argmax(1) == unseen.labels).mean())
 
-    model = uneven()
-    before = accuracy(model, "before.onnx")
-    settings = Qat(epochs=6, lr=0.03, threads=1)
+    before = accuracy("before.onnx")
+    settings = Qat(epochs=4, lr=0.01, threads=1)
     trained = train_quantized(
-        model, train, train, settings, per_tensor, plain, lambda module, rows: module(rows["input"]), seed=0
+        model, train, unseen, settings, per_tensor, plain, lambda module, inputs: module(inputs["input"]), seed=0
     )
-    after = accuracy(model, "after.onnx", dict(trained.ranges))
-    assert before < 0.6
-    assert after > 0.85
+    after = accuracy("after.onnx", trained.ranges)
+    assert before < 0.8  # in float it is 1
+    assert after > 0.93
     assert trained.fitted.validation_accuracy == pytest.approx(after, abs=0.02)
 
 
