@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 from onnxruntime.quantization.quant_utils import quantize_data
-from torch import nn
+from torch import fx, nn
 
 from trimtab.compress.fake_quantize import ActivationRange, folded_bias, folded_weight, rounded_weight
+from trimtab.compress.simulate import Simulated
 
 
 @settings(max_examples=30, deadline=None)
@@ -84,3 +85,15 @@ def test_a_folded_layer_computes_what_layer_and_norm_did(kind: type[nn.Conv2d], 
     shift = folded_bias(layer.bias, norm.weight, norm.bias, mean, variance, norm.eps)
     layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(shift.detach())
     torch.testing.assert_close(layer(values), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_ranges_stand_still_after_so_many_training_steps() -> None:
+    graph = fx.Graph()
+    graph.output(graph.call_module("range_0", (graph.placeholder("value"),)))
+    module = fx.GraphModule({"range_0": ActivationRange(-1.0, 1.0)}, graph)
+    simulated = Simulated(module, ["input"], {"tensor": "range_0"}, observed_steps=2)
+    seen = []
+    for training in (True, False, True, True, True):
+        simulated.train(training)(torch.tensor([-3.0, 5.0]))
+        seen.append(simulated.learned()["tensor"][1])
+    assert seen[0] == seen[1] < seen[2] == seen[3] == seen[4]
