@@ -33,7 +33,7 @@ EXPLORING = 0.25  # share of the time limit
 def open_study(bench: Workbench, original: Candidate, host: str, design: list[dict[str, Any]]) -> Study:
     """The study of this original under this recipe on this host."""
     compress = bench.recipe.compress.model_dump(mode="json")
-    deciding = {key: value for key, value in compress.items() if key not in ("search", "distil", "student")}
+    deciding = {key: value for key, value in compress.items() if key not in ("search", "distil", "student", "qat")}
     measure = bench.recipe.measure.model_dump()
     name = digest_of([original.id, host, deciding, list(bench.recipe.targets), measure])[:16]
     return Study(bench.settings.studies / f"{bench.recipe.name}-shapes-{name}.journal", bench.recipe.train.seed, design)

@@ -54,7 +54,9 @@ def searched(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Pla
     shapes = [way.steps for way in ways if way.runner.key in kept or way.runner.key == CONTROL]
     starts = [*unsearched(bench.recipe.compress, bench.recipe.train.seed), *shapes]
     once = [start for index, start in enumerate(starts) if start not in starts[:index]]
-    return [steps for start in once for steps in with_last_steps(bench.recipe.compress, start, bench.recipe.targets)]
+    seed = bench.recipe.train.seed
+    compress, targets = bench.recipe.compress, bench.recipe.targets
+    return [steps for start in once for steps in with_last_steps(compress, start, targets, seed)]
 
 
 class Halving:

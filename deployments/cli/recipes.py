@@ -78,7 +78,8 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     if shapes is None:
         plans = plan(compress, seed, targets)
     else:
-        plans = [steps for start in unsearched(compress, seed) for steps in with_last_steps(compress, start, targets)]
+        starts = unsearched(compress, seed)
+        plans = [steps for start in starts for steps in with_last_steps(compress, start, targets, seed)]
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
     search = bench.recipe.train.search

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trimtab.recipe import names
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino, ShapeSearch, Student
+from trimtab.recipe.compressing import (
+    Compress,
+    Distil,
+    Norm,
+    Prune,
+    Qat,
+    Quantize,
+    QuantizeOpenvino,
+    ShapeSearch,
+    Student,
+)
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
@@ -31,6 +41,7 @@ __all__ = [
     "Norm",
     "Preprocess",
     "Prune",
+    "Qat",
     "Quantize",
     "QuantizeOpenvino",
     "Recipe",

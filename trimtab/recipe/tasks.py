@@ -58,6 +58,8 @@ def _of_regression(recipe: Recipe) -> Iterator[str]:
         yield "compress.distil.temperature softens classes; task: regression has none: leave it out"
     if compress.quantize is not None and compress.quantize.max_drop is not None:
         yield "compress.quantize.max_drop is of task: classification so far: leave it out; budget.max_drop decides"
+    if compress.qat is not None:
+        yield "compress.qat is of task: classification so far: leave it out"
     if recipe.budget.max_slice_drop is not None and recipe.verify.slices is None:
         yield "budget.max_slice_drop needs verify.slices: task: regression has no classes to be slices"
 

@@ -34,7 +34,7 @@ def plan(compress: Compress, seed: int, targets: Sequence[str]) -> list[tuple[St
     ]
     students = [(step,) for step in student_steps(compress.student, seed)]
     starts = [(*shape, *trained) if shape else ORIGINAL for shape in [*shapes, *students]]
-    return [steps for start in starts for steps in with_last_steps(compress, start, targets)]
+    return [steps for start in starts for steps in with_last_steps(compress, start, targets, seed)]
 
 
 def unsearched(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
@@ -44,12 +44,19 @@ def unsearched(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     return [ORIGINAL, *((*start, *trained) for start in others)]
 
 
-def with_last_steps(compress: Compress, start: tuple[Step, ...], targets: Sequence[str]) -> list[tuple[Step, ...]]:
-    """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8."""
+def with_last_steps(
+    compress: Compress, start: tuple[Step, ...], targets: Sequence[str], seed: int
+) -> list[tuple[Step, ...]]:
+    """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8.
+
+    With quantization-aware training on, INT8 is made without it and with it: what it gains can be seen.
+    """
     sparse = any(step.method == "sparsify" for step in start)
     ends = [(step,) for step in on_the_graph(compress, targets) if step.method != "pack_sparse" or sparse]
     clip = (Step("clip", {**compress.clip.model_dump(mode="json"), "label": "clip"}),) if compress.clip else ()
-    return [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
+    plans = [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
+    trained = trained_for_int8(compress, seed)
+    return plans + [(*start, *clip, *trained, *end) for end in ends if trained and end[0].method == "quantize"]
 
 
 def replan(finalists: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
@@ -124,6 +131,16 @@ def distilled(compress: Compress, seed: int, epochs: int | None = None, label: s
         return ()
     settings = compress.distil.model_dump(mode="json") | ({"epochs": epochs} if epochs else {})
     return (Step("distil", {**settings, "label": label}, seed),)
+
+
+def trained_for_int8(compress: Compress, seed: int) -> tuple[Step, ...]:
+    """The step of quantization-aware training, if the recipe has it on; with a teacher where distillation is on."""
+    if compress.qat is None or compress.quantize is None:
+        return ()
+    teacher = compress.distil.model_dump(include={"temperature", "alpha"}) if compress.distil else {}
+    # Ranges are of the file that follows: how it is calibrated decides where the training begins.
+    file = compress.quantize.model_dump(mode="json", exclude={"max_drop"})
+    return (Step("qat", {**compress.qat.model_dump(mode="json"), **teacher, "quantize": file, "label": "qat"}, seed),)
 
 
 def on_the_graph(compress: Compress, targets: Sequence[str]) -> list[Step]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from trimtab.candidate import Step
 from trimtab.compress.convert_candidate import GRAPH_FILES
-from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
+from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, Source, form_of
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
 from trimtab.convert.code import code_of
@@ -113,7 +113,8 @@ class _Sketch:
             place = self.folder / lane.precision
             place.mkdir()
             float_build = self.in_lane(Lane(None, FLOAT_GRAPH[form]))
-            GRAPH_STEPS[step.method](self.bench, float_build, _on_few_rows(step), place / GRAPH_FILES[form])
+            source = Source(float_build)
+            GRAPH_STEPS[step.method](self.bench, source, _on_few_rows(step), place / GRAPH_FILES[form])
             self.rewritten[lane.precision] = place / GRAPH_FILES[form]
         return self.rewritten[lane.precision]
 
