@@ -6,15 +6,16 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from trimtab.candidate import Interval, Json
+from trimtab.compress.search.record import SearchRecord
 from trimtab.recipe.schema import Budget
-from trimtab.verify import confusion, pareto, words
+from trimtab.verify import confusion, exploration, pareto, words
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
 from trimtab.verify.predictor import Array
@@ -36,6 +37,7 @@ class Meta(TypedDict):
         seen: the original on validation and on the gate.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
+        search: what the search found; absent where none was made.
     """
 
     budget: Budget
@@ -49,6 +51,7 @@ class Meta(TypedDict):
     seen: Seen
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    search: NotRequired[SearchRecord]
 
 
 def render(
@@ -71,7 +74,7 @@ def render(
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
     spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
-    labels = meta["labels"]
+    labels, search = meta["labels"], _shown(meta)
     return template.render(
         title=title,
         evidence=evidence,
@@ -85,6 +88,8 @@ def render(
         slices_shown=SLICES_SHOWN,
         bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
         front_image=_inline(pareto.figure(points, front, meta["budget"], winner)),
+        search=search,
+        search_image=_inline(exploration.figure(search)) if search is not None else None,
         before_image=_inline(confusion.figure(meta["confusion_before"], labels, "before: the original")),
         after_image=_inline(confusion.figure(meta["confusion_after"], labels, "after: this candidate")),
     )
@@ -115,8 +120,15 @@ def as_json(
         "seen": {**meta["seen"].to_json(), "found": meta["seen"].found},
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
+        **({"search": search.to_json()} if (search := _shown(meta)) is not None else {}),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
     }
+
+
+def _shown(meta: Meta) -> SearchRecord | None:
+    """The search, where one was made and saw anything."""
+    search = meta.get("search")
+    return search if search is not None and search.seen else None
 
 
 def original_on(points: Sequence[Any], evidence: Evidence, meta: Meta) -> tuple[str, float] | None:
