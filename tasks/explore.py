@@ -71,7 +71,8 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
             lambda: until is None or time.monotonic() < until,
             lambda done, total: progress(done, total, "shapes"),
         )
-        lanes, unwanted = ([lane.name for lane in stage.lanes], stage.unwanted()) if found else ([], {})
+        lanes = [lane.name for lane in stage.lanes] if found else []
+        unwanted = stage.unwanted() if found else {}
         uncut = {name: asdict(facts) for name, facts in stage.known[0].items()} if found else {}
     chosen = promising(found, settings.shapes)
     _report(log.info, found, chosen)

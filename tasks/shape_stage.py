@@ -17,6 +17,7 @@ from trimtab import runtime
 from trimtab.candidate import Candidate
 from trimtab.compress.assess import eager
 from trimtab.compress.search.explore import Measured, lane_latency
+from trimtab.compress.search.grid import ROUND_TO
 from trimtab.compress.search.lanes import (
     Lane,
     LaneFacts,
@@ -26,7 +27,7 @@ from trimtab.compress.search.lanes import (
     lanes_of,
     not_worth_it,
 )
-from trimtab.compress.search.rounding import ROUND_TO, Rounding, decide
+from trimtab.compress.search.rounding import Rounding, decide
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.study import Study
 from trimtab.compress.search.survey import Survey

@@ -7,6 +7,7 @@ the answers; below, what accuracy was lost after each rung. A line leads from a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,17 +22,16 @@ from trimtab.verify.confusion import NEUTRAL
 from trimtab.verify.pareto import COLOURS, GREEN
 
 SMALLEST, LARGEST = 22, 120  # areas, in points², of the first rung's dot and of one with all epochs
-LINE = {"color": NEUTRAL, "lw": 0.9, "alpha": 0.7, "zorder": 2}
+LINE: dict[str, Any] = {"color": NEUTRAL, "lw": 0.9, "alpha": 0.7, "zorder": 2}
 
 
 def figure(record: SearchRecord) -> Figure:
     """Draw a search: the upper panel alone where nothing was trained."""
     trained = [way for way in record.ways if way.runner.drops]
     drawing = Figure(figsize=(5.4, 6.6 if trained else 4.2), layout="constrained")
-    if trained:
-        upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
-    else:
-        upper, lower = drawing.subplots(), None
+    grid = drawing.add_gridspec(2, 1, height_ratios=(1.2, 1)) if trained else drawing.add_gridspec(1, 1)
+    upper = drawing.add_subplot(grid[0])
+    lower = drawing.add_subplot(grid[1], sharex=upper) if trained else None
     lanes = sorted({_lane(one) for one in _measured(record)})
     colours = {lane: COLOURS[i % len(COLOURS)] for i, lane in enumerate(lanes)}
     _draw_seen(upper, record, colours)
@@ -39,6 +39,7 @@ def figure(record: SearchRecord) -> Figure:
     _shade_noise(upper, record.noise_floor)
     bottom = upper
     if lower is not None:
+        upper.tick_params(labelbottom=False)
         _draw_drops(lower, trained, record.drops, {one.shape.key: colours[_lane(one)] for one in _measured(record)})
         _style(lower, "accuracy lost on validation\nafter each rung, points")
         _shade_noise(lower, record.noise_floor)
@@ -103,7 +104,7 @@ def _draw_drops(axes: Axes, trained: Sequence[Way], drops: Sequence[float], of_s
     axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1.0, subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     every = [100 * drop for way in trained for drop in way.runner.drops]
-    axes.set_ylim(1.5 * min([0.0, *every]) - 0.3, 1.5 * max([1.0, *every]))
+    axes.set_ylim(1.5 * min([0.0, *every]) - 0.3, 1.5 * max([1.0, *every, *(100 * drop for drop in drops)]))
 
 
 def _join(drawing: Figure, upper: Axes, lower: Axes, record: SearchRecord, trained: Sequence[Way]) -> None:

@@ -96,29 +96,17 @@ def choose(points: Sequence[Point], budget: Budget, finalists: int) -> list[Poin
     matter.
     """
     within = [point for point in points if not _misses(point, budget)]
-    kept = [point for point in within if not breaks_a_slice(point, budget)]
+    kept = [point for point in within if not _broken_slice(point, budget)]
     return sorted(kept or within, key=_fastest_first)[:finalists]
-
-
-def breaks_a_slice(point: Point, budget: Budget) -> bool:
-    """Whether a slice loses more than `budget.max_slice_drop` by point estimate.
-
-    The gate asks for more, a whole interval within the margin: who is beyond it here will hardly be within it there.
-    """
-    limit = budget.max_slice_drop
-    return limit is not None and point.slice_drop is not None and point.slice_drop > limit + ROUNDING
 
 
 def set_aside(points: Sequence[Point], budget: Budget) -> list[str]:
     """A line for each point that meets the rest of the budget and is not chosen for what one of its slices loses."""
-    within = [point for point in points if not _misses(point, budget)]
-    broken = [point for point in within if breaks_a_slice(point, budget)]
+    within = sorted((point for point in points if not _misses(point, budget)), key=_fastest_first)
+    broken = [(point, words) for point in within if (words := _broken_slice(point, budget))]
     if len(broken) == len(within):
         return []
-    return [
-        f"{point.label} on {point.target}: {_slice_words(point, budget)}"
-        for point in sorted(broken, key=_fastest_first)
-    ]
+    return [f"{point.label} on {point.target}: {words}" for point, words in broken]
 
 
 def how_near(points: Sequence[Point], budget: Budget) -> list[str]:
@@ -130,8 +118,15 @@ def how_near(points: Sequence[Point], budget: Budget) -> list[str]:
     ]
 
 
-def _slice_words(point: Point, budget: Budget) -> str:
-    return f'"{point.slice_name}" drops {point.slice_drop:.4f} > max_slice_drop {budget.max_slice_drop:g}'
+def _broken_slice(point: Point, budget: Budget) -> str:
+    """The slice that loses more than `budget.max_slice_drop` by point estimate, in words; "" if none does.
+
+    The gate asks for more, a whole interval within the margin: who is beyond it here will hardly be within it there.
+    """
+    drop, limit = point.slice_drop, budget.max_slice_drop
+    if limit is None or drop is None or drop <= limit + ROUNDING:
+        return ""
+    return f'"{point.slice_name}" drops {drop:.4f} > max_slice_drop {limit:g}'
 
 
 def _misses(point: Point, budget: Budget) -> list[str]:
