@@ -34,6 +34,7 @@ RECIPE = """
 name: a
 model: net_of_stage:build
 data: net_of_stage:split
+targets: [onnxruntime-cpu]
 train: {epochs: 1, threads: 1}
 compress: {shorten: null, prune: {norms: [l2], ratios: [0.5]}}
 measure: {batch_sizes: [1], rounds: 3, screening_rounds: 3, calls: 3}
