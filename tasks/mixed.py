@@ -49,4 +49,5 @@ def mixed(bench: Workbench, run: ReleaseRun, original: Candidate, candidates: li
             "%s loses more than the budget in INT8: tried again with layers in float",
             " ".join(str(step.parameters.get("label", step.method)) for step in steps[:-1]) or "original",
         )
-    return [candidate for steps in plans if (candidate := made(bench, original, steps)) is not None]
+    offered = [made(bench, original, steps) for steps in plans]
+    return [one for one in offered if one is not None]
