@@ -34,9 +34,9 @@ RECIPE = """
 name: a
 model: net_of_stage:build
 data: net_of_stage:split
-targets: [onnxruntime-cpu]
+targets: [torchscript-cpu]
 train: {epochs: 1, threads: 1}
-compress: {shorten: null, prune: {norms: [l2], ratios: [0.5]}}
+compress: {shorten: null, quantize: null, prune: {norms: [l2], ratios: [0.5]}}
 measure: {batch_sizes: [1], rounds: 3, screening_rounds: 3, calls: 3}
 """
 
@@ -73,7 +73,7 @@ def test_lanes_and_rounding_are_measured_once_a_study_and_shapes_after_it(
     assert rounding.round_to in (4, 8, 16)
     assert [sorted(found) for found in rounding.latency.values()] == [[0, 8, 12, 16]]
     facts, noise = first.known
-    assert set(facts) == {"fp32 on onnxruntime-cpu", "int8 on onnxruntime-cpu"}
+    assert set(facts) == {"fp32 on torchscript-cpu"}
     assert noise > 0
 
     second = again(first, tmp_path)
