@@ -37,6 +37,8 @@ def publish_report(
 ) -> str | None:
     """Render the report once and put it everywhere; its address, None where no service of ours serves files."""
     meta = _meta(bench, build, candidate, measured)
+    if run.search is not None:
+        meta["search"] = run.search
     title = f"{bench.recipe.name}: {candidate.label} on {build.target}"
     content = (title, evidence, decision, points, front, meta)
     page = report.render(*content)

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trimtab import __version__
 from trimtab.candidate import Candidate, Converted, InputsDigest, digest_of
-from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_digest, load_split
+from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_digest, from_arrays, load_split
 from trimtab.errors import DataError
 from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
@@ -101,6 +103,20 @@ class Workbench:
             DataError, UserCodeError: what the callable returned cannot be used.
         """
         return load_slices(self.code, self.splits["gate"], self.class_names)
+
+    def validation_slices(self) -> dict[str, Array]:
+        """The recipe's own slices of the validation split, for the choice among candidates; rows of the journal that
+        joined it on a retrain are in none.
+
+        Raises:
+            DataError, UserCodeError: what the callable returned for "validation" cannot be used.
+        """
+        split = self.splits["validation"]
+        joined = 0 if self.new_rows is None else len(self.new_rows.validation)
+        base = len(split) - joined
+        rows = {name: values[:base] for name, values in split.inputs.items()}
+        found = load_slices(self.code, from_arrays(split.name, rows, split.labels[:base]), self.class_names)
+        return {name: np.concatenate([mask, np.zeros(joined, bool)]) for name, mask in found.items()}
 
     @property
     def example(self) -> dict[str, Array]:

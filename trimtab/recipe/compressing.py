@@ -23,7 +23,12 @@ class Prune(Section):
         description="what a channel weighs: a norm, first-order Taylor, batch-norm scale, or random (the control)",
     )
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
-    round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
+    round_to: int | None = Field(
+        None,
+        ge=1,
+        description="channel counts are kept multiples of this where the layer allows; null: 4, 8 or 16, as the search "
+        "measures on the runtime; 8 without a search",
+    )
     scope: Scope = Field("layer", description="each group gives its own share, or the channels of all compete")
     rounds: int = Field(1, ge=1, description="steps in which a ratio is reached; channels are scored anew in each")
 

@@ -149,6 +149,7 @@ def _decorate(
     handles.append(Line2D([], [], marker="*", ls="", ms=11, color=NEUTRAL, label="eager PyTorch, 1x"))
     if ring:
         handles.append(Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec=RED, mew=2, label="chosen"))
+    handles.append(Line2D([], [], marker="o", ls="", ms=4, color=NEUTRAL, label="area: bytes shipped"))
     handles.append(Line2D([], [], marker="s", ls="", ms=10, color=GREEN, alpha=0.3, label=region))
     axes.figure.legend(
         handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=10, labelcolor=NEUTRAL

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from trimtab.bootstrap import CORRECTED_ROWS, RESAMPLES
 from trimtab.candidate import Interval, Json
+from trimtab.compress.search.record import SearchRecord
 from trimtab.recipe.schema import Budget
 from trimtab.task import CLASSIFICATION, Task
-from trimtab.verify import confusion, pareto, scatter, words
+from trimtab.verify import confusion, exploration, pareto, scatter, words
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
 from trimtab.verify.numbers import PairedNumbers
@@ -40,6 +41,7 @@ class Meta(TypedDict):
         seen: the original on validation and on the gate; None of a regression.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
+        search: what the search found; absent where none was made.
     """
 
     budget: Budget
@@ -53,6 +55,7 @@ class Meta(TypedDict):
     seen: Seen | None
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    search: NotRequired[SearchRecord]
 
 
 def render(
@@ -77,6 +80,7 @@ def render(
     spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
     task = task_of(evidence)
     before, after = pictures(meta, task)
+    search = _shown(meta)
     return template.render(
         task=task,
         numbers=task.regression,
@@ -94,6 +98,8 @@ def render(
         slices_shown=SLICES_SHOWN,
         bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
         front_image=_inline(pareto.figure(points, front, meta["budget"], winner, task)),
+        search=search,
+        search_image=_inline(exploration.figure(search)) if search is not None else None,
         before_image=_inline(before),
         after_image=_inline(after),
     )
@@ -145,8 +151,15 @@ def as_json(
         **({} if seen is None else {"seen": {**seen.to_json(), "found": seen.found}}),
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
+        **({"search": search.to_json()} if (search := _shown(meta)) is not None else {}),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
     }
+
+
+def _shown(meta: Meta) -> SearchRecord | None:
+    """The search, where one was made and saw anything."""
+    search = meta.get("search")
+    return search if search is not None and search.seen else None
 
 
 def original_on(points: Sequence[Any], evidence: Evidence, meta: Meta) -> tuple[str, float] | None:

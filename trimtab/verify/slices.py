@@ -129,12 +129,7 @@ def compare_slices(
     Raises:
         DataError: arrays of different length, a slice without a row, or no row at all.
     """
-    masks: list[tuple[str, Kind, Array]] = [
-        (name, "class", np.asarray(labels) == index) for index, name in enumerate(names)
-    ]
-    unmeasured = tuple(name for name, _, mask in masks if not mask.any())
-    masks = [one for one in masks if one[2].any()]
-    masks += [(name, "recipe", np.asarray(mask, bool)) for name, mask in own.items()]
+    masks, unmeasured = _masks(labels, names, own)
     if strange := [name for name, _, mask in masks if mask.shape != original.shape or not mask.any()]:
         raise DataError(f"{strange} do not select from {len(original)} rows", where="slices", fix="one bool a row")
     if not masks:
@@ -173,3 +168,27 @@ def _measured(
     measured = [Slice(name, kind, pair(mask, each)) for name, kind, mask in masks]
     measured.sort(key=lambda one: (one.paired.difference.value, one.paired.difference.low, one.name))
     return Slices(rows, confidence, tuple(measured), unmeasured)
+
+
+def largest_drop(
+    original: Array, candidate: Array, labels: Array, names: Sequence[str], own: Mapping[str, Array]
+) -> tuple[str, float]:
+    """The slice that loses most, and what it loses, as estimated: no interval, so that many candidates can be ordered.
+
+    Args: as of `compare_slices`. There has to be a row at least.
+    """
+    masks, _ = _masks(labels, names, own)
+    drops = {name: float(original[mask].mean() - candidate[mask].mean()) for name, _, mask in masks}
+    return max(drops.items(), key=lambda item: item[1])
+
+
+def _masks(
+    labels: Array, names: Sequence[str], own: Mapping[str, Array]
+) -> tuple[list[tuple[str, Kind, Array]], tuple[str, ...]]:
+    """Name, kind and rows of each class that has some, then of each slice of the recipe's; and the classes without."""
+    masks: list[tuple[str, Kind, Array]] = [
+        (name, "class", np.asarray(labels) == index) for index, name in enumerate(names)
+    ]
+    unmeasured = tuple(name for name, _, mask in masks if not mask.any())
+    masks = [one for one in masks if one[2].any()]
+    return [*masks, *((name, "recipe", np.asarray(mask, bool)) for name, mask in own.items())], unmeasured
