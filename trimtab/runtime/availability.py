@@ -36,6 +36,8 @@ def why_unavailable(name: str, converting: bool = True) -> str:
     needed = (*entry.loads_with, *(entry.converts_with if converting else ()))
     if missing := [distribution for distribution in needed if installed(distribution) is None]:
         return f"not installed: {', '.join(missing)}"
+    if entry.load_worker:  # its runtime is not importable here; the environment it is in is made when it is needed
+        return ""
     module = import_module(f"trimtab.runtime.{entry.runtime}")
     return module.unavailable() if hasattr(module, "unavailable") else ""
 
