@@ -37,8 +37,8 @@ class Target:
         precisions: what it carries, of `PRECISIONS`; why_not: the reason why not the others.
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.
-        convert_worker, load_worker: worker environment (`trimtab.worker`) in which that happens instead, made when it
-            is first needed; "" for ours.
+        convert_worker, load_worker: worker environment (`trimtab.worker`) in which that happens instead, which
+            `trimtab targets --make` makes; "" for ours.
         install: the command that installs what is missing.
         parts: further files of `trimtab.runtime` that the runtime's file is built on; the loader has them before it.
         device: what computes. systems: operating systems for which the distributions are published.
@@ -133,7 +133,7 @@ TARGETS: dict[str, Target] = {
         loads_with=("ai-edge-litert",),
         convert_worker="litert",
         why_not="a compressed graph is ONNX or OpenVINO, which litert-torch cannot read",
-        install="pip install 'trimtab[litert]'",
+        install="pip install 'trimtab[litert]' && trimtab targets --make litert-cpu",
         systems=("Linux", "macOS"),
     ),
     "executorch-cpu": Target(
@@ -149,10 +149,11 @@ TARGETS: dict[str, Target] = {
         format="TensorFlow SavedModel",
         converter="savedmodel_format",
         runtime="savedmodel_cpu",
-        loads_with=(),
+        loads_with=("tensorflow-cpu",),
         convert_worker="tensorflow",
         load_worker="tensorflow",
         why_not="TensorFlow would compute the integer layers of a quantized graph in FP32",
+        install="trimtab targets --make savedmodel-cpu",
         systems=("Linux", "macOS"),
     ),
 }

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from trimtab.convert.graph import example_tensors, refuse_unfit
 from trimtab.convert.job import Job
-from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet
+from trimtab.convert.torch_export_format import saved
+from trimtab.convert.tracing import exported, first_line, frozen, is_refusal
 from trimtab.errors import ConversionError
-from trimtab.worker import ENVIRONMENTS, environment, run_job
+from trimtab.worker import ENVIRONMENTS, interpreter_of, run_job
 from trimtab.worker.job import JOBS
 
 Array = NDArray[Any]
@@ -65,11 +65,10 @@ def write_litert(module: nn.Module, example: Mapping[str, Array], out: Path) -> 
             where=TARGET,
             fix="replace the operation it names, or take the target out of `targets`",
         ) from None
-    interpreter = environment(ENVIRONMENTS["litert"])
+    interpreter = interpreter_of(ENVIRONMENTS["litert"])
     with tempfile.TemporaryDirectory(prefix="trimtab-litert-") as folder:
         draft = Path(folder)
-        with quiet():
-            torch.export.save(program, draft / "program.pt2")
+        (draft / "program.pt2").write_bytes(saved(program))
         values = {f"args_{place}": tensor.numpy() for place, tensor in enumerate(example_tensors(example))}
         np.savez(draft / "example.npz", allow_pickle=False, **values)
         (draft / "job.json").write_text(json.dumps({"sizes": SIZES}), encoding="utf-8")

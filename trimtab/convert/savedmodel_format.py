@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trimtab.convert.job import Job
 from trimtab.convert.onnx_format import export_onnx
-from trimtab.worker import ENVIRONMENTS, environment, run_job
+from trimtab.worker import ENVIRONMENTS, interpreter_of, run_job
 from trimtab.worker.job import JOBS
 
 TARGET = "savedmodel-cpu"
@@ -34,6 +34,8 @@ def write(job: Job) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="trimtab-savedmodel-") as folder:
         draft = Path(folder)
         notes = export_onnx(job.module, job.example, draft / "model.onnx")
-        done = run_job(environment(ENVIRONMENTS["tensorflow"]), JOBS / "savedmodel_convert.py", draft, LIMIT_S, TARGET)
+        done = run_job(
+            interpreter_of(ENVIRONMENTS["tensorflow"]), JOBS / "savedmodel_convert.py", draft, LIMIT_S, TARGET
+        )
         shutil.move(draft / "saved_model", job.out / "saved_model")
     return [*notes, f"{done['operations']} ONNX operations rebuilt in TensorFlow"]

@@ -32,12 +32,12 @@ def requirements(target: str) -> list[str]:
     """
     _known(target)
     names = (*TARGETS[target].loads_with, "numpy", "pandas")
-    versions = {name: installed(name) for name in names}
+    worker = TARGETS[target].load_worker
+    verified_with = ENVIRONMENTS[worker].versions if worker else {}
+    versions = {name: verified_with.get(name) or installed(name) for name in names}
     if missing := [name for name, found in versions.items() if found is None]:
         raise UnsupportedError(f"not installed: {', '.join(missing)}", where=target, fix=TARGETS[target].install)
-    ours = [f"{name}=={str(found).partition('+')[0]}" for name, found in versions.items()]
-    worker = TARGETS[target].load_worker
-    return [*(ENVIRONMENTS[worker].pinned[:1] if worker else ()), *ours]
+    return [f"{name}=={str(found).partition('+')[0]}" for name, found in versions.items()]
 
 
 def bundle(target: str) -> str:

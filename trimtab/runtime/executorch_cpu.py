@@ -1,6 +1,7 @@
 """ExecuTorch on the CPU with XNNPACK: `model.pte` of a converted folder.
 
-Memory is planned at conversion, for a largest batch that the file itself knows; more rows are answered in several calls.
+Memory is planned at conversion, for a largest batch that the file itself knows; more rows are answered by several calls
+of the runtime.
 """
 
 from __future__ import annotations

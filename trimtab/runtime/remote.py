@@ -22,7 +22,7 @@ from trimtab.runtime.bundling import joined
 from trimtab.runtime.door import check_inputs, load_spec
 from trimtab.runtime.pipe import receive, send
 from trimtab.targets import TARGETS
-from trimtab.worker import ENVIRONMENTS, environment
+from trimtab.worker import ENVIRONMENTS, interpreter_of
 from trimtab.worker.job import end_of, worker_env
 
 
@@ -45,7 +45,7 @@ class Predictor:
         self._what = f"the {runtime} process"
         self._lock = threading.Lock()
         home = tempfile.TemporaryDirectory(prefix="trimtab-worker-")
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
         text = joined(("door", "pipe", runtime, "pipe_end"), f"{runtime} at the end of a pipe")
         process = subprocess.Popen(
             [str(interpreter), "-I", "-c", text, str(folder.resolve()), str(threads)],
@@ -55,7 +55,8 @@ class Predictor:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         self.pid = process.pid
         self._questions: BinaryIO = process.stdin  # type: ignore[assignment]
         self._answers: BinaryIO = process.stdout  # type: ignore[assignment]
@@ -74,7 +75,7 @@ class Predictor:
             StateError: the environment cannot be made, or the child cannot load the folder.
         """
         entry = TARGETS[target]
-        return cls(environment(ENVIRONMENTS[entry.load_worker]), entry.runtime, Path(folder), threads)
+        return cls(interpreter_of(ENVIRONMENTS[entry.load_worker]), entry.runtime, Path(folder), threads)
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs name → array (batch, ...).

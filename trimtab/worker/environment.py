@@ -52,6 +52,11 @@ class Environment:
         )
 
     @property
+    def versions(self) -> dict[str, str]:
+        """Distribution → pinned version."""
+        return {name: found for name, _, found in (one.partition("==") for one in self.pinned)}
+
+    @property
     def folder(self) -> str:
         """Name of its folder: another list, Python or machine is another environment."""
         digest = digest_of([self.pinned, platform.python_version(), sys.platform, platform.machine()])
@@ -72,7 +77,7 @@ def made(wanted: Environment, home: Path) -> Path | None:
     return folder / "bin" / "python" if (folder / RECORD).is_file() else None
 
 
-def environment(wanted: Environment, home: Path | None = None, limit_s: float = INSTALL_LIMIT_S) -> Path:
+def interpreter_of(wanted: Environment, home: Path | None = None, limit_s: float = INSTALL_LIMIT_S) -> Path:
     """The interpreter of an environment; it is made if it is not there, which takes minutes and the package index.
 
     Args:

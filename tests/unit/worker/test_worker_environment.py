@@ -11,7 +11,7 @@ import pytest
 
 from trimtab.errors import StateError
 from trimtab.worker import environment as room
-from trimtab.worker.environment import Environment, environment, made
+from trimtab.worker.environment import Environment, interpreter_of, made
 
 
 def wheel(folder: Path, name: str = "tinything") -> Path:
@@ -43,7 +43,7 @@ def quick_venv(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_a_package_is_installed_where_the_worker_sees_it_and_we_do_not(tmp_path: Path):
     wanted = Environment("tiny", (f"tinything @ {wheel(tmp_path).as_uri()}",))
-    interpreter = environment(wanted, tmp_path / "home")
+    interpreter = interpreter_of(wanted, tmp_path / "home")
     script = "import sys, tinything; print(tinything.VALUE, any('hypothesis' in p for p in sys.modules))"
     done = subprocess.run([str(interpreter), "-I", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["42", "False"]
@@ -54,14 +54,14 @@ def test_a_package_is_installed_where_the_worker_sees_it_and_we_do_not(tmp_path:
 def test_it_is_made_once_even_when_several_want_it_at_the_same_time(tmp_path: Path, quick_venv: list[list[str]]):
     wanted = Environment("tiny", ("one==1",))
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: environment(wanted, tmp_path), range(8)))
+        found = set(pool.map(lambda _: interpreter_of(wanted, tmp_path), range(8)))
     assert found == {tmp_path / "workers" / wanted.folder / "bin" / "python"}
     assert len([command for command in quick_venv if "venv" in command]) == 1
 
 
 def test_other_requirements_are_another_environment(tmp_path: Path, quick_venv: list[list[str]]):
     first, second = Environment("tiny", ("one==1",)), Environment("tiny", ("one==2",))
-    assert environment(first, tmp_path) != environment(second, tmp_path)
+    assert interpreter_of(first, tmp_path) != interpreter_of(second, tmp_path)
     record = json.loads((tmp_path / "workers" / second.folder / "worker.json").read_text())
     assert record["requirements"] == ["one==2"]
 
@@ -70,7 +70,7 @@ def test_a_failed_installation_leaves_nothing_and_says_what_pip_said(tmp_path: P
     missing = tmp_path / "nothing-1.0-py3-none-any.whl"
     wanted = Environment("tiny", (f"nothing @ {missing.as_uri()}",))
     with pytest.raises(StateError, match=r"nothing-1\.0"):
-        environment(wanted, tmp_path / "home")
+        interpreter_of(wanted, tmp_path / "home")
     assert made(wanted, tmp_path / "home") is None
     assert list((tmp_path / "home" / "workers").iterdir()) == []
 
@@ -80,13 +80,13 @@ def test_what_a_killed_build_left_is_neither_used_nor_kept(tmp_path: Path, quick
     left = tmp_path / "workers" / f".{wanted.folder}-killed"
     (left / "bin").mkdir(parents=True)
     assert made(wanted, tmp_path) is None
-    environment(wanted, tmp_path)
+    interpreter_of(wanted, tmp_path)
     assert [path.name for path in (tmp_path / "workers").iterdir()] == [wanted.folder]
 
 
 def test_too_full_a_disk_is_refused_before_anything_is_installed(tmp_path: Path, quick_venv: list[list[str]]):
     with pytest.raises(StateError, match="MB are free"):
-        environment(Environment("huge", (), megabytes=10**9), tmp_path)
+        interpreter_of(Environment("huge", (), megabytes=10**9), tmp_path)
     assert not quick_venv
 
 

@@ -39,7 +39,7 @@ def test_a_worker_without_a_status_fails_with_its_last_words(tmp_path: Path, end
 def test_one_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path):
     text = "import subprocess\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     text += "open(sys.argv[1] + '/pid', 'w').write(str(child.pid))\ntime.sleep(60)"
-    with pytest.raises(ConversionError, match="not done after 1.5 s"):
+    with pytest.raises(ConversionError, match="was not done after"):
         job(tmp_path, text, limit_s=1.5)
     pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
     for _ in range(100):

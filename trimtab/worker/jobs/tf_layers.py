@@ -47,7 +47,7 @@ def _Conv(attributes: Attributes, x: Any, weight: Any, bias: Any = None) -> Any:
     parts = zip(tf.split(x, groups, -1), np.split(turned, groups, -1), strict=True)
     if groups == x.shape[-1] and groups > 1 and spatial == 2 and len(set(strides)) == 1:
         each = kernel.shape[0] // groups  # depthwise: (*size, channel, answers of this channel)
-        by_channel = np.transpose(turned.reshape(*turned.shape[:2], groups, each), [0, 1, 2, 3])
+        by_channel = turned.reshape(*turned.shape[:2], groups, each)
         out = tf.nn.depthwise_conv2d(x, by_channel, [1, *strides, 1], "VALID", dilations=dilations)
     else:
         out = tf.concat(
