@@ -40,13 +40,14 @@ class Predictor:
 
     reentrant = True
 
-    def __init__(self, interpreter: Path, runtime: str, folder: Path, threads: int) -> None:
+    def __init__(self, interpreter: Path, target: str, folder: Path, threads: int) -> None:
         self.spec = load_spec(folder)
-        self._what = f"the {runtime} process"
+        self._what = f"the process for {target}"
         self._lock = threading.Lock()
         home = tempfile.TemporaryDirectory(prefix="trimtab-worker-")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
-        text = joined(("door", "pipe", runtime, "pipe_end"), f"{runtime} at the end of a pipe")
+        entry = TARGETS[target]
+        text = joined(("door", "pipe", *entry.parts, entry.runtime, "pipe_end"), f"{target} at the end of a pipe")
         process = subprocess.Popen(
             [str(interpreter), "-I", "-c", text, str(folder.resolve()), str(threads)],
             env=worker_env(Path(home.name)),
@@ -74,8 +75,7 @@ class Predictor:
         Raises:
             StateError: the environment cannot be made, or the child cannot load the folder.
         """
-        entry = TARGETS[target]
-        return cls(interpreter_of(ENVIRONMENTS[entry.load_worker]), entry.runtime, Path(folder), threads)
+        return cls(interpreter_of(ENVIRONMENTS[TARGETS[target].load_worker]), target, Path(folder), threads)
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs name → array (batch, ...).

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def remote(folder: Path):
-    predictor = Predictor(Path(sys.executable), "onnxruntime_cpu", folder, threads=1)
+    predictor = Predictor(Path(sys.executable), "onnxruntime-cpu", folder, threads=1)
     yield predictor
     predictor.close()
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_loaded_is_told_in_the_childs_words(tmp_path: Path, folde
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     started = time.monotonic()
     with pytest.raises(StateError, match=r"failed: .*model\.onnx"):
-        Predictor(Path(sys.executable), "onnxruntime_cpu", tmp_path, threads=1)
+        Predictor(Path(sys.executable), "onnxruntime-cpu", tmp_path, threads=1)
     assert time.monotonic() - started < 30
 
 
