@@ -26,7 +26,7 @@ from trimtab.runtime.door import check_inputs, load_spec
 class _Pool:
     """The one thread pool of the process, which XNNPACK's operators point to from the moment a method is loaded.
 
-    Resetting it frees the old one: a method loaded before then computes with freed memory (1.5.1, wrong numbers
+    Resetting it frees the old one: a method loaded before then uses freed memory (1.5.1: a crash, or wrong numbers
     without an error), so each remembers the pool it was loaded with, and is loaded again for another.
     """
 
