@@ -1,1 +1,1 @@
-"""Conversion under test: wrong conversions that must be caught (`mutations`), made on small models (`worlds`)."""
+"""`make bench-convert`: five models on every target, compared with eager PyTorch; and wrong conversions, caught."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trimtab.convert.difference import FirstDifference
-from trimtab.convert.layers import AFTER, BEFORE, Value, layer_values
+from trimtab.convert.layers import AFTER, AFTER_NUMBERS, BEFORE, Value, layer_values
 from trimtab.convert.opened import OPENERS, Operation, operations
 
 Array = NDArray[Any]
@@ -171,7 +171,7 @@ def _counterpart(original: Sequence[Value], after: int, wrong: Operation, known:
             if not any(id(value) in known for value in _folded(following, place))
         ] or list(range(len(following)))
         nearest = min(lost, key=lambda place: _distance(following[place].array, given))
-        inside = [place for place in lost if layers[place] not in (BEFORE, AFTER)]
+        inside = [place for place in lost if layers[place] not in (BEFORE, AFTER, AFTER_NUMBERS)]
         near = _distance(following[nearest].array, given) < NEAR
         end = nearest if near or not inside else inside[0] + _end_of_run(layers[inside[0] :], layers[inside[0]])
     folded = _folded(following, end)

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trimtab.convert.graph import output_of
 from trimtab.runtime.eager import call
+from trimtab.task import PREDICTION
 
 Array = NDArray[Any]
-BEFORE, AFTER = "preprocess", "softmax"  # of `graph.Deployed`: what is computed outside the user's module
+# Of `graph.Deployed` and `graph.DeployedNumbers`: what is computed outside the user's module.
+BEFORE, AFTER, AFTER_NUMBERS = "preprocess", "softmax", "prediction"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def layer_values(module: nn.Module, inputs: Mapping[str, Array]) -> list[Value]:
     Raises whatever the module raises.
     """
     given = [Value(f"input {name!r}", "", values) for name, values in inputs.items() if values.dtype.kind == "f"]
-    recorder = _Recorder()
+    recorder = _Recorder(AFTER_NUMBERS if output_of(module) == PREDICTION else AFTER)
     tensors = {name: torch.tensor(values) for name, values in inputs.items()}
     with torch.no_grad(), _hooked(module, recorder), _decomposed(), recorder:
         answer = call(module, tensors)
@@ -61,8 +64,9 @@ def layer_values(module: nn.Module, inputs: Mapping[str, Array]) -> list[Value]:
 class _Recorder(TorchDispatchMode):
     """Keeps a copy of each floating-point result: later operations may write into the same memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: str) -> None:
         super().__init__()
+        self.after = after
         self.values: list[Value] = []
         self.stack: list[tuple[str, str]] = []
         self._entered = False
@@ -83,7 +87,7 @@ class _Recorder(TorchDispatchMode):
         path, kind = self.stack[-1] if self.stack else ("", "")
         if path:
             return path, f"{kind}, {operation}"
-        return (AFTER if self._entered else BEFORE), operation
+        return (self.after if self._entered else BEFORE), operation
 
 
 @contextlib.contextmanager

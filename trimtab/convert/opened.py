@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-# Names that exporters leave: of weights in ONNX and OpenVINO, of operations in OpenVINO.
-_WEIGHT = re.compile(r"^(?:self\.)?module\.(.+)\.[^.]+$")
-_SCOPE = re.compile(r"^__module\.module\.(.+?)/aten::")
+# Names that exporters leave: of weights in ONNX, OpenVINO and torch.export, of operations in OpenVINO. Of a module that
+# was captured to rewrite its shortcuts (`movement.Rewritten`) every operation is in the scope of the captured graph,
+# which says nothing; its weights still have the module's names.
+_WEIGHT = re.compile(r"^(?:self\.)?module\.(?:captured\.module\.|(?!captured\.))(.+)\.[^.]+$")
+_SCOPE = re.compile(r"^__module\.module\.(?!captured/)(.+?)/aten::")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _dynamic(found: list[Operation], known: set[str]) -> list[Operation]:
 def _onnx(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
     import onnx
 
-    from trimtab.runtime.onnxruntime_cpu import onnxruntime
+    from trimtab.runtime.onnxruntime_session import onnxruntime
 
     model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
     graph = model.graph
@@ -156,6 +158,36 @@ def _torchscript(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
     ]
 
 
+def _torch_export(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+    import torch
+
+    from trimtab.runtime.pt2_archive import open_program
+
+    module = open_program((folder / "model.pt2").read_bytes()).module()
+    assert isinstance(module, torch.fx.GraphModule)
+    results: dict[torch.fx.Node, Array | None] = {}
+
+    class Keeper(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = super().run_node(n)
+            if n.op == "call_function":  # a copy, because a later operation may write into the same memory
+                results[n] = _float(result.numpy().copy()) if isinstance(result, torch.Tensor) else None
+            return result
+
+    with torch.no_grad():
+        Keeper(module).run(*(torch.tensor(array) for array in inputs.values()))
+    taken = [node for node in module.graph.nodes if node.op == "placeholder"]
+    names = dict(zip(taken, inputs, strict=True))
+    names |= {node: str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    answer = module.graph.output_node().all_input_nodes[0].name
+    found = []
+    for node, array in results.items():
+        reads = [names.get(read, read.name) for read in node.all_input_nodes]
+        kind = getattr(node.target, "__name__", str(node.target)).rsplit(".", 1)[0]
+        found.append(Operation(node.name, kind, tuple(reads), _layer_of(reads), array))
+    return sorted(found, key=lambda one: one.name == answer)
+
+
 def _layer_of(names: list[str]) -> str:
     found = [match.group(1) for name in names if (match := _WEIGHT.match(name))]
     return found[0] if found else ""
@@ -167,6 +199,10 @@ def _float(array: Array) -> Array | None:
 
 OPENERS: dict[str, Callable[[Path, Mapping[str, Array]], list[Operation]]] = {
     "onnxruntime-cpu": _onnx,
+    # The file is the same, and is opened on the CPU: what only the GPU makes of it is not seen.
+    "onnxruntime-cuda": _onnx,
+    "onnxruntime-tensorrt": _onnx,
     "openvino-cpu": _openvino,
     "torchscript-cpu": _torchscript,
+    "torch-export-cpu": _torch_export,
 }

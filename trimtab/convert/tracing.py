@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import _trace as _trace_module
 
-from trimtab.convert.graph import Positional, example_tensors
+from trimtab.convert.graph import Deployed, Positional, example_tensors
 from trimtab.errors import ConversionError
 
 Array = NDArray[Any]
@@ -57,13 +57,18 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
                 logger.disabled = disabled
 
 
-def exported(module: nn.Module, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
-    """The module captured by `torch.export` with a dynamic batch, common to all inputs.
+def exported(
+    module: nn.Module, example: Mapping[str, Array], largest: int | None = None
+) -> torch.export.ExportedProgram:
+    """The module captured by `torch.export` with a dynamic batch of at most `largest` rows, common to all inputs.
+
+    With `largest` the example is repeated to that many rows: torch 2.13's convolution asks whether there are fewer than
+    16, and what is decomposed later keeps the answer for the example as the bound.
 
     Raises whatever torch.export raises; see `is_refusal`.
     """
-    values = example_tensors(example)
-    batch = torch.export.Dim("batch")
+    values = example_tensors(example, least=largest or 2)
+    batch = torch.export.Dim("batch", max=largest)
     with quiet():
         # On a refusal it prints the graph so far to stderr; only its own print is silenced, not other threads'.
         _trace_module.print = lambda *_, **__: None  # type: ignore[attr-defined]
@@ -115,6 +120,26 @@ def traced(module: nn.Module, example: Mapping[str, Array], target: str) -> torc
     if suspects:
         _judge(module, example, suspects, target)
     return script
+
+
+def scripted(module: nn.Module, example: Mapping[str, Array], target: str) -> torch.jit.ScriptModule:
+    """The module with the user's part compiled by `torch.jit.script`, which keeps its `if`s and loops.
+
+    Raises:
+        ConversionError: the code is beyond TorchScript's subset of Python.
+    """
+    if not isinstance(module, Deployed):
+        raise ConversionError("only a deployed model can be scripted", where=target)
+    try:
+        with quiet():
+            compiled = torch.jit.script(module.model)
+    except Exception as error:
+        raise ConversionError(
+            f"torch.jit.script raised {type(error).__name__}: {first_line(error)[:300]}",
+            where=target,
+            fix="write forward in TorchScript's subset of Python, or with tensor operations alone",
+        ) from None
+    return traced(Deployed(compiled, module.preprocess).eval(), example, target)
 
 
 def _judge(module: nn.Module, example: Mapping[str, Array], suspects: list[str], target: str) -> None:

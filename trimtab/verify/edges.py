@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.runtime.door import InputError
-from trimtab.verify.predictor import OUTPUT, Array, Predictor
+from trimtab.verify.predictor import Array, Predictor, answered
+from trimtab.verify.scale import Scale
 
 BATCHES = (1, 3, 17)
 ALL_AT_ONCE = 2048  # rows of the largest single call
@@ -37,12 +38,13 @@ class Edge:
 
 
 def batch_edges(
-    candidate: Predictor, inputs: Inputs, given: Array, atol: float, decides: bool
+    candidate: Predictor, inputs: Inputs, given: Array, atol: float, decides: bool, scale: Scale
 ) -> Iterator[tuple[Edge, Inputs]]:
     """The same rows in other batches give the same answers (a graph frozen at one batch size does not).
 
     Args:
         given: the candidate's answers to all rows, as they were first asked.
+        scale: what differences are measured by.
         decides: False where a row may be answered differently in another batch by design.
 
     Yields each edge with the rows it was asked about; so do the others.
@@ -51,10 +53,10 @@ def batch_edges(
 
     def probe(name: str, asked: Inputs) -> Edge:
         size = len(next(iter(asked.values())))
-        answer = candidate.predict(asked)[OUTPUT]
+        answer = answered(candidate, asked)
         if answer.shape != given[:size].shape:
             return Edge(name, False, f"answered {answer.shape}")
-        distance = float(np.abs(answer - given[:size]).max())
+        distance = scale.distance(given[:size], answer)
         return Edge(name, distance <= atol, f"differs from itself by {distance:.1e}", decides)
 
     for size in dict.fromkeys([*(min(size, rows) for size in BATCHES), min(rows, ALL_AT_ONCE)]):
@@ -63,7 +65,7 @@ def batch_edges(
 
 
 def value_edges(
-    reference: Predictor, candidate: Predictor, inputs: Inputs, atol: float | None
+    reference: Predictor, candidate: Predictor, inputs: Inputs, atol: float | None, scale: Scale
 ) -> Iterator[tuple[Edge, Inputs]]:
     """Zeros everywhere; each input with every element at its own extreme, or at that of all; the others as in row 0."""
     one = {name: values[:1] for name, values in inputs.items()}
@@ -75,11 +77,11 @@ def value_edges(
             probes[f"{name} constant at the smallest"] = {**one, name: np.full_like(values[:1], values.min())}
             probes[f"{name} constant at the largest"] = {**one, name: np.full_like(values[:1], values.max())}
     for label, asked in probes.items():
-        yield _compared(label, reference, candidate, asked, atol), asked
+        yield _compared(label, reference, candidate, asked, atol, scale), asked
 
 
 def axis_edges(
-    reference: Predictor, candidate: Predictor, inputs: Inputs, atol: float | None
+    reference: Predictor, candidate: Predictor, inputs: Inputs, atol: float | None, scale: Scale
 ) -> Iterator[tuple[Edge, Inputs]]:
     """Each axis besides the batch that may change, at 1 and at twice its size; what the original refuses is said."""
     one = {name: values[:1] for name, values in inputs.items()}
@@ -97,7 +99,7 @@ def axis_edges(
             except Exception as error:
                 yield Edge(label, True, f"the original refuses it: {_first_line(error)}", decides=False), asked
                 continue
-            yield _compared(label, reference, candidate, asked, atol), asked
+            yield _compared(label, reference, candidate, asked, atol, scale), asked
 
 
 def odd_value_edges(reference: Predictor, candidate: Predictor, inputs: Inputs) -> Iterator[tuple[Edge, Inputs]]:
@@ -116,12 +118,17 @@ def odd_value_edges(reference: Predictor, candidate: Predictor, inputs: Inputs) 
             yield Edge(f"{label} in {name}", kinds[0] == kinds[1], detail, decides=False), asked
 
 
-def _compared(label: str, reference: Predictor, candidate: Predictor, asked: Inputs, atol: float | None) -> Edge:
+def _compared(
+    label: str, reference: Predictor, candidate: Predictor, asked: Inputs, atol: float | None, scale: Scale
+) -> Edge:
     def probe(name: str, asked: Inputs) -> Edge:
-        expected, given = reference.predict(asked)[OUTPUT], candidate.predict(asked)[OUTPUT]
+        expected, given = answered(reference, asked), answered(candidate, asked)
         if given.shape != expected.shape:
             return Edge(name, False, f"answered {given.shape}, the original {expected.shape}")
-        distance = float(np.abs(expected - given).max())
+        distance = scale.distance(expected, given)
+        if scale.tolerance is not None:
+            ok = bool(np.isfinite(given).all()) and (atol is None or distance <= atol)
+            return Edge(name, ok, f"differs by {distance:.1e} of the largest answer")
         total = float(given.sum(axis=1)[0])
         ok = abs(total - 1) <= SUM_ATOL and (atol is None or distance <= atol)
         return Edge(name, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}")
@@ -139,7 +146,7 @@ def _twice(values: Array, axis: int) -> Array:
 
 def _kind_of_answer(predictor: Predictor, inputs: Inputs) -> str:
     try:
-        answer = predictor.predict(inputs)[OUTPUT]
+        answer = answered(predictor, inputs)
     except InputError:
         return "refused"
     return "ordinary numbers" if np.isfinite(answer).all() else "NaN"

@@ -3,6 +3,10 @@
 An FP32 conversion must give the same numbers (`atol`). One of another precision (INT8, FP16, clustered weights) cannot;
 there the share of rows whose *decision* differs is what counts, and it carries an exact interval.
 
+Of a regression, differences are shares of the scale of the answers: of the largest absolute answer of the original
+over the rows, output by output, since rounding of floats is relative. Answers differ where they are further apart than
+`tolerance` standard deviations of the original's answers (`scale.py`).
+
 Where it does not, the graph is opened and the first layer that differs is named (`convert.first_difference`).
 """
 
@@ -19,6 +23,7 @@ from trimtab.errors import ConversionError, DataError
 from trimtab.verify.accuracy import exact
 from trimtab.verify.edges import Edge, axis_edges, batch_edges, odd_value_edges, value_edges
 from trimtab.verify.predictor import Array, Predictor, probabilities
+from trimtab.verify.scale import Scale
 
 WORST = 5
 MOST_OPENED = 32  # rows: every result of every layer is kept for them
@@ -38,6 +43,7 @@ class Parity:
         worst: the rows with the largest difference: (row, reference's probabilities, candidate's).
         edges: probes at batch sizes, axes, constants, extremes, NaN and infinity.
         where: of answers that are wrong, the first layer that differs, or why none can be named; None where none is.
+        tolerance: of a regression, beyond how many standard deviations of the answers one differs; None of classes.
     """
 
     rows: int
@@ -48,6 +54,7 @@ class Parity:
     worst: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
     edges: tuple[Edge, ...]
     where: FirstDifference | str | None = None
+    tolerance: float | None = None
 
     @property
     def edges_ok(self) -> bool:
@@ -55,8 +62,11 @@ class Parity:
         return all(edge.ok for edge in self.edges if edge.decides)
 
     def to_json(self) -> dict[str, Json]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
+        """Plain dict, JSON-safe; `tolerance` is not in that of a classifier."""
+        plain = asdict(self)
+        if self.tolerance is None:
+            del plain["tolerance"]
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Parity:
@@ -79,6 +89,7 @@ def compare(
     batch_invariant: bool = True,
     explain: Explain | None = None,
     max_disagreement: float = 1.0,
+    tolerance: float | None = None,
 ) -> Parity:
     """Compare two predictors on the same rows.
 
@@ -90,6 +101,7 @@ def compare(
             by how much is reported and does not decide.
         explain: inputs that are answered wrong → the first layer that differs; called only when something is wrong.
         max_disagreement: where decisions are compared, the share of others above which something is wrong.
+        tolerance: of a regression, see `Parity`; None for a classifier.
 
     Raises:
         DataError: no rows. ConversionError: the answers have different shapes, or are not finite.
@@ -103,14 +115,15 @@ def compare(
     if not np.isfinite(given).all():
         bad = int((~np.isfinite(given)).any(axis=1).argmax())
         raise ConversionError(f"the answer to row {bad} is not finite", where="parity")
-    distance = np.abs(expected.astype(np.float64) - given)
+    scale = Scale.of(expected, tolerance)
+    distance = np.abs(expected.astype(np.float64) - given) / scale.largest
     relative = distance / np.maximum(np.abs(expected), np.finfo(np.float32).tiny)
     order = np.argsort(-distance.max(axis=1), kind="stable")[:WORST]
-    share = exact(int((expected.argmax(axis=1) != given.argmax(axis=1)).sum()), rows, confidence)
+    share = exact(int(scale.differ(expected, given).sum()), rows, confidence)
     probed = [
-        *batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant),
-        *axis_edges(reference, candidate, inputs, atol),
-        *value_edges(reference, candidate, inputs, atol),
+        *batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant, scale),
+        *axis_edges(reference, candidate, inputs, atol, scale),
+        *value_edges(reference, candidate, inputs, atol, scale),
         *odd_value_edges(reference, candidate, inputs),
     ]
     wrong = share.value > max_disagreement if atol is None else float(distance.max()) > atol
@@ -125,6 +138,7 @@ def compare(
         worst=tuple((int(row), _floats(expected[row]), _floats(given[row])) for row in order),
         edges=tuple(edge for edge, _ in probed),
         where=None if explain is None or asked is None else explain(asked),
+        tolerance=tolerance,
     )
 
 

@@ -6,17 +6,21 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from trimtab.bootstrap import CORRECTED_ROWS, RESAMPLES
 from trimtab.candidate import Interval, Json
+from trimtab.compress.search.record import SearchRecord
 from trimtab.recipe.schema import Budget
-from trimtab.verify import confusion, pareto, words
+from trimtab.task import CLASSIFICATION, Task
+from trimtab.verify import confusion, exploration, pareto, scatter, words
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.predictor import Array
 from trimtab.verify.seen import Seen
 from trimtab.verify.words import percent, smaller, times
@@ -33,9 +37,11 @@ class Meta(TypedDict):
     Keys:
         budget: the recipe's. candidate, label, target, precision: of the finalist the evidence is about.
         labels: class names. confusion_before, confusion_after: int (C, C) on the gate split, original and finalist.
-        seen: the original on validation and on the gate.
+            Of a regression no names, and float (n, k, 2) [true, answered] of gate rows.
+        seen: the original on validation and on the gate; None of a regression.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
+        search: what the search found; absent where none was made.
     """
 
     budget: Budget
@@ -46,9 +52,10 @@ class Meta(TypedDict):
     labels: Sequence[str]
     confusion_before: Array
     confusion_after: Array
-    seen: Seen
+    seen: Seen | None
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    search: NotRequired[SearchRecord]
 
 
 def render(
@@ -71,8 +78,14 @@ def render(
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
     spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
-    labels = meta["labels"]
+    task = task_of(evidence)
+    before, after = pictures(meta, task)
+    search = _shown(meta)
     return template.render(
+        task=task,
+        numbers=task.regression,
+        resamples=RESAMPLES,
+        corrected_rows=CORRECTED_ROWS,
         title=title,
         evidence=evidence,
         decision=decision,
@@ -84,9 +97,29 @@ def render(
         meta=meta,
         slices_shown=SLICES_SHOWN,
         bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
-        front_image=_inline(pareto.figure(points, front, meta["budget"], winner)),
-        before_image=_inline(confusion.figure(meta["confusion_before"], labels, "before: the original")),
-        after_image=_inline(confusion.figure(meta["confusion_after"], labels, "after: this candidate")),
+        front_image=_inline(pareto.figure(points, front, meta["budget"], winner, task)),
+        search=search,
+        search_image=_inline(exploration.figure(search)) if search is not None else None,
+        before_image=_inline(before),
+        after_image=_inline(after),
+    )
+
+
+def task_of(evidence: Evidence) -> Task:
+    """What the evidence is about, by what was compared."""
+    first = next(iter(evidence.paired.values()))
+    return Task("regression", first.metric) if isinstance(first, PairedNumbers) else CLASSIFICATION
+
+
+def pictures(meta: Meta, task: Task) -> tuple[Figure, Figure]:
+    """Original and finalist on the gate: confusion matrices, or answers against labels."""
+    before, after = meta["confusion_before"], meta["confusion_after"]
+    if task.regression:
+        return scatter.figure(before, "before: the original"), scatter.figure(after, "after: this candidate")
+    labels = meta["labels"]
+    return (
+        confusion.figure(before, labels, "before: the original"),
+        confusion.figure(after, labels, "after: this candidate"),
     )
 
 
@@ -98,7 +131,14 @@ def as_json(
     front: Sequence[Any],
     meta: Meta,
 ) -> dict[str, Json]:
-    """The content of `render`, JSON-safe; matrices instead of images."""
+    """The content of `render`, JSON-safe; matrices instead of images, of a regression "scatter" of answers."""
+    before, after = np.asarray(meta["confusion_before"]).tolist(), np.asarray(meta["confusion_after"]).tolist()
+    seen, task = meta["seen"], task_of(evidence)
+    shown: dict[str, Json] = {
+        "confusion": {"labels": [str(label) for label in meta["labels"]], "before": before, "after": after}
+    }
+    if task.regression:
+        shown = {"task": task.kind, "metric": task.metric, "scatter": {"before": before, "after": after}}
     return {
         "title": title,
         "summary": sentence(evidence, decision, original=original_on(points, evidence, meta)),
@@ -107,16 +147,19 @@ def as_json(
         "points": [spot.to_json() for spot in pareto.spots(points)],
         "front": [spot.to_json() for spot in pareto.spots(front)],
         "budget": meta["budget"].model_dump(mode="json"),
-        "confusion": {
-            "labels": [str(label) for label in meta["labels"]],
-            "before": np.asarray(meta["confusion_before"]).tolist(),
-            "after": np.asarray(meta["confusion_after"]).tolist(),
-        },
-        "seen": {**meta["seen"].to_json(), "found": meta["seen"].found},
+        **shown,
+        **({} if seen is None else {"seen": {**seen.to_json(), "found": seen.found}}),
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
+        **({"search": search.to_json()} if (search := _shown(meta)) is not None else {}),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
     }
+
+
+def _shown(meta: Meta) -> SearchRecord | None:
+    """The search, where one was made and saw anything."""
+    search = meta.get("search")
+    return search if search is not None and search.seen else None
 
 
 def original_on(points: Sequence[Any], evidence: Evidence, meta: Meta) -> tuple[str, float] | None:
@@ -148,8 +191,8 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
     if original is not None:
         speed += f" (the uncompressed original on {original[0]}: {original[1]:.1f}x, on validation)"
     said = (
-        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, accuracy on {split} "
-        f"{percent(paired.candidate.value)} ({percent(paired.original.value)} before)"
+        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, "
+        f"{paired.name} on {split} {paired.show(paired.candidate.value)} ({paired.show(paired.original.value)} before)"
     )
     failed = [check.name for check in decision.checks if check.passed is False]
     if failed:

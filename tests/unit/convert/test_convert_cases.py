@@ -16,10 +16,11 @@ from trimtab.convert import check, convert, onnx_format
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.errors import ConversionError
 from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.availability import why_unavailable
 from trimtab.runtime.door import InputError
 from trimtab.runtime.eager import Predictor as Eager
 
-TARGETS = sorted(runtime.TARGETS)
+TARGETS = [target for target in sorted(runtime.TARGETS) if target != "eager-cpu" and not why_unavailable(target)]
 PLAIN = Preprocess()
 
 

@@ -9,20 +9,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from trimtab.convert import check, convert, first_difference
 from trimtab.convert.difference import FirstDifference
 from trimtab.convert.first_difference import locate
-from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.graph import deployed, output_of, spec_of
 from trimtab.convert.layers import Value, layer_values
 from trimtab.convert.opened import Operation, operations
 from trimtab.errors import ConversionError
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.eager import Predictor as Eager
 
-TARGETS = ["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"]
+TARGETS = ["onnxruntime-cpu", "openvino-cpu", "torch-export-cpu", "torchscript-cpu"]
 ROWS = {"input": np.random.default_rng(0).standard_normal((4, 2, 6, 6)).astype(np.float32)}
 
 
@@ -45,6 +46,20 @@ class Residual(nn.Module):
         return self.head(x.mean(1))
 
 
+class OptionA(nn.Module):
+    """A shortcut that slices and pads, which is a convolution in what ONNX and OpenVINO are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.conv(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)))
+        return self.head(x.mean((2, 3)))
+
+
 @pytest.fixture(scope="module")
 def module() -> nn.Module:
     torch.manual_seed(0)
@@ -58,7 +73,21 @@ def right(request: pytest.FixtureRequest, module: nn.Module, tmp_path_factory: p
     return request.param, folder
 
 
-# The module is changed instead of the file: the folder is then a conversion of other weights, in every format.
+def with_another(module: nn.Module, weight: str, target: str, folder: Path) -> FirstDifference:
+    """The module is changed instead of the file: the folder is then a conversion of other weights, in every format."""
+    parameter = module.get_parameter(weight)
+    held = parameter.detach().clone()
+    try:
+        with torch.no_grad():
+            parameter.copy_(0.3 - held.flip(0))
+        found = first_difference.first_difference(module, target, folder, ROWS)
+    finally:
+        with torch.no_grad():
+            parameter.copy_(held)
+    assert isinstance(found, FirstDifference), found
+    return found
+
+
 @pytest.mark.parametrize(
     ("weight", "layer"),
     [
@@ -72,21 +101,33 @@ def right(request: pytest.FixtureRequest, module: nn.Module, tmp_path_factory: p
 def test_the_layer_with_other_weights_is_named_in_every_format(
     right: tuple[str, Path], module: nn.Module, weight: str, layer: str
 ) -> None:
-    target, folder = right
-    parameter = module.get_parameter(f"model.{weight}")
-    held = parameter.detach().clone()
-    try:
-        with torch.no_grad():
-            parameter.copy_(0.3 - held.flip(0))
-        found = first_difference.first_difference(module, target, folder, ROWS)
-    finally:
-        with torch.no_grad():
-            parameter.copy_(held)
-    assert isinstance(found, FirstDifference), found
+    found = with_another(module, f"model.{weight}", *right)
     assert re.match(layer, found.layer), found
     assert found.expected is not None
     assert found.given is not None
     assert abs(found.expected - found.given) == pytest.approx(found.max_abs)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_layer_is_found_where_a_shortcut_became_a_convolution(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = deployed(OptionA(), Preprocess())
+    made = convert("c0", target, module, ROWS, spec_of(ROWS, 3), tmp_path)
+    assert any("1x1 convolutions" in note for note in made.notes) == (target in ("onnxruntime-cpu", "openvino-cpu"))
+    for weight in ("stem", "conv", "head"):
+        found = with_another(module, f"model.{weight}.weight", target, tmp_path)
+        assert found.layer.startswith(f"model.{weight} ("), found
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_last_layer_of_a_regression_is_found_though_nothing_follows_it(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1), nn.Flatten(0))
+    module = deployed(body, Preprocess(), regression=True)
+    convert("c0", target, module, ROWS, spec_of(ROWS, 1, output_of(module)), tmp_path)
+    assert "answers right" in str(first_difference.first_difference(module, target, tmp_path, ROWS))
+    assert with_another(module, "model.3.weight", target, tmp_path).layer.startswith("model.3 (Linear")
+    assert "softmax" not in {value.layer for value in layer_values(module, ROWS)}
 
 
 def test_a_graph_that_is_right_is_said_to_be_right(right: tuple[str, Path], module: nn.Module) -> None:
