@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect import task
 
 from tasks.caching import JSON_RESULT, content_key
 from tasks.progress import Progress
+from tasks.reasons import Reasons
 from trimtab import runtime
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import build_name, eager, open_build, original_bytes, parent_of, predicted
@@ -19,10 +20,12 @@ from trimtab.verify.accuracy import Paired, paired
 from trimtab.verify.confusion import counts
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
-from trimtab.verify.latency import Timings, measure
+from trimtab.verify.latency import BASELINE, Timings, measure
 from trimtab.verify.parity import Parity, compare
+from trimtab.verify.reliability import compare_trust
 from trimtab.verify.seen import Seen, has_seen
 from trimtab.verify.slices import Slices, compare_slices
+from trimtab.verify.throughput import throughput
 from trimtab.watch import Watch
 from trimtab.workbench import Workbench
 
@@ -46,24 +49,34 @@ def measure_finalists(
     baseline = eager(bench, Candidate.from_json(original))
     predictors = {build_name(build): open_build(bench, build) for build in parsed}
     with bench.measuring(), bench.stopwatch.on("measuring"), Progress("verifying on the gate") as progress:
-        gate = bench.splits[GATE]
+        gate, settings = bench.splits[GATE], bench.recipe.measure
         timings = measure(
             baseline,
             predictors,
             gate.inputs,
-            bench.recipe.measure,
+            settings,
             lambda done, total: progress(done, total, "rounds of latency"),
         )
+        everyone = {BASELINE: baseline, **predictors}
+        rates = throughput(everyone, gate.inputs, bench.recipe.serving.threads, settings.batch_sizes[0])
         rivals = _champion_answers(bench, champion)
-        base = _answers(bench, baseline)
+        reasons = Reasons(bench, Candidate.from_json(original), baseline)
+        chances = _probabilities(bench, baseline)
+        base = _classes(chances)
         size = original_bytes(bench, original["id"])
         matrices = {"baseline": _confusion(bench, base)}
         found = []
         for build in parsed:
-            own = _answers(bench, predictors[build_name(build)])
+            own_chances = _probabilities(bench, predictors[build_name(build)])
+            own = _classes(own_chances)
             matrices[build_name(build)] = _confusion(bench, own)
             parity = _parity(bench, made[build.candidate], build, predictors[build_name(build)], confidence)
-            evidence = _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence)
+            evidence = replace(
+                _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence),
+                trust=compare_trust(chances[GATE], own_chances[GATE], gate.labels, confidence),
+                attributions=reasons.of(build, made[build.candidate], predictors[build_name(build)], confidence),
+                throughput={"original": rates[BASELINE], "candidate": rates[build_name(build)]},
+            )
             decision = decide(evidence, bench.recipe.budget, confidence)
             found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})
         seen = _seen(bench, baseline, base, bench.recipe.verify.confidence)
@@ -133,9 +146,14 @@ def _compared(bench: Workbench) -> list[str]:
     return [GATE, *bench.recipe.verify.also, *([TODAY] if TODAY in bench.splits else [])]
 
 
-def _answers(bench: Workbench, predictor: Any) -> dict[str, Array]:
+def _probabilities(bench: Workbench, predictor: Any) -> dict[str, Array]:
+    """Split → probabilities (n, classes)."""
+    return {name: predicted(predictor, bench.splits[name].inputs) for name in _compared(bench)}
+
+
+def _classes(probabilities: Mapping[str, Array]) -> dict[str, Array]:
     """Split → class a row, int64 (n,)."""
-    return {name: predicted(predictor, bench.splits[name].inputs).argmax(axis=1) for name in _compared(bench)}
+    return {name: chances.argmax(axis=1) for name, chances in probabilities.items()}
 
 
 def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array] | None:
@@ -143,7 +161,7 @@ def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array
         return None
     folder = Watch(bench.code.path, bench.settings).release(champion)
     facts = json.loads((folder / "release.json").read_bytes())
-    return _answers(bench, runtime.load(facts["target"], folder, facts["threads"]))
+    return _classes(_probabilities(bench, runtime.load(facts["target"], folder, facts["threads"])))
 
 
 def _seen(bench: Workbench, baseline: Any, answers: Mapping[str, Array], confidence: float) -> Seen:

@@ -73,6 +73,7 @@ def points(
     original_size: int,
     noise: float = 0.0,
     memory: Mapping[str, float] | None = None,
+    loading: Mapping[str, float] | None = None,
 ) -> list[Point]:
     """One point a build from what was measured.
 
@@ -81,6 +82,7 @@ def points(
         timings: build name → batch size → Latency.
         original_size: bytes of the original's FP32 weights.
         noise: noise floor at the first batch size. memory: build name → peak in MiB.
+        loading: build name → milliseconds to the first answer.
     """
     first = bench.recipe.measure.batch_sizes[0]
     whole = {
@@ -108,6 +110,7 @@ def points(
             noise=noise,
             gain=gain(build),
             memory_mb=(memory or {}).get(build_name(build)),
+            load_ms=(loading or {}).get(build_name(build)),
         )
         for build in builds
     ]

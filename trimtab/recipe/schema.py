@@ -17,6 +17,7 @@ __all__ = [
     "Budget",
     "Compress",
     "Distil",
+    "Explain",
     "Measure",
     "Model",
     "Monitoring",
@@ -85,6 +86,18 @@ class Budget(Section):
     min_size_ratio: float = Field(1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped")
     max_p99_ms: float | None = Field(None, gt=0, description="at the first batch size")
     max_disagreement: float = Field(0.05, ge=0, le=1, description="decisions that differ from the torch model")
+    max_calibration_rise: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="upper bound of the rise of the expected calibration error; null: it is shown only",
+    )
+    min_attribution_correlation: float | None = Field(
+        None,
+        gt=-1,
+        lt=1,
+        description="lower bound of the mean rank correlation of attributions; null: it is shown only",
+    )
 
 
 class Measure(Section):
@@ -95,6 +108,18 @@ class Measure(Section):
     rounds: int = Field(9, ge=3, description="interleaved rounds at the gate")
     screening_rounds: int = Field(3, ge=3, description="the same when all builds are compared on validation")
     calls: int = Field(30, ge=1, description="timed calls a round and predictor")
+
+
+class Explain(Section):
+    """What decisions rest on: attributions of original and candidate on the same validation rows, compared."""
+
+    method: Literal["occlusion", "integrated_gradients"] = Field(
+        "occlusion", description="integrated_gradients: of the torch module, by Captum (pip install 'trimtab[explain]')"
+    )
+    samples: int = Field(16, ge=2, description="validation rows")
+    patch: int | None = Field(
+        None, ge=1, description="side of an image's squares, in pixels; null: an eighth of its shorter side"
+    )
 
 
 class Verify(Section):
@@ -109,6 +134,7 @@ class Verify(Section):
         None, description="callable(split) -> mapping of name to bools, one a row; classes are always slices"
     )
     atol: float = Field(1e-4, gt=0, description="largest absolute difference of FP32 outputs from torch")
+    explain: Explain | None = Field(default_factory=Explain)
 
 
 class Serving(Section):
@@ -191,6 +217,12 @@ class Recipe(Section):
         of_ours = [key for key in self.train.search.space if key.startswith(TRAIN)]
         if self.model.train is not None and of_ours:
             raise ValueError(f"train.search.space.{of_ours[0]} would change nothing: model.train trains in its own way")
+        return self
+
+    @model_validator(mode="after")
+    def _attributions_are_taken_where_the_budget_speaks_of_them(self) -> Recipe:
+        if self.budget.min_attribution_correlation is not None and self.verify.explain is None:
+            raise ValueError("budget.min_attribution_correlation has nothing to hold: verify.explain is null")
         return self
 
     @field_validator("model", mode="before")

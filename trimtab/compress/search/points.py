@@ -29,6 +29,7 @@ class Point:
         gain: how many times as fast as the original that was not cut, on the same target in the same precision, at
             the first batch size; None where that was not measured, or for that original itself.
         memory_mb: what a process grows by to load it and answer the largest batch, MiB at the peak; None: not measured.
+        load_ms: milliseconds from nothing opened to its first answer, of the largest batch; None: not measured.
     """
 
     candidate: str
@@ -42,6 +43,7 @@ class Point:
     noise: float = 0.0
     gain: float | None = None
     memory_mb: float | None = None
+    load_ms: float | None = None
 
     @property
     def first_speedup(self) -> float:
