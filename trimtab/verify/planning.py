@@ -35,7 +35,7 @@ def rows_for_share(share: Interval, limit: float) -> int | None:
 
 
 def rows_for_end(interval: Interval, limit: float) -> int | None:
-    """The same of any mean: until the end of its interval on the limit's side reaches it; the width falls with √rows."""
+    """The same of any mean: until the end of its interval on the limit's side is there; the width falls with √rows."""
     end = interval.low if interval.value > limit else interval.high
     distance = abs(interval.value - limit)
     return _more_rows(interval.n, abs(interval.value - end) / distance) if distance > ROUNDING else None

@@ -120,7 +120,7 @@ def compare_attributions(
         if np.ptp(own) or np.ptp(other)
     ]
     ordered = sorted(found)
-    places = np.unique(np.linspace(0, len(ordered) - 1, SHOWN).astype(int)) if ordered else []
+    places = np.unique(np.linspace(0, len(ordered) - 1, SHOWN).astype(int)).tolist() if ordered else []
     shown = [ordered[place] for place in places]
     examples = [
         Example(int(rows[i]), int(decided[i]), rank, share, _short(original[i]), _short(candidate[i]))

@@ -56,7 +56,8 @@ def occlusion(
             name: np.repeat(values[row : row + 1], len(layout.regions) + 1, axis=0) for name, values in inputs.items()
         }
         for index, region in enumerate(layout.regions):
-            copies[region.input][(index, *region.place)] = replacement[region.input][region.place]
+            one = copies[region.input][index : index + 1]
+            one[(slice(None), *region.place)] = replacement[region.input][region.place]
         answers = _answered(predictor, copies, rows_a_call)
         odds = log_odds(answers, np.full(len(answers), decided[row]))
         found[row] = odds[-1] - odds[:-1]  # the last copy is whole

@@ -1,8 +1,8 @@
 """The parts of an input that are attributed: patches of an image, columns of a table, steps of a sequence.
 
-By the shape of one row: (channels, height, width) is an image and cut into squares; (steps, features) a sequence and cut
-into steps; (columns,) a table, or a sequence of tokens, and cut into its values. What is taken away is replaced by what
-is usual in the training rows: of floats the mean (of an image: of its channel; of a sequence: of its feature), of
+By the shape of one row: (channels, height, width) is an image and cut into squares; (steps, features) a sequence and
+cut into steps; (columns,) a table, or a sequence of tokens, and cut into its values. What is taken away is replaced by
+what is usual in the training rows: of floats the mean (of an image: of its channel; of a sequence: of its feature), of
 integers and bools the most frequent value at the same place, since a mean of codes is none of them.
 """
 
