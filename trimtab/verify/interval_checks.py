@@ -13,6 +13,7 @@ from trimtab.verify.attribution.agreement import Agreement
 from trimtab.verify.decision import ROUNDING, Check
 from trimtab.verify.planning import more, rows_for_end
 from trimtab.verify.reliability import Trust
+from trimtab.verify.words import signed
 
 
 def check_trust(trust: Trust | None, limit: float | None) -> Iterator[tuple[Check, int | None]]:
@@ -29,7 +30,7 @@ def check_trust(trust: Trust | None, limit: float | None) -> Iterator[tuple[Chec
     passed = _keeps(-rise.value, -rise.high, -limit)
     rows = rows_for_end(rise, limit) if passed is None else None
     figures = (
-        f"{trust.original.ece.value:.4f} → {trust.candidate.ece.value:.4f}, a rise of {rise.value:+.4f} "
+        f"{trust.original.ece.value:.4f} → {trust.candidate.ece.value:.4f}, a rise of {signed(rise.value)} "
         f"({_interval(rise)}; {rise.n} rows); at most {limit:g} is allowed"
     )
     reason = figures if passed is not None else f"{figures}: too few rows to say{more(rows)}"
@@ -65,4 +66,4 @@ def _keeps(value: float, end: float, limit: float) -> bool | None:
 
 
 def _interval(one: Interval) -> str:
-    return f"{100 * one.confidence:.4g} % interval {one.low:+.4f} to {one.high:+.4f}"
+    return f"{100 * one.confidence:.4g} % interval {signed(one.low)} to {signed(one.high)}"

@@ -20,6 +20,7 @@ import numpy as np
 from trimtab.candidate import Interval, Json
 from trimtab.errors import DataError
 from trimtab.verify.resampling import basic_interval, weights
+from trimtab.verify.words import signed
 
 Array = np.ndarray
 BINS = 15
@@ -76,8 +77,8 @@ class Trust:
             word = "not shown to be calibrated differently from the original"
         return (
             f"expected calibration error {after.ece.value:.4f} ({before.ece.value:.4f} before; {after.floor:.4f} is "
-            f"what chance alone gives on {rise.n:,} rows): {word} (difference {rise.value:+.4f}, "
-            f"{100 * rise.confidence:.4g} % interval {rise.low:+.4f} to {rise.high:+.4f})"
+            f"what chance alone gives on {rise.n:,} rows): {word} (difference {signed(rise.value)}, "
+            f"{100 * rise.confidence:.4g} % interval {signed(rise.low)} to {signed(rise.high)})"
         )
 
     def to_json(self) -> dict[str, Json]:

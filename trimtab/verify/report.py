@@ -72,7 +72,9 @@ def render(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_source)
     )
-    environment.filters.update(percent=percent, smaller=smaller, points=words.points, kb=_kilobytes, ms=_milliseconds)
+    environment.filters.update(
+        percent=percent, smaller=smaller, points=words.points, signed=words.signed, kb=_kilobytes, ms=_milliseconds
+    )
     template = environment.get_template(TEMPLATE)
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
