@@ -7,13 +7,17 @@ probability|. Bins of equal width would leave most of them nearly empty, since m
 wrong; in two bins the error is (2 * |1 - 0.9| + 2 * |0 - 0.6|) / 4 = 0.35.
 
 The error is never below zero and so is too high on few rows: `floor` is what a model would show whose probabilities are
-exactly right. The Brier score (1950) has no bins: the mean of the squared distance of all probabilities from the truth.
+exactly right, and so the most that a model's error can be too high by. Resamples do not tell how much of that there is,
+so each interval allows for all of it and for none of it: an original that seems worse than it is would else hide a
+rise. No rise can therefore be shown to be smaller than the original's floor. The Brier score (1950) has no bins: the
+mean of the squared distance of all probabilities from the truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -58,7 +62,7 @@ class Trust:
     """Original and candidate on the same rows.
 
     Attributes:
-        ece_rise, brier_rise: candidate - original, paired bootstrap interval.
+        ece_rise, brier_rise: candidate - original, paired bootstrap interval (the first one widened, see above).
     """
 
     original: Reliability
@@ -121,12 +125,18 @@ def compare_trust(original: Array, candidate: Array, labels: Array, confidence: 
     ece, own_ece, brier, own_brier = (np.concatenate(parts) for parts in zip(*draws, strict=True))
     rows = len(labels)
     all_once = np.ones((1, rows))
+    (shown, left), (own_shown, own_left) = before.bias(ece), after.bias(own_ece)
     ece_rise = float((after.ece(all_once) - before.ece(all_once))[0])
     brier_rise = float((after.brier(all_once) - before.brier(all_once))[0])
     return Trust(
         before.summary(ece, brier, confidence),
         after.summary(own_ece, own_brier, confidence),
-        basic_interval(ece_rise, own_ece - ece, rows, confidence, -1.0, 1.0),
+        _widened(
+            basic_interval(ece_rise, own_ece - ece, rows, confidence, -1.0, 1.0),
+            own_left + shown,
+            left + own_shown,
+            -1.0,
+        ),
         basic_interval(brier_rise, own_brier - brier, rows, confidence, -2.0, 2.0),
     )
 
@@ -154,6 +164,7 @@ class _Model:
         found: Array = drawn @ self.squares / drawn.sum(axis=1)
         return found
 
+    @cached_property
     def floor(self) -> float:
         """Mean of the ECE over draws in which each answer is right with the stated probability."""
         random = np.random.default_rng(0)
@@ -161,12 +172,18 @@ class _Model:
         chance = [self.ece(once, random.random(len(self.stated)) < self.stated)[0] for _ in range(FLOOR_DRAWS)]
         return float(np.mean(chance))
 
+    def bias(self, resampled: Array) -> tuple[float, float]:
+        """How much too high the ECE is: as its resamples show, which the interval takes out; and what may be left."""
+        shown = max(float(resampled.mean() - self.ece(np.ones((1, len(self.stated))))[0]), 0.0)
+        return shown, max(self.floor - shown, 0.0)
+
     def summary(self, ece: Array, brier: Array, confidence: float) -> Reliability:
         once, rows = np.ones((1, len(self.stated))), len(self.stated)
+        shown, left = self.bias(ece)
         parts = [self.place == index for index in range(self.place.max() + 1)]
         return Reliability(
-            basic_interval(self.ece(once)[0], ece, rows, confidence, 0.0, 1.0),
-            self.floor(),
+            _widened(basic_interval(self.ece(once)[0], ece, rows, confidence, 0.0, 1.0), left, shown, 0.0),
+            self.floor,
             basic_interval(self.brier(once)[0], brier, rows, confidence, 0.0, 2.0),
             tuple(Bin(float(self.stated[p].mean()), float(self.right[p].mean()), int(p.sum())) for p in parts),
         )
@@ -183,6 +200,10 @@ def bins_of(stated: Array) -> Array:
     first = ordered[(np.arange(1, size) * len(ordered)) // size]  # the lowest probability of each bin but the first
     found: Array = np.unique(np.searchsorted(first, stated, side="right"), return_inverse=True)[1]
     return found
+
+
+def _widened(one: Interval, below: float, above: float, least: float) -> Interval:
+    return replace(one, low=max(one.low - below, least), high=min(one.high + above, 1.0))
 
 
 def _from_json(value: Mapping[str, Json]) -> Reliability:
