@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.lock 
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults bench-journal bench-compress lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults bench-journal bench-compress bench-convert bench-shortcuts lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -39,11 +39,17 @@ faults: env      ## Registration, promotion and rollback killed at every failpoi
 	@$(BIN)/python -m pytest -m slow
 
 bench-journal: env ## What the journal costs a request: ours with inputs journalled over ours without
-	@PYTHONPATH=. $(BIN)/python benchmarks/journal_cost.py
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.journal_cost
 
 bench-compress: env ## The compression search against its peers: DATA=<cifar10 folder> WEIGHTS=<state dict> [MINUTES=90]
 	@[ -n "$(DATA)" ] && [ -n "$(WEIGHTS)" ] || { echo "say where the task is: make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict of the ResNet-20>"; exit 1; }
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.compress --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(UNSEEN_MINUTES),--unseen-minutes $(UNSEEN_MINUTES))
+
+bench-convert: env ## Five models on every target, compared with eager PyTorch, and wrong conversions that must be caught
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.convert $(if $(TARGETS),--targets $(TARGETS))
+
+bench-shortcuts: env ## What it gives to write slice-and-pad shortcuts as convolutions
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.shortcuts
 
 lint: env        ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """What the journal costs: requests a second of our scoring service with full inputs journalled, and with none.
 
-    make bench-journal            (or: python benchmarks/journal_cost.py [--rounds 5] [--requests 400])
+    make bench-journal            (or: python -m benchmarks.journal_cost [--rounds 5] [--requests 400])
 
 Both services run the same ONNX model, made here with random weights, one inference thread each, side by side; rounds
 are interleaved in random order, and the ratio is taken round by round. The load generator shares the machine with the
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.machine import commit, cpu
 from trimtab import runtime
 from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
@@ -95,11 +95,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=400)
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    cpu = next(
-        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")),
-        "",
-    )
     rates: dict[str, list[float]] = {"inputs": [], "none": []}
     with tempfile.TemporaryDirectory() as scratch:
         services = {}
@@ -120,8 +115,8 @@ def main() -> None:
                 process.wait(15)
     ratios = [a / b for a, b in zip(rates["inputs"], rates["none"], strict=True)]
     result = {
-        "commit": commit.strip(),
-        "cpu": cpu or platform.processor(),
+        "commit": commit(),
+        "cpu": cpu(),
         "n": options.rounds,
         "requests": options.requests,
         "req_s_median": {name: round(statistics.median(values), 1) for name, values in rates.items()},

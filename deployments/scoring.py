@@ -14,7 +14,8 @@ from typing import Any
 
 from trimtab.errors import TrimtabError
 from trimtab.registry import follow
-from trimtab.registry.package import check
+from trimtab.registry.keys import Keyring
+from trimtab.registry.signing import verify_release
 from trimtab.serving.run import bind, log_to_stderr, serve
 from trimtab.serving.service import Service, following
 from trimtab.settings import Settings
@@ -26,6 +27,7 @@ class Champion:
 
     tracking_uri: str
     name: str
+    keys: Keyring
 
     def current_champion(self) -> int | None:
         """The version under the alias, None when there is none."""
@@ -33,7 +35,7 @@ class Champion:
 
     def download(self, version: int, into: Path) -> Any:
         """Fetch and verify a version's release folder; its release.json."""
-        return follow.download(self.tracking_uri, self.name, version, into)
+        return follow.download(self.tracking_uri, self.name, version, into, self.keys)
 
 
 def scoring_service(name: str, settings: Settings, threads: int | None = None) -> Service:
@@ -43,8 +45,9 @@ def scoring_service(name: str, settings: Settings, threads: int | None = None) -
         StateError: no MLflow server is known, or the state directory cannot be written.
         Conflict: another service of this name runs.
     """
-    source = Champion(settings.tracking_uri(), name)
-    return following(name, settings, source, check=partial(check, name=name), threads=threads)
+    keys = Keyring(settings.keys)
+    source = Champion(settings.tracking_uri(), name, keys)
+    return following(name, settings, source, check=partial(verify_release, keys=keys, name=name), threads=threads)
 
 
 def main() -> int:

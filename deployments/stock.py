@@ -11,6 +11,7 @@ import argparse
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from types import FrameType
 import httpx
 
 from trimtab.errors import RegistryError, StateError, TrimtabError
-from trimtab.registry.follow import current_champion
+from trimtab.registry.follow import current_champion, download_model
+from trimtab.registry.keys import Keyring
 from trimtab.settings import Settings
 from trimtab.store import write_atomic
 
@@ -40,6 +42,7 @@ class Stock:
         self.settings, self.name, self.host, self.port = settings, name, host, port
         self.child: subprocess.Popen[bytes] | None = None
         self.version: int | None = None
+        self.refused: int | None = None
 
     def run(self) -> None:
         """Follow until the process is told to stop.
@@ -49,16 +52,18 @@ class Stock:
         """
         while self.version is None:
             with placeholder(self.host, self.port):
-                self._await_champion()
-            self._roll(self._champion())
+                first, model = self._await_champion()
+            self._roll(first, model)
         while True:
             time.sleep(POLL_S)
             if self.child is not None and self.child.poll() is not None:
                 raise StateError(f"mlflow models serve ended with code {self.child.returncode}", where=self.name)
             wanted = self._champion()
-            if wanted is not None and wanted != self.version:
+            if wanted is None or wanted == self.version:
+                continue
+            if (verified := self._verified(wanted)) is not None:
                 self.stop()
-                self._roll(wanted)
+                self._roll(wanted, verified)
 
     def stop(self) -> None:
         """End the child and all its processes."""
@@ -73,9 +78,27 @@ class Stock:
                 continue
         self.child = None
 
-    def _await_champion(self) -> None:
-        while self._champion() is None:
+    def _await_champion(self) -> tuple[int, Path]:
+        while True:
+            wanted = self._champion()
+            if wanted is not None and (model := self._verified(wanted)):
+                return wanted, model
             time.sleep(POLL_S)
+
+    def _verified(self, version: int) -> Path | None:
+        """The model in a folder of ours, its signature checked; None if it is refused, and what serves stays.
+
+        The server is started from there: MLflow would fetch again, and run whatever loader it then gets.
+        """
+        into = self.settings.home / "stock" / self.name / str(version)
+        try:
+            download_model(self.settings.tracking_uri(), self.name, version, into, Keyring(self.settings.keys))
+        except RegistryError as error:
+            if version != self.refused:
+                print(f"version {version} refused, {self.version} stays: {error}", file=sys.stderr)
+            self.refused = version
+            return None
+        return into
 
     def _champion(self) -> int | None:
         try:
@@ -84,12 +107,10 @@ class Stock:
             print(f"the registry does not answer, going on: {error}", file=sys.stderr)
             return self.version
 
-    def _roll(self, version: int | None) -> None:
-        if version is None:
-            return
+    def _roll(self, version: int, model: Path) -> None:
         command = [
             *(sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"),
-            *("-m", f"models:/{self.name}/{version}", "--host", self.host, "--port", str(self.port)),
+            *("-m", str(model), "--host", self.host, "--port", str(self.port)),
         ]
         scripts = str(Path(sys.executable).parent)  # it finds uvicorn through PATH
         environment = {
@@ -101,6 +122,9 @@ class Stock:
         self.child = subprocess.Popen(command, env=environment, start_new_session=True)
         self._await_ping(version)
         self.version = version
+        for other in model.parent.iterdir():
+            if other != model:
+                shutil.rmtree(other, ignore_errors=True)
         write_atomic(status_file(self.settings, self.name), json.dumps({"version": str(version)}).encode())
 
     def _await_ping(self, version: int) -> None:

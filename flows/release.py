@@ -37,7 +37,7 @@ def release(
             return done
         original = optimize(bench, run.warm_start)
         candidates = compress(bench, run, original)
-        builds = convert(bench, candidates, run.targets)
+        builds = convert(bench, candidates, run.targets, run.unwanted)
         finalists = select(bench, run, candidates, builds)
         verified = verify(bench, run, finalists)
         version = register(bench, run, verified)

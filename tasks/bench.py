@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -24,6 +24,9 @@ from trimtab.settings import Settings
 from trimtab.watch import Watch
 from trimtab.workbench import Workbench
 
+if TYPE_CHECKING:
+    from trimtab.compress.search.record import SearchRecord  # brings Optuna and torch, which monitoring needs not
+
 AS_ML = "?workflowType=machine_learning"  # MLflow 3 opens an experiment as one of generative AI otherwise
 CONTEXTS = {"train": "training"}  # MLflow's word for what a split is used for, where it is not the split's name
 
@@ -39,6 +42,8 @@ class ReleaseRun:
         warm_start: on a retrain, the champion's original candidate; training starts from its weights.
         finalists: on a retrain, the steps of what reached the gate when the champion was made.
         targets: what candidates are converted to: the recipe's; on a retrain those of them that reached the gate.
+        search: what the search found, for the report; None before it, and where there is none.
+        unwanted: (precision, target) that the search measured to be not worth converting to.
     """
 
     bench: Workbench
@@ -51,6 +56,8 @@ class ReleaseRun:
     warm_start: str | None = None
     finalists: Sequence[Sequence[Step]] = ()
     targets: Sequence[Target] = ()
+    search: SearchRecord | None = None
+    unwanted: Collection[tuple[str, str]] = ()
 
     def summary(self, version: int, figures: Mapping[str, Any]) -> dict[str, Any]:
         """What the flow returns: the version, its figures, where the time went."""
@@ -87,7 +94,8 @@ def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench
     new_rows = Watch(recipe, settings).new_rows(retrain_verdict) if retrain_verdict else None
     bench = Workbench(recipe, settings, new_rows)
     rows = {name: len(split) for name, split in bench.splits.items()}
-    get_run_logger().info("data: %s; %d classes", rows, bench.classes)
+    what = f"{bench.outputs} {'numbers a row' if bench.task.regression else 'classes'}"
+    get_run_logger().info("data: %s; %s", rows, what)
     if bench.slices:
         sizes = {name: int(mask.sum()) for name, mask in bench.slices.items()}
         get_run_logger().info("slices of the gate, besides the classes: %s", sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.bench import ReleaseRun
 from tasks.candidates import made
+from tasks.mixed import mixed
 from tasks.search import searched
 from trimtab.candidate import Candidate
 from trimtab.compress.search import plan, replan
@@ -22,4 +23,5 @@ def compress(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Can
     else:
         plans = plan(bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets)
     candidates = [made(bench, original, steps) for steps in plans]
-    return [candidate for candidate in candidates if candidate is not None]
+    found = [candidate for candidate in candidates if candidate is not None]
+    return [*found, *mixed(bench, run, original, found)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from prefect import task
@@ -35,15 +35,26 @@ def convert_one(bench: Workbench, candidate: dict[str, Any], targets: list[str],
     return [converted.to_json() for converted in done]
 
 
-def convert(bench: Workbench, candidates: list[Candidate], targets: Sequence[Target]) -> list[Converted]:
-    """Every candidate on every target that carries its precision; what a target cannot carry is said before."""
+def convert(
+    bench: Workbench,
+    candidates: list[Candidate],
+    targets: Sequence[Target],
+    unwanted: Collection[tuple[str, str]] = (),
+) -> list[Converted]:
+    """Every candidate on every target that carries its precision; what a target cannot carry is said before.
+
+    Args:
+        unwanted: (precision, target) that are left out: the search has measured, and said, that another is better. It
+            has not measured INT8 that keeps layers in float, which is therefore not left out.
+    """
     result: list[Converted] = []
     precisions = list(dict.fromkeys(precision_of(candidate) for candidate in candidates))
     for target in targets:
         if left_out := [precision for precision in precisions if not carries(target, precision)]:
             get_run_logger().info("%s does not carry %s: it does not get those candidates", target, left_out)
     for candidate in candidates:
-        carrying = [target for target in targets if carries(target, precision_of(candidate))]
+        own, mixed = precision_of(candidate), candidate.lineage[-1].parameters.get("max_drop") is not None
+        carrying = [t for t in targets if carries(t, own) and (mixed or (own, t) not in unwanted)]
         here = all(bench.stored_converted(candidate.id, target) for target in carrying)
         fresh = convert_one.with_options(refresh_cache=not here)
         arguments = quoted(bench, candidate.to_json(), carrying, candidate.label)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from prefect import task
 
 from tasks.caching import JSON_RESULT, content_key
@@ -21,15 +22,17 @@ from trimtab.verify.confusion import counts
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
 from trimtab.verify.latency import BASELINE, Timings, measure
+from trimtab.verify.numbers import PairedNumbers, paired_numbers
 from trimtab.verify.parity import Parity, compare
 from trimtab.verify.reliability import compare_trust
 from trimtab.verify.seen import Seen, has_seen
-from trimtab.verify.slices import Slices, compare_slices
+from trimtab.verify.slices import Slices, compare_own_slices, compare_slices
 from trimtab.verify.throughput import throughput
 from trimtab.watch import Watch
 from trimtab.workbench import Workbench
 
 GATE, VALIDATION, TODAY = "gate", "validation", "today"
+SCATTERED = 500  # rows in the picture of a regression
 
 
 @task(
@@ -61,55 +64,69 @@ def measure_finalists(
         rates = throughput(everyone, gate.inputs, bench.recipe.serving.threads, settings.batch_sizes[0])
         rivals = _champion_answers(bench, champion)
         reasons = Reasons(bench, Candidate.from_json(original), baseline)
-        chances = _probabilities(bench, baseline)
-        base = _classes(chances)
+        answers = _answers(bench, baseline)
+        base = _decisions(bench, answers)
         size = original_bytes(bench, original["id"])
-        matrices = {"baseline": _confusion(bench, base)}
+        shown = _confusion if not bench.task.regression else _scatter
+        pictures = {"baseline": shown(bench, base)}
         found = []
         for build in parsed:
-            own_chances = _probabilities(bench, predictors[build_name(build)])
-            own = _classes(own_chances)
-            matrices[build_name(build)] = _confusion(bench, own)
+            given = _answers(bench, predictors[build_name(build)])
+            own = _decisions(bench, given)
+            pictures[build_name(build)] = shown(bench, own)
             parity = _parity(bench, made[build.candidate], build, predictors[build_name(build)], confidence)
             evidence = replace(
                 _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence),
-                trust=compare_trust(chances[GATE], own_chances[GATE], gate.labels, confidence),
+                trust=None
+                if bench.task.regression
+                else compare_trust(answers[GATE], given[GATE], gate.labels, confidence),
                 attributions=reasons.of(build, made[build.candidate], predictors[build_name(build)], confidence),
                 throughput={"original": rates[BASELINE], "candidate": rates[build_name(build)]},
             )
             decision = decide(evidence, bench.recipe.budget, confidence)
             found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})
+        if bench.task.regression:
+            return {"finalists": found, "timings": timings.to_json(), "scatter": pictures}
         seen = _seen(bench, baseline, base, bench.recipe.verify.confidence)
-    return {"finalists": found, "timings": timings.to_json(), "confusion": matrices, "seen": seen.to_json()}
+    return {"finalists": found, "timings": timings.to_json(), "confusion": pictures, "seen": seen.to_json()}
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Which rows of which split are answered right, by the candidate, its original and the champion."""
+    """What is answered on which split, by the candidate, its original and the champion: classes, or numbers."""
 
     bench: Workbench
     own: Mapping[str, Array]
     base: Mapping[str, Array]
     rivals: Mapping[str, Array] | None
 
-    def against_original(self, confidence: float) -> dict[str, Paired]:
+    def against_original(self, confidence: float) -> dict[str, Paired | PairedNumbers]:
         """On the gate split alone: that is what the budget speaks of."""
         return {GATE: self._paired(GATE, self.base, confidence)}
 
-    def against_champion(self, confidence: float) -> dict[str, Paired] | None:
+    def against_champion(self, confidence: float) -> dict[str, Paired | PairedNumbers] | None:
         """On every split; None where nothing serves yet."""
         if self.rivals is None:
             return None
         return {name: self._paired(name, self.rivals, confidence) for name in self.own}
 
-    def by_slice(self, confidence: float) -> Slices:
+    def by_slice(self, confidence: float) -> Slices | None:
         """Against the original on each class and each slice of the recipe's, on the gate split."""
         labels, bench = self.bench.splits[GATE].labels, self.bench
+        if bench.task.regression:
+
+            def pair(mask: Array, each: float) -> PairedNumbers:
+                original, own = self.base[GATE][mask], self.own[GATE][mask]
+                return paired_numbers(bench.task.metric, original, own, labels[mask], each, "a slice of the gate")
+
+            return compare_own_slices(bench.slices, pair, len(labels), confidence)
         original, own = self.base[GATE] == labels, self.own[GATE] == labels
         return compare_slices(original, own, labels, bench.class_names, bench.slices, confidence)
 
-    def _paired(self, name: str, other: Mapping[str, Array], confidence: float) -> Paired:
-        labels = self.bench.splits[name].labels
+    def _paired(self, name: str, other: Mapping[str, Array], confidence: float) -> Paired | PairedNumbers:
+        labels, task = self.bench.splits[name].labels, self.bench.task
+        if task.regression:
+            return paired_numbers(task.metric, other[name], self.own[name], labels, confidence, f"split {name}")
         return paired(other[name] == labels, self.own[name] == labels, confidence)
 
 
@@ -133,12 +150,14 @@ def _evidence(
 
 def _parity(bench: Workbench, candidate: Candidate, build: Converted, predictor: Any, confidence: float) -> Parity:
     """Against its own torch module; a rewritten graph against the module it was made from."""
-    inputs = bench.splits[GATE].inputs
+    inputs, settings = bench.splits[GATE].inputs, bench.recipe.verify
+    tolerance = settings.tolerance if bench.task.regression else None
     if build.precision == "fp32":
-        return compare(eager(bench, candidate), predictor, inputs, bench.recipe.verify.atol, confidence)
+        torch_module = eager(bench, candidate)
+        return compare(torch_module, predictor, inputs, settings.atol, confidence, tolerance=tolerance)
     alone = build.precision != "int8-dynamic"  # which scales its activations by the whole batch
     parent = eager(bench, parent_of(bench, candidate))
-    return compare(parent, predictor, inputs, None, confidence, batch_invariant=alone)
+    return compare(parent, predictor, inputs, None, confidence, batch_invariant=alone, tolerance=tolerance)
 
 
 def _compared(bench: Workbench) -> list[str]:
@@ -146,14 +165,14 @@ def _compared(bench: Workbench) -> list[str]:
     return [GATE, *bench.recipe.verify.also, *([TODAY] if TODAY in bench.splits else [])]
 
 
-def _probabilities(bench: Workbench, predictor: Any) -> dict[str, Array]:
-    """Split → probabilities (n, classes)."""
+def _answers(bench: Workbench, predictor: Any) -> dict[str, Array]:
+    """Split → probabilities (n, classes); of a regression numbers, float32 (n, k)."""
     return {name: predicted(predictor, bench.splits[name].inputs) for name in _compared(bench)}
 
 
-def _classes(probabilities: Mapping[str, Array]) -> dict[str, Array]:
-    """Split → class a row, int64 (n,)."""
-    return {name: chances.argmax(axis=1) for name, chances in probabilities.items()}
+def _decisions(bench: Workbench, answers: Mapping[str, Array]) -> dict[str, Array]:
+    """Split → class a row, int64 (n,); of a regression the numbers as they are."""
+    return dict(answers) if bench.task.regression else {name: value.argmax(axis=1) for name, value in answers.items()}
 
 
 def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array] | None:
@@ -161,7 +180,7 @@ def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array
         return None
     folder = Watch(bench.code.path, bench.settings).release(champion)
     facts = json.loads((folder / "release.json").read_bytes())
-    return _classes(_probabilities(bench, runtime.load(facts["target"], folder, facts["threads"])))
+    return _decisions(bench, _answers(bench, runtime.load(facts["target"], folder, facts["threads"])))
 
 
 def _seen(bench: Workbench, baseline: Any, answers: Mapping[str, Array], confidence: float) -> Seen:
@@ -174,3 +193,11 @@ def _seen(bench: Workbench, baseline: Any, answers: Mapping[str, Array], confide
 def _confusion(bench: Workbench, answers: Mapping[str, Array]) -> list[list[int]]:
     matrix: list[list[int]] = counts(bench.splits[GATE].labels, answers[GATE], bench.classes).tolist()
     return matrix
+
+
+def _scatter(bench: Workbench, answers: Mapping[str, Array]) -> list[list[list[float]]]:
+    """Of some gate rows and each output: [true, answered]."""
+    labels, given = bench.splits[GATE].labels, answers[GATE]
+    rows = np.linspace(0, len(labels) - 1, min(len(labels), SCATTERED)).round().astype(np.int64)
+    pairs: list[list[list[float]]] = np.stack([labels[rows], given[rows]], axis=-1).astype(float).tolist()
+    return pairs

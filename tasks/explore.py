@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,14 @@ from prefect.logging import get_run_logger
 
 from tasks.caching import JSON_RESULT, content_key
 from tasks.progress import Progress
-from tasks.select import screening
-from trimtab import runtime
+from tasks.shape_stage import Stage
 from trimtab.candidate import Candidate, digest_of
-from trimtab.compress.assess import eager, predicted
-from trimtab.compress.search.explore import Explored, Measured, explore, model_of, noise_of, promising, relative_latency
-from trimtab.compress.search.lanes import Lane, build_lanes, fastest_of_each_target, lanes_of
-from trimtab.compress.search.shape import Shape
+from trimtab.compress.assess import predicted
+from trimtab.compress.search.explore import Explored, explore, model_of, noise_of, promising
+from trimtab.compress.search.record import trial_to_json
+from trimtab.compress.search.rounding import asked
 from trimtab.compress.search.study import Study
 from trimtab.compress.search.survey import Survey
-from trimtab.verify.latency import measure
 from trimtab.workbench import Workbench
 
 EXPLORING = 0.25  # share of the time limit
@@ -33,7 +30,7 @@ EXPLORING = 0.25  # share of the time limit
 def open_study(bench: Workbench, original: Candidate, host: str, design: list[dict[str, Any]]) -> Study:
     """The study of this original under this recipe on this host."""
     compress = bench.recipe.compress.model_dump(mode="json")
-    deciding = {key: value for key, value in compress.items() if key not in ("search", "distil", "student")}
+    deciding = {key: value for key, value in compress.items() if key not in ("search", "distil", "student", "qat")}
     measure = bench.recipe.measure.model_dump()
     name = digest_of([original.id, host, deciding, list(bench.recipe.targets), measure])[:16]
     return Study(bench.settings.studies / f"{bench.recipe.name}-shapes-{name}.journal", bench.recipe.train.seed, design)
@@ -42,7 +39,7 @@ def open_study(bench: Workbench, original: Candidate, host: str, design: list[di
 @task(
     name="explore",
     task_run_name="measure shapes before training them",
-    cache_key_fn=content_key("explore"),
+    cache_key_fn=content_key("explored"),
     **JSON_RESULT,
 )
 def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dict[str, Any]:
@@ -55,13 +52,15 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
     assert settings is not None
     until = None if settings.minutes is None else time.monotonic() + 60 * EXPLORING * settings.minutes
     log, base = get_run_logger(), Candidate.from_json(original)
-    survey = Survey(bench, base)
-    space, notes = survey.space()
-    for note in notes:
-        log.info("not searched: %s", note)
-    study = open_study(bench, base, host, space.design())
+    survey, study = Survey(bench, base), open_study(bench, base, host, [])
     with Progress("measuring shapes") as progress, tempfile.TemporaryDirectory(prefix="trimtab-shapes-") as folder:
-        stage = Stage(bench, base, survey, Path(folder))
+        stage = Stage(bench, base, survey, study, Path(folder))
+        survey.rounding = asked(bench.recipe.compress) or stage.rounding()
+        log.info("channel counts are kept multiples of %d: %s", survey.rounding.round_to, survey.rounding.reason)
+        space, notes = survey.space()
+        for note in notes:
+            log.info("not searched: %s", note)
+        study.design = space.design()
         trials = settings.trials if not space.empty else 0
         found = explore(
             space,
@@ -72,69 +71,26 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
             lambda: until is None or time.monotonic() < until,
             lambda done, total: progress(done, total, "shapes"),
         )
+        lanes = [lane.name for lane in stage.lanes] if found else []
+        unwanted = stage.unwanted() if found else {}
+        uncut = {name: asdict(facts) for name, facts in stage.known[0].items()} if found else {}
     chosen = promising(found, settings.shapes)
     _report(log.info, found, chosen)
+    for (precision, target), reason in unwanted.items():
+        log.info("nothing is converted to %s on %s: %s", precision, target, reason)
     accuracy = float((predicted(stage.eager, stage.inputs).argmax(1) == bench.splits["validation"].labels).mean())
     model = model_of(found)
     return {
         "shapes": [{"shape": one.shape.to_json(), "latency": one.latency, "trial": one.number} for one in chosen],
-        "lanes": [lane.name for lane in stage.uncut[0]] if found else [],
+        "lanes": lanes,
+        "uncut": uncut,
+        "unwanted": [{"precision": p, "target": t, "reason": reason} for (p, t), reason in unwanted.items()],
+        "rounding": survey.rounding.to_json(),
         "accuracy": accuracy,
         "noise_floor": noise_of(found),
         "latency_model": asdict(model) if model else None,
-        "trials": [
-            {
-                "trial": one.number,
-                "shape": one.shape.to_json(),
-                "divergence": one.probe.divergence,
-                "latency": one.latency,
-                "predicted": one.predicted,
-                "measured": one.measured is not None,
-            }
-            for one in found
-        ],
+        "trials": [trial_to_json(one) for one in found],
     }
-
-
-class Stage:
-    """Builds shapes in their lanes and measures them beside the uncut original in its fastest lane."""
-
-    def __init__(self, bench: Workbench, original: Candidate, survey: Survey, folder: Path) -> None:
-        self.bench, self.survey, self.folder = bench, survey, folder
-        self.inputs = bench.splits["validation"].inputs
-        self.eager = eager(bench, original)
-
-    @cached_property
-    def uncut(self) -> tuple[list[Lane], Any]:
-        """The fastest lane of each target, the fastest of all first, and the original in that one."""
-        every = lanes_of(self.bench.recipe.compress, self.bench.recipe.targets)
-        built = self._built(self.survey.module, every, "uncut")
-        with self.bench.measuring(), self.bench.stopwatch.on("measuring"):
-            timings = measure(self.eager, built, self.inputs, screening(self.bench))
-        speedup = {name: {batch: one.speedup for batch, one in timings.by_name[name].items()} for name in built}
-        latency = {name: relative_latency(Measured({name: batches}, {})) for name, batches in speedup.items()}
-        lanes = fastest_of_each_target([lane for lane in every if lane.name in built], latency)
-        return lanes, built[lanes[0].name]
-
-    def measure(self, shape: Shape) -> Measured:
-        """Latency of a shape in each target's fastest lane."""
-        lanes, uncut = self.uncut
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            built = self._built(self.survey.cut(shape), lanes, folder)
-            with self.bench.measuring(), self.bench.stopwatch.on("measuring"):
-                timings = measure(uncut, built, self.inputs, screening(self.bench))
-        speedup = {name: {batch: one.speedup for batch, one in timings.by_name[name].items()} for name in built}
-        return Measured(speedup, timings.itself)
-
-    def _built(self, module: Any, lanes: list[Lane], folder: str) -> dict[str, Any]:
-        place = self.folder / folder
-        place.mkdir(exist_ok=True)
-        folders, closed = build_lanes(self.bench, module, lanes, place)
-        for line in closed:
-            get_run_logger().info("not a lane for it: %s", line)
-        threads = self.bench.recipe.measure.threads
-        opened = [lane for lane in lanes if lane.name in folders]
-        return {lane.name: runtime.load(lane.target, folders[lane.name], threads) for lane in opened}
 
 
 def _report(say: Callable[..., None], found: list[Explored], chosen: list[Explored]) -> None:
@@ -156,7 +112,7 @@ def _report(say: Callable[..., None], found: list[Explored], chosen: list[Explor
     for one in chosen:
         say(
             "to be trained: %s, latency %.2f of the uncut, divergence %.2f nats",
-            " ".join(str(step.parameters["label"]) for step in one.shape.steps(1, 0)),
+            one.shape.label,
             one.latency,
             one.probe.divergence,
         )

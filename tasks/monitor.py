@@ -156,7 +156,7 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> tuple[str, str | N
         timestamp=datetime.fromtimestamp(int(window.time_ns[-1]) / 1e9, UTC),
     )
     with os_lock(watch.settings.locks / "evidently.lock", wait=True, what="the Evidently workspace"):
-        add_to_workspace(watch.settings.evidently, watch.name, taken)
+        add_to_workspace(watch.settings.evidently, watch.name, taken, profile.metric)
     name = f"{watch.name}/window-{verdict.lo}-{verdict.hi}.html"
     write_atomic(watch.settings.reports / name, html.encode())
     return html, page_url(watch.settings, watch.recipe, name)
@@ -170,7 +170,7 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
     performance = verdict.performance
     figures = {"monitoring_drifted_columns": float(len(verdict.drifted)), "monitoring_error_rate": verdict.error_rate}
     if performance.accuracy is not None:
-        figures["monitoring_accuracy"] = performance.accuracy.value
+        figures[f"monitoring_{performance.metric or 'accuracy'}"] = performance.accuracy.value
     try:
         # MLflow takes a second and a half to import: after the event, not before.
         from trimtab.registry.connection import mlflow_errors

@@ -34,11 +34,11 @@ class Progress:
 
     def epoch(self, done: int, total: int, figures: dict[str, float]) -> None:
         """One epoch of a training."""
-        self(
-            done,
-            total,
-            f"epochs, validation accuracy {figures['validation_accuracy']:.1%}, loss {figures['validation_loss']:.3f}",
-        )
+        if "validation_rmse" in figures:
+            metric = f"RMSE {figures['validation_rmse']:.4g}, loss {figures['validation_loss']:.4g}"
+        else:
+            metric = f"accuracy {figures['validation_accuracy']:.1%}, loss {figures['validation_loss']:.3f}"
+        self(done, total, f"epochs, validation {metric}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,4 @@
-"""What the finalists' decisions rest on, beside what the original's do."""
+"""What the finalists' decisions, or numbers, rest on, beside what the original's do."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Reasons:
     """Attributions of the original, taken once, and of each finalist against them.
 
     Args:
-        baseline: the original's predictor; whose decisions are explained.
+        baseline: the original's predictor; whose answers are explained.
     """
 
     def __init__(self, bench: Workbench, original: Candidate, baseline: Any) -> None:
         self._bench = bench
         self._explainer = explainer(bench)
         if self._explainer is not None:
-            self._decided = predicted(baseline, self._explainer.inputs).argmax(axis=1)
+            self._decided = self._explainer.decided(predicted(baseline, self._explainer.inputs))
             self._original = self._explainer.attributions(baseline, lambda: self._module(original), self._decided)
 
     def of(self, build: Converted, candidate: Candidate, predictor: Any, confidence: float) -> Agreement | None:
@@ -43,4 +43,5 @@ class Reasons:
         return self._explainer.compared(self._original, own, self._decided, confidence, note if rewritten else "")
 
     def _module(self, candidate: Candidate) -> Any:
-        return deployed(open_torch(self._bench, candidate), self._bench.recipe.preprocess)
+        bench = self._bench
+        return deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)

@@ -15,12 +15,15 @@ from tasks.bench import ReleaseRun
 from tasks.edges import after, ended, quoted
 from tasks.verify import Verified
 from trimtab import runtime
-from trimtab.candidate import Interval
 from trimtab.compress.assess import open_build, predicted
 from trimtab.monitoring import profile as reference_profile
 from trimtab.registry import package
+from trimtab.registry.card import card
 from trimtab.registry.register import Submission
 from trimtab.registry.register import register as register_release
+from trimtab.registry.sbom import bill
+from trimtab.verify.accuracy import Paired
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.report import sentence
 from trimtab.verify.words import smaller
 from trimtab.workbench import Workbench
@@ -59,7 +62,8 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
     build, recipe = verified.build, bench.recipe
     predictor = open_build(bench, build)
     sample = bench.splits["today" if "today" in bench.splits else "gate"]
-    profile, columns = reference_profile.build(sample.inputs, predicted(predictor, sample.inputs), sample.labels)
+    answers = predicted(predictor, sample.inputs)
+    profile, columns = reference_profile.build(sample.inputs, answers, sample.labels, task=bench.task)
     golden = {name: values[:GOLDEN_ROWS] for name, values in bench.splits["gate"].inputs.items()}
     facts = package.Facts(
         name=recipe.name,
@@ -68,11 +72,12 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
         target=build.target,
         precision=build.precision,
         threads=recipe.serving.threads,
-        classes=bench.classes,
+        classes=None if bench.task.regression else bench.classes,
         labels=recipe.labels,
         gate=verified.decision.to_json(),
-        accuracy=asdict(verified.gate.candidate),
+        accuracy=None if bench.task.regression else asdict(verified.gate.candidate),
         extra={
+            **_regression_facts(bench, verified),
             "release": release,
             # Without the report's address: it names a port, and the release's bytes must not depend on one.
             "figures": {key: value for key, value in verified.figures().items() if key != "report_url"},
@@ -93,14 +98,27 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
         package.Golden(golden, predictor.predict(golden)),
         profile=json.dumps(profile.to_json(), sort_keys=True).encode(),
         reference=reference_profile.reference_parquet(columns),
+        card=card(facts.to_json(), {split: len(data) for split, data in bench.splits.items()}).encode(),
+        sbom=bill(recipe.name, build.candidate, runtime.requirements(build.target)),
     )
+
+
+def _regression_facts(bench: Workbench, verified: Verified) -> dict[str, Any]:
+    """What release.json says of a regression in place of classes and accuracy."""
+    task = bench.task
+    if not task.regression:
+        return {}
+    verified_at = asdict(verified.gate.candidate)
+    return {"task": task.kind, "metric": task.metric, "outputs": bench.outputs, task.metric: verified_at}
 
 
 def figures(verified: Verified) -> dict[str, str]:
     """Tags of the version: the figures one compares versions by."""
+    gate = verified.gate
+    word, digits = (gate.metric, ".6g") if isinstance(gate, PairedNumbers) else ("accuracy", ".4f")
     return {
-        "accuracy": f"{verified.gate.candidate.value:.4f}",
-        "accuracy_original": f"{verified.gate.original.value:.4f}",
+        word: f"{gate.candidate.value:{digits}}",
+        f"{word}_original": f"{gate.original.value:{digits}}",
         "speedup": f"{verified.latency.speedup:.2f}",
         "size_ratio": f"{verified.evidence.size_ratio:.2f}",
         "p99_ms": f"{verified.latency.p99_s * 1000:.3f}",
@@ -109,13 +127,13 @@ def figures(verified: Verified) -> dict[str, str]:
 
 def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
     """The version's page in MLflow, in Markdown."""
-    recipe, build, shown = bench.recipe, verified.build, verified.figures()
+    recipe, build, shown, name = bench.recipe, verified.build, verified.figures(), bench.task.name
     rows: list[tuple[str, Any]] = [
-        ("Accuracy (gate)", shown["accuracy"]),
+        (f"{name[0].upper()}{name[1:]} (gate)", shown[bench.task.metric]),
         ("Difference from the original", shown["difference"]),
         *_pays(verified),
         *[
-            (f"Difference from the champion ({split})", points(paired.difference))
+            (f"Difference from the champion ({split})", points(paired))
             for split, paired in (verified.evidence.versus_champion or {}).items()
         ],
         (
@@ -144,7 +162,11 @@ def _pays(verified: Verified) -> list[tuple[str, str]]:
     return [] if slices is None else [("By class and slice", slices.sentence().replace("|", "\\|"))]
 
 
-def points(difference: Interval) -> str:
-    """A difference of accuracies in percentage points, with its interval."""
+def points(paired: Paired | PairedNumbers) -> str:
+    """A difference of accuracies in percentage points, or of numbers in the metric's words, with its interval."""
+    difference = paired.difference
+    if isinstance(paired, PairedNumbers):
+        words = [paired.amount(end) for end in (difference.value, difference.low, difference.high)]
+        return f"{words[0]}, interval {words[1]} to {words[2]}"
     value, low, high = (100 * share for share in (difference.value, difference.low, difference.high))
     return f"{value:+.2f} points, interval {low:+.2f} to {high:+.2f}"

@@ -17,7 +17,7 @@ from trimtab.candidate import Candidate, Converted
 from trimtab.compress.search import Point
 from trimtab.data import Array
 from trimtab.store import write_atomic
-from trimtab.verify import confusion, pareto, reliability_diagram, report
+from trimtab.verify import pareto, reliability_diagram, report
 from trimtab.verify.attribution.agreement import Agreement
 from trimtab.verify.attribution.explainer import SPLIT
 from trimtab.verify.evidence import Evidence
@@ -41,6 +41,8 @@ def publish_report(
 ) -> str | None:
     """Render the report once and put it everywhere; its address, None where no service of ours serves files."""
     meta = _meta(bench, build, candidate, measured, evidence)
+    if run.search is not None:
+        meta["search"] = run.search
     title = f"{bench.recipe.name}: {candidate.label} on {build.target}"
     content = (title, evidence, decision, points, front, meta)
     page = report.render(*content)
@@ -51,11 +53,13 @@ def publish_report(
     if evidence.slices is not None:
         run.tracking.log_text(run.run_id, evidence.slices.to_csv(), "verification/slices.csv")
     winner = (build.candidate, build.target)
-    run.tracking.log_figure(run.run_id, pareto.figure(points, front, bench.recipe.budget, winner), "plots/pareto.png")
-    before = confusion.figure(meta["confusion_before"], meta["labels"], "before: the original")
-    run.tracking.log_figure(run.run_id, before, "plots/confusion_before.png")
-    after = confusion.figure(meta["confusion_after"], meta["labels"], "after: this candidate")
-    run.tracking.log_figure(run.run_id, after, "plots/confusion.png")
+    run.tracking.log_figure(
+        run.run_id, pareto.figure(points, front, bench.recipe.budget, winner, bench.task), "plots/pareto.png"
+    )
+    kind = "scatter" if bench.task.regression else "confusion"
+    before, after = report.pictures(meta, bench.task)
+    run.tracking.log_figure(run.run_id, before, f"plots/{kind}_before.png")
+    run.tracking.log_figure(run.run_id, after, f"plots/{kind}.png")
     if evidence.trust is not None:
         run.tracking.log_figure(run.run_id, reliability_diagram.figure(evidence.trust), "plots/reliability.png")
     run.tracking.log_metrics(run.run_id, {**metrics(evidence), **cost_metrics(points, winner)})
@@ -71,8 +75,9 @@ def publish_report(
 def _meta(
     bench: Workbench, build: Converted, candidate: Candidate, measured: Mapping[str, Any], evidence: Evidence
 ) -> report.Meta:
-    names = bench.recipe.labels or [str(index) for index in range(bench.classes)]
-    timings = measured["timings"]
+    numbers = bench.task.regression
+    names = [] if numbers else bench.recipe.labels or [str(index) for index in range(bench.classes)]
+    timings, shown = measured["timings"], measured["scatter" if numbers else "confusion"]
     return report.Meta(
         budget=bench.recipe.budget,
         candidate=build.candidate,
@@ -80,9 +85,9 @@ def _meta(
         target=build.target,
         precision=build.precision,
         labels=names,
-        confusion_before=np.asarray(measured["confusion"]["baseline"]),
-        confusion_after=np.asarray(measured["confusion"][f"{build.candidate}@{build.target}"]),
-        seen=Seen.from_json(measured["seen"]),
+        confusion_before=np.asarray(shown["baseline"]),
+        confusion_after=np.asarray(shown[f"{build.candidate}@{build.target}"]),
+        seen=None if numbers else Seen.from_json(measured["seen"]),
         lineage=[asdict(step) for step in candidate.lineage],
         environment={key: timings[key] for key in ("host", "cpu", "cores", "threads", "versions")},
         explained=_explained(bench, evidence),
@@ -100,10 +105,10 @@ def _explained(bench: Workbench, evidence: Evidence) -> dict[int, dict[str, Arra
 def metrics(evidence: Evidence) -> dict[str, float]:
     """Figures of the gate, for the release's run in MLflow; differences are shares, not points."""
     gate = evidence.paired["gate"]
-    latency = evidence.latency[evidence.first_batch]
+    latency, word = evidence.latency[evidence.first_batch], report.task_of(evidence).metric
     return {
-        "gate_accuracy": gate.candidate.value,
-        "gate_accuracy_original": gate.original.value,
+        f"gate_{word}": gate.candidate.value,
+        f"gate_{word}_original": gate.original.value,
         "gate_difference_low": gate.difference.low,
         "size_ratio": evidence.size_ratio,
         "p50_ms": latency.p50_s * 1000,

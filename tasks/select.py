@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,22 @@ from tasks.progress import Progress
 from tasks.selection_record import Standing, record_builds
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import (
-    accuracies,
+    BASELINE,
     build_name,
     eager,
+    judged,
     open_build,
     original_bytes,
     points,
-    reference_accuracy,
+    reference,
 )
-from trimtab.compress.search import Point, choose, front, how_near
-from trimtab.errors import BudgetNotMet
+from trimtab.compress.search import Point, choose, front, how_near, set_aside
+from trimtab.data import Array
+from trimtab.errors import BudgetNotMet, DataError, UserCodeError
 from trimtab.recipe.schema import Measure
 from trimtab.verify.latency import measure
 from trimtab.verify.memory import footprints
+from trimtab.verify.slices import largest_drop
 from trimtab.workbench import Workbench
 
 
@@ -57,7 +61,7 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
     predictors = {build_name(build): open_build(bench, build) for build in parsed}
     validation = bench.splits["validation"]
     with bench.measuring(), bench.stopwatch.on("measuring"), Progress("measuring every build") as progress:
-        hits = accuracies(baseline, predictors, validation.inputs, validation.labels, progress)
+        hits, right = judged(baseline, predictors, validation.inputs, validation.labels, progress, bench.task)
         timings = measure(
             baseline,
             predictors,
@@ -70,13 +74,36 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
         costs = footprints(folders, validation.inputs, max(settings.batch_sizes), settings.threads)
     search = bench.recipe.compress.search
     if search is not None and bench.new_rows is None:
-        hits["baseline"] = reference_accuracy(list(by_id.values()), hits, search.reference)
+        right[BASELINE] = right[reference(list(by_id.values()), hits, search.reference)]
+        hits[BASELINE] = float(right[BASELINE].mean())
+    worst = _worst_slices(bench, right)
     first = bench.recipe.measure.batch_sizes[0]
     size = original_bytes(bench, original.id)
     memory = {name: cost.peak_mb for name, cost in costs.items()}
     loading = {name: 1000 * cost.load_s for name, cost in costs.items()}
-    found = points(bench, parsed, by_id, hits, timings.by_name, size, timings.noise_floor[first], memory, loading)
-    return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits["baseline"]}
+    noise = timings.noise_floor[first]
+    found = points(bench, parsed, by_id, hits, timings.by_name, size, noise, memory, loading, worst)
+    return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits[BASELINE]}
+
+
+def _worst_slices(bench: Workbench, right: Mapping[str, Array]) -> dict[str, tuple[str, float]]:
+    """Build name → the slice of validation that lost most, and how much; empty where the budget sets no limit.
+
+    What the recipe's callable has for validation decides nothing at the gate: without it the classes are looked at.
+    """
+    if bench.recipe.budget.max_slice_drop is None or bench.task.regression:
+        return {}
+    try:
+        own = bench.validation_slices()
+    except (DataError, UserCodeError) as error:
+        get_run_logger().warning("the choice looks at classes alone, not at slices of validation: %s", error)
+        own = {}
+    labels, names = bench.splits["validation"].labels, bench.class_names
+    return {
+        name: largest_drop(right[BASELINE], rows, labels, names, own)
+        for name, rows in right.items()
+        if name != BASELINE
+    }
 
 
 def screening(bench: Workbench) -> Measure:
@@ -109,7 +136,8 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
     record_builds(bench, run, candidates, measured, standing)
     if not chosen:
         raise BudgetNotMet(
-            "no candidate meets the budget on validation:\n    " + "\n    ".join(how_near(found, bench.recipe.budget)),
+            "no candidate meets the budget on validation:\n    "
+            + "\n    ".join(how_near(found, bench.recipe.budget, bench.task.name)),
             where=bench.recipe.name,
             fix="loosen the budget, or give more methods, ratios or targets; nothing was registered",
         )
@@ -118,6 +146,8 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
         (build for build in builds if (build.candidate, build.target) in wanted),
         key=lambda build: wanted[build.candidate, build.target],
     )
+    for line in set_aside(found, bench.recipe.budget):
+        get_run_logger().info("not chosen: %s", line)
     names = ", ".join(f"{point.label} on {point.target} ({point.first_speedup:.1f}x)" for point in chosen)
     get_run_logger().info("finalists: %s", names)
     return Finalists(found, best, finalists, {c.id: c for c in candidates}, candidates[0])

@@ -15,6 +15,7 @@ from trimtab.candidate import Candidate
 from trimtab.compress.search import Point, choose
 from trimtab.recipe.schema import Budget
 from trimtab.registry.comparison import knobs
+from trimtab.task import CLASSIFICATION, Task
 from trimtab.workbench import Workbench
 
 LOGGERS = 4  # child runs are logged so many at a time
@@ -47,34 +48,37 @@ def record_builds(
     columns = knobs([by_id[point.candidate].lineage for point in points])
     latencies = measured["timings"]["by_name"]
     with ThreadPoolExecutor(LOGGERS) as pool:
-        list(pool.map(lambda point, knob: _child(run, point, knob, latencies, standing), points, columns))
+        list(pool.map(lambda point, knob: _child(run, point, knob, latencies, standing, bench.task), points, columns))
     create_table_artifact(
         key=artifact_key("front", bench.recipe.name),
         description="Every build on the validation split, fastest first",
-        table=[row(point, standing) for point in sorted(points, key=lambda point: -point.first_speedup)],
+        table=[row(point, standing, bench.task) for point in sorted(points, key=lambda point: -point.first_speedup)],
     )
 
 
-def row(point: Point, standing: Standing) -> dict[str, str]:
+def row(point: Point, standing: Standing, task: Task = CLASSIFICATION) -> dict[str, str]:
     """One line of the table of the front."""
     key = (point.candidate, point.target)
     words = {True: "yes", False: "–"}
     return {
         "build": f"{point.label} on {point.target}",
-        "accuracy": f"{point.accuracy:.2%}",
+        task.name: task.show(point.accuracy) if task.regression else f"{point.accuracy:.2%}",
         **{f"speed-up b{batch}": f"{value:.2f}x" for batch, value in point.speedup.items()},
         "than uncut": point.gained,
         "smaller": f"{point.size_ratio:.2f}x",
         "p99": f"{point.p99_ms:.3f} ms",
         "peak memory": "–" if point.memory_mb is None else f"{point.memory_mb:.1f} MiB",
         "load": "–" if point.load_ms is None else f"{point.load_ms:.0f} ms",
+        **({} if point.slice_drop is None else {"worst slice": f"{point.slice_name}: {point.slice_drop:.2%}"}),
         "on front": words[key in standing.on_front],
         "in budget": words[key in standing.within_budget],
         "finalist": words[key in standing.finalists],
     }
 
 
-def metrics(point: Point, latencies: Mapping[str, Any], standing: Standing) -> dict[str, float]:
+def metrics(
+    point: Point, latencies: Mapping[str, Any], standing: Standing, task: Task = CLASSIFICATION
+) -> dict[str, float]:
     """Objectives of one build, the same keys for every build.
 
     Args:
@@ -83,13 +87,14 @@ def metrics(point: Point, latencies: Mapping[str, Any], standing: Standing) -> d
     key = (point.candidate, point.target)
     first = str(next(iter(point.speedup)))
     return {
-        "validation_accuracy": point.accuracy,
+        f"validation_{task.metric}": -point.accuracy if task.relative else point.accuracy,
         "validation_drop": point.drop,
         "size_ratio": point.size_ratio,
         "p50_ms": 1000 * latencies[f"{point.candidate}@{point.target}"][first]["p50_s"],
         "p99_ms": point.p99_ms,
         **({} if point.memory_mb is None else {"peak_memory_mb": point.memory_mb}),
         **({} if point.load_ms is None else {"load_ms": point.load_ms}),
+        **({} if point.slice_drop is None else {"worst_slice_drop": point.slice_drop}),
         **{f"speedup_b{batch}": value for batch, value in point.speedup.items()},
         "on_front": float(key in standing.on_front),
         "within_budget": float(key in standing.within_budget),
@@ -97,7 +102,12 @@ def metrics(point: Point, latencies: Mapping[str, Any], standing: Standing) -> d
 
 
 def _child(
-    run: ReleaseRun, point: Point, params: dict[str, str], latencies: Mapping[str, Any], standing: Standing
+    run: ReleaseRun,
+    point: Point,
+    params: dict[str, str],
+    latencies: Mapping[str, Any],
+    standing: Standing,
+    task: Task,
 ) -> str:
     """The MLflow run of one build: the same keys in every child, so that the compare view can draw them."""
     return run.tracking.child_run(
@@ -105,7 +115,7 @@ def _child(
         f"{point.candidate}@{point.target}",
         f"{point.label} on {point.target}",
         {**params, "target": point.target},
-        metrics(point, latencies, standing),
+        metrics(point, latencies, standing, task),
         {"trimtab.candidate": point.candidate},
     )
 

@@ -18,6 +18,7 @@ from trimtab.errors import BudgetNotMet
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.seen import Seen
 from trimtab.workbench import Workbench
 
@@ -43,21 +44,19 @@ class Verified:
         return self.evidence.latency[self.evidence.first_batch]
 
     @property
-    def gate(self) -> Paired:
+    def gate(self) -> Paired | PairedNumbers:
         """Candidate against original on the gate split."""
         return self.evidence.paired[GATE]
 
     def figures(self) -> dict[str, Any]:
         """What summaries and pages show, JSON-safe."""
         latency, gate = self.latency, self.gate
-        low, high = 100 * gate.difference.low, 100 * gate.difference.high
         return {
             "candidate": self.build.candidate,
             "label": self.candidate.label,
             "target": self.build.target,
             "precision": self.build.precision,
-            "accuracy": f"{gate.candidate.value:.2%} (original {gate.original.value:.2%}, n={gate.candidate.n})",
-            "difference": f"{100 * gate.difference.value:+.2f} points, interval {low:+.2f} to {high:+.2f}",
+            **_metric(gate),
             "speedup": latency.speedup,
             "speedup_spread": f"{latency.speedup_low:.2f}x to {latency.speedup_high:.2f}x",
             "p50_ms": latency.p50_s * 1000,
@@ -66,6 +65,20 @@ class Verified:
             "size_ratio": self.evidence.size_ratio,
             "report_url": self.report_url,
         }
+
+
+def _metric(gate: Paired | PairedNumbers) -> dict[str, str]:
+    """The metric under its name, and the difference."""
+    interval, n = gate.difference, gate.candidate.n
+    if isinstance(gate, PairedNumbers):
+        said = f"{gate.show(gate.candidate.value)} (original {gate.show(gate.original.value)}, n={n})"
+        ends = f"{gate.amount(interval.low)} to {gate.amount(interval.high)}"
+        return {gate.metric: said, "difference": f"{gate.amount(interval.value)}, interval {ends}"}
+    low, high = 100 * interval.low, 100 * interval.high
+    return {
+        "accuracy": f"{gate.candidate.value:.2%} (original {gate.original.value:.2%}, n={n})",
+        "difference": f"{100 * interval.value:+.2f} points, interval {low:+.2f} to {high:+.2f}",
+    }
 
 
 def verify(bench: Workbench, run: ReleaseRun, finalists: Finalists) -> Verified:
@@ -94,15 +107,15 @@ def verify(bench: Workbench, run: ReleaseRun, finalists: Finalists) -> Verified:
         finalists.front,
         measured,
     )
-    _log(tried, Seen.from_json(measured["seen"]))
+    _log(tried, None if bench.task.regression else Seen.from_json(measured["seen"]))
     if not passed:
         raise BudgetNotMet(_how_near(tried), where=bench.recipe.name, fix=f"nothing was registered; report: {url}")
     return replace(chosen, report_url=url)
 
 
-def _log(tried: list[Verified], seen: Seen) -> None:
+def _log(tried: list[Verified], seen: Seen | None) -> None:
     log = get_run_logger()
-    if seen.found:
+    if seen is not None and seen.found:
         log.warning("%s", seen.sentence())
     for verified in tried:
         log.info("%s on %s: %s", verified.candidate.label, verified.build.target, verified.decision.answer)

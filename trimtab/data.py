@@ -23,7 +23,7 @@ class Split:
     Attributes:
         name: e.g. "train".
         inputs: name → array (n, ...), float32 / int64 / bool; a Dataset that returns one tensor gives {"input": ...}.
-        labels: int64 (n,), class indices.
+        labels: int64 (n,), class indices; of regression float32 (n, k).
         rows: SHA-256 of each row's input bytes, for overlap checks.
     """
 
@@ -82,17 +82,21 @@ def load_split(code: UserCode, name: str) -> Split:
         raise DataError("the split is empty", where=where, fix="return at least one row")
     with code.in_front():
         rows = [dataset[i] for i in range(length)]
-    return make_split(name, rows)
+    return make_split(name, rows, code.recipe.purpose.regression)
 
 
-def make_split(name: str, rows: Sequence[Any]) -> Split:
-    """Arrays from (input, label) pairs; an input is one tensor or a mapping of named tensors."""
+def make_split(name: str, rows: Sequence[Any], regression: bool = False) -> Split:
+    """Arrays from (input, label) pairs; an input is one tensor or a mapping of named tensors.
+
+    Args:
+        regression: whether labels are numbers, one or k a row, instead of class indices.
+    """
     where = f"data({name!r})"
     if not all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
         raise DataError("a row is not a pair (input, label)", where=where, fix="return (input, label) from __getitem__")
     named = [row[0] if isinstance(row[0], Mapping) else {"input": row[0]} for row in rows]
     inputs = {key: _stack([row[key] for row in named], f"{where}: {key}") for key in named[0]}
-    labels = _labels([row[1] for row in rows], where)
+    labels = (_numbers if regression else _labels)([row[1] for row in rows], where)
     return from_arrays(name, inputs, labels)
 
 
@@ -106,18 +110,13 @@ def from_arrays(name: str, inputs: Mapping[str, Array], labels: Array) -> Split:
 
 
 def check_splits(splits: Mapping[str, Split]) -> None:
-    """Checks across splits: same inputs and shapes, two classes or more, nothing of the gate in training.
+    """Checks across splits: same inputs and shapes, labels that vary, nothing of the gate in training.
 
     Raises:
         DataError: naming the split, the figure and what to do.
     """
     train = splits["train"]
-    if len(np.unique(train.labels)) < 2:
-        raise DataError(
-            f"all {len(train)} labels are {train.labels[0]}: one class only",
-            where="data('train')",
-            fix="give two classes or more",
-        )
+    _check_labels_vary(train)
     for split in splits.values():
         _check_same_shape(train, split)
     for name in ("validation", "gate"):
@@ -141,7 +140,7 @@ def data_digest(splits: Mapping[str, Split]) -> str:
 
 
 def classes_of(splits: Mapping[str, Split]) -> int:
-    """Number of classes: one more than the largest label in any split."""
+    """Number of classes: one more than the largest label in any split. Not of regression."""
     return 1 + max(int(split.labels.max()) for split in splits.values())
 
 
@@ -183,6 +182,42 @@ def _labels(values: Sequence[Any], where: str) -> Array:
     return labels
 
 
+def _numbers(values: Sequence[Any], where: str) -> Array:
+    """Labels of regression, float32 (n, k): a scalar a row, or one vector of k."""
+    arrays = [np.asarray(value) for value in values]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1 or len(next(iter(shapes))) > 1 or 0 in next(iter(shapes)):
+        raise DataError(
+            f"labels have shapes {sorted(shapes)[:3]}", where=where, fix="give one number a row, or one vector of k"
+        )
+    stacked = np.stack(arrays)
+    if stacked.dtype.kind not in "fiu":
+        raise DataError(f"labels of dtype {stacked.dtype} are no numbers", where=where, fix="give floats")
+    with np.errstate(over="ignore"):
+        labels = np.ascontiguousarray(stacked.reshape(len(stacked), -1), np.float32)
+    _check_finite(labels, f"{where}: label")
+    return labels
+
+
+def _check_labels_vary(train: Split) -> None:
+    where = "data('train')"
+    if train.labels.dtype.kind == "f":
+        constant = np.flatnonzero((train.labels == train.labels[0]).all(axis=0))
+        if len(constant):
+            column = int(constant[0])
+            raise DataError(
+                f"all {len(train)} labels of output {column} are {train.labels[0, column]:g}: nothing to learn",
+                where=where,
+                fix="give labels that vary, or leave the output out",
+            )
+    elif len(np.unique(train.labels)) < 2:
+        raise DataError(
+            f"all {len(train)} labels are {train.labels[0]}: one class only",
+            where=where,
+            fix="give two classes or more",
+        )
+
+
 def _check_same_shape(train: Split, other: Split) -> None:
     expected = {name: (values.shape[1:], values.dtype.name) for name, values in train.inputs.items()}
     given = {name: (values.shape[1:], values.dtype.name) for name, values in other.inputs.items()}
@@ -191,4 +226,10 @@ def _check_same_shape(train: Split, other: Split) -> None:
             f"inputs are {given}, train has {expected}",
             where=f"data({other.name!r})",
             fix="return the same inputs",
+        )
+    if train.labels.shape[1:] != other.labels.shape[1:]:
+        raise DataError(
+            f"a label has {other.labels.shape[1]} numbers, in train {train.labels.shape[1]}",
+            where=f"data({other.name!r})",
+            fix="return labels of one width",
         )

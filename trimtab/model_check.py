@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trimtab.errors import ModelError, UserCodeError
+from trimtab.runtime.availability import refuse_unavailable
 from trimtab.workbench import Workbench
 
 
@@ -20,11 +21,14 @@ class ModelFacts:
 
 
 def check_model(bench: Workbench) -> ModelFacts:
-    """Build the model and send the example rows through it.
+    """See that the targets can be used here, build the model and send the example rows through it.
 
     Raises:
-        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes).
+        UnsupportedError: a target of the recipe cannot be used on this machine.
+        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k).
     """
+    for target in bench.recipe.targets:
+        refuse_unavailable(target)
     return check_module(bench, bench.build(), bench.recipe.model.callable)
 
 
@@ -49,11 +53,12 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
             fix=f"the model must take what data() returns: {shapes}",
         ) from None
     rows = len(next(iter(inputs.values())))
-    if output.ndim != 2 or tuple(output.shape) != (rows, bench.classes):
+    if output.ndim != 2 or tuple(output.shape) != (rows, bench.outputs):
+        what, of_what = ("numbers", "the labels") if bench.task.regression else ("logits", "`labels`")
         raise ModelError(
-            f"the output has shape {tuple(output.shape)}, the task wants logits ({rows}, {bench.classes})",
+            f"the output has shape {tuple(output.shape)}, the task wants {what} ({rows}, {bench.outputs})",
             where=where,
-            fix=f"end the model with {bench.classes} logits a row, or correct `labels`",
+            fix=f"end the model with {bench.outputs} {what} a row, or correct {of_what}",
         )
     if not torch.isfinite(output).all():
         raise ModelError(

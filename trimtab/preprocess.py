@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from trimtab.errors import ModelError
 from trimtab.recipe.schema import Preprocess
-
-SINGLE_INPUT = "input"
+from trimtab.runtime.preprocessing import SINGLE_INPUT, is_transformed, transform
 
 
 def is_identity(preprocess: Preprocess) -> bool:
@@ -32,28 +30,21 @@ def apply(preprocess: Preprocess, tensor: Tensor) -> Tensor:
     Raises:
         ModelError: the number of means or standard deviations is neither 1 nor the number of channels.
     """
-    if is_identity(preprocess):
-        return tensor
-    values = tensor if tensor.is_floating_point() else tensor.float()
-    if preprocess.scale != 1.0:
-        values = values * preprocess.scale
-    if preprocess.mean is not None:
-        values = values - _per_channel("mean", preprocess.mean, values)
-    if preprocess.std is not None:
-        values = values / _per_channel("std", preprocess.std, values)
-    return values
+    try:
+        return transform(tensor, preprocess.scale, preprocess.mean, preprocess.std)
+    except ValueError as error:
+        key, _, what = str(error).partition(": ")
+        channels = tensor.shape[1] if tensor.ndim > 1 else 1
+        raise ModelError(what, where=f"preprocess.{key}", fix=f"give 1 or {channels} values") from None
 
 
 def prepare(inputs: Mapping[str, Tensor], preprocess: Preprocess) -> dict[str, Tensor]:
     """Every input after pre-processing.
 
-    Of several inputs only the floating-point ones are transformed: integers and bools beside them are indices and
-    masks. A single input is always transformed (an integer image is numeric).
+    Which are transformed: see `trimtab.runtime.preprocessing.is_transformed`.
     """
-    alone = len(inputs) == 1
     return {
-        name: apply(preprocess, value) if alone or value.is_floating_point() else value
-        for name, value in inputs.items()
+        name: apply(preprocess, value) if is_transformed(value, inputs) else value for name, value in inputs.items()
     }
 
 
@@ -76,14 +67,10 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preproces
     return answer
 
 
-def _per_channel(key: str, figures: list[float], values: Tensor) -> Tensor:
-    channels = values.shape[1] if values.ndim > 1 else 1
-    # Shapes are traced values under torch.jit.trace; what is traced has passed this check eagerly before.
-    if not torch.jit.is_tracing() and len(figures) not in (1, channels):
-        raise ModelError(
-            f"{len(figures)} values for an input of {channels} channels, shape {tuple(values.shape)}",
-            where=f"preprocess.{key}",
-            fix=f"give 1 or {channels} values",
-        )
-    shape = (1, -1) + (1,) * (values.ndim - 2) if values.ndim > 1 else (-1,)
-    return torch.tensor(figures, dtype=values.dtype, device=values.device).view(shape)
+def numbers(model: nn.Module, inputs: Mapping[str, Tensor], preprocess: Preprocess) -> Tensor:
+    """As `logits`, of a regression: (n, k). A module that answers (n,) is taken for one of k = 1.
+
+    Kept as (n,), its difference from labels (n, 1) would broadcast to (n, n), and every loss of it be wrong.
+    """
+    answer = logits(model, inputs, preprocess)
+    return answer.unsqueeze(1) if answer.ndim == 1 else answer

@@ -36,13 +36,17 @@ def divide(inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdo
     """Divide labelled rows by a hash of their request id, so that the same row always falls on the same side.
 
     Args:
-        inputs: name → (n, ...). labels: int64 (n,), -1 where no label has arrived. ids: request id a row.
+        inputs: name → (n, ...). ids: request id a row.
+        labels: int64 (n,), -1 where no label has arrived; of a regression float (n,), NaN there.
         holdout: share held out.
 
     Raises:
         DataError: fewer than 20 labelled rows to train on, or held out.
     """
-    labelled = np.flatnonzero(labels >= 0)
+    numbers = labels.dtype.kind == "f"
+    labelled = np.flatnonzero(np.isfinite(labels) if numbers else labels >= 0)
+    if numbers:
+        labels = labels.astype(np.float32).reshape(-1, 1)
     draw = np.array([int(hashlib.sha256(ids[int(i)].encode()).hexdigest()[:8], 16) / 2**32 for i in labelled])
     checked = holdout + (1 - holdout) * VALIDATION_SHARE
     parts = {

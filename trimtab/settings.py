@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         return self.home / "locks"
 
     @property
+    def keys(self) -> Path:
+        """Keys that sign releases, and the public ones that are trusted; the folder is its owner's alone."""
+        return self.home / "keys"
+
+    @property
     def logs(self) -> Path:
         """One log a service."""
         return self.home / "logs"

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.errors import Conflict
+from trimtab.errors import Conflict, RegistryError
 from trimtab.journal import reader
-from trimtab.journal.window import Window
+from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
 from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.policy import Decision, Facts, about, decide
@@ -28,8 +28,10 @@ from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
 from trimtab.registry.follow import current_champion, download
-from trimtab.registry.package import PROFILE, REFERENCE, check
+from trimtab.registry.keys import Keyring
+from trimtab.registry.package import PROFILE, REFERENCE
 from trimtab.registry.promotions import read_log
+from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
 from trimtab.settings import Settings
 from trimtab.store import os_lock
@@ -100,18 +102,23 @@ class Watch:
 
     def _with_labels(self, window: Window) -> Next:
         age = time.time() - int(window.time_ns[0]) / 1e9
-        labelled = int((np.asarray(window.label) >= 0).sum())
+        labelled = int(has_label(np.asarray(window.label)).sum())
         answer = ready(len(window.label), labelled, age, self.recipe.monitoring.window)
         if answer == "judge":
             return Next(window, "judge")
         return Next(None, f"waiting for labels: {labelled} of {self.recipe.monitoring.window.min_labels}")
 
     def release(self, version: str | int) -> Path:
-        """The files of a version, downloaded once and checked against its manifest."""
-        folder = self.settings.home / "releases" / self.name / str(version)
-        if not folder.is_dir():
-            download(self.settings.tracking_uri(), self.name, int(version), folder)
-        check(folder, name=self.name)
+        """The files of a version, downloaded once; verified every time, and downloaded again if they do not stand it.
+
+        Raises:
+            RegistryError: nor does what MLflow has.
+        """
+        folder, keys = self.settings.home / "releases" / self.name / str(version), Keyring(self.settings.keys)
+        try:
+            verify_release(folder, keys=keys, name=self.name)
+        except RegistryError:
+            download(self.settings.tracking_uri(), self.name, int(version), folder, keys)
         return folder
 
     def reference(self, version: str) -> tuple[Profile, dict[str, np.ndarray]]:
@@ -239,7 +246,7 @@ class Watch:
         """
         verdict = next(verdict for verdict in self.verdicts() if verdict.digest == digest)
         window = reader.window(self.journal, verdict.lo, verdict.hi)
-        keep = (np.asarray(window.label) >= 0) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
+        keep = has_label(np.asarray(window.label)) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
         ids = [f"{request}/{row}" for request, row in zip(window.request_id[keep], window.row[keep], strict=True)]
         return divide(inputs, np.asarray(window.label)[keep], ids, self.recipe.monitoring.holdout, digest)

@@ -89,13 +89,22 @@ def _place(value: Tensor) -> tuple[Any, ...]:
     return value.data_ptr(), value.storage_offset(), tuple(value.shape), value.stride()
 
 
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Names of the state dict whose tensor `save_weights` writes under another name → that name."""
+    first = _first_names(model.state_dict())
+    return {name: other for name, other in first.items() if name != other}
+
+
 def _first_of_tied(state: Mapping[str, Tensor]) -> list[str]:
+    return sorted(set(_first_names(state).values()))
+
+
+def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
     # Tied weights are one tensor under several names; safetensors refuses to write it twice.
     places: dict[tuple[Any, ...], str] = {}
-    for name in sorted(state):
-        key = _place(state[name]) if state[name].numel() else (name,)
-        places.setdefault(key, name)
-    return sorted(places.values())
+    return {
+        name: places.setdefault(_place(state[name]) if state[name].numel() else (name,), name) for name in sorted(state)
+    }
 
 
 def _not_tied(own: Mapping[str, Tensor], missing: set[str], given: Mapping[str, Tensor]) -> set[str]:

@@ -6,20 +6,23 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trimtab import __version__
 from trimtab.candidate import Candidate, Converted, InputsDigest, digest_of
-from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_digest, load_split
+from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_digest, from_arrays, load_split
 from trimtab.errors import DataError
 from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
 from trimtab.retrain import NewRows
+from trimtab.runtime.availability import installed
 from trimtab.settings import Settings
 from trimtab.stopwatch import Stopwatch
 from trimtab.store import file_digest, matches, os_lock, write_atomic
+from trimtab.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,8 +79,20 @@ class Workbench:
         return len(labels) if labels is not None else found
 
     @property
+    def task(self) -> Task:
+        """Classification or regression, and the metric."""
+        return self.recipe.purpose
+
+    @property
+    def outputs(self) -> int:
+        """Numbers a row that the model answers: logits, one a class; of regression as many as a label has."""
+        return int(self.splits["train"].labels.shape[1]) if self.task.regression else self.classes
+
+    @property
     def class_names(self) -> list[str]:
-        """What each class is called where classes are slices: the recipe's labels, else "class 3"."""
+        """What each class is called where classes are slices: by the recipe, else "class 3"; none of regression."""
+        if self.task.regression:
+            return []
         return self.recipe.labels or [f"class {index}" for index in range(self.classes)]
 
     @cached_property
@@ -88,6 +103,20 @@ class Workbench:
             DataError, UserCodeError: what the callable returned cannot be used.
         """
         return load_slices(self.code, self.splits["gate"], self.class_names)
+
+    def validation_slices(self) -> dict[str, Array]:
+        """The recipe's own slices of the validation split, for the choice among candidates; rows of the journal that
+        joined it on a retrain are in none.
+
+        Raises:
+            DataError, UserCodeError: what the callable returned for "validation" cannot be used.
+        """
+        split = self.splits["validation"]
+        joined = 0 if self.new_rows is None else len(self.new_rows.validation)
+        base = len(split) - joined
+        rows = {name: values[:base] for name, values in split.inputs.items()}
+        found = load_slices(self.code, from_arrays(split.name, rows, split.labels[:base]), self.class_names)
+        return {name: np.concatenate([mask, np.zeros(joined, bool)]) for name, mask in found.items()}
 
     @property
     def example(self) -> dict[str, Array]:
@@ -103,14 +132,18 @@ class Workbench:
             weights=file_digest(self.code.folder / weights) if weights else "none",
             code=digest_of([self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]),
             versions=digest_of(
-                {"trimtab": __version__, "methods": METHODS, **{name: version(name) for name in DECIDING}}
+                {
+                    **{"trimtab": __version__, "methods": METHODS},
+                    **{name: installed(name) for name in DECIDING},
+                    **({} if self.recipe.convert.opset is None else {"opset": self.recipe.convert.opset}),
+                }
             ),
         )
 
     @property
     def key(self) -> str:
         """Digest of everything a stage result depends on besides its own arguments."""
-        recipe = self.recipe.model_dump(mode="json")
+        recipe = self.recipe.identity()
         parts = [recipe, vars(self.inputs)]
         return digest_of([*parts, slices_digest(self.slices)] if self.slices else parts)[:16]
 
@@ -123,10 +156,11 @@ class Workbench:
         return self.code.build_model(**overrides)
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits (n, classes) from raw inputs: pre-processing, then the user's module."""
-        from trimtab.preprocess import logits
+        """Logits (n, classes), or of regression numbers (n, k), from raw inputs: pre-processing, the user's module."""
+        from trimtab.preprocess import logits, numbers
 
-        return logits(model, inputs, self.recipe.preprocess)
+        answer = numbers if self.task.regression else logits
+        return answer(model, inputs, self.recipe.preprocess)
 
     def folder(self, candidate: str) -> Path:
         """Where a candidate's files lie."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.compress.peers import FILES, PUBLISHED, size
+from benchmarks.machine import commit, cpu
 from trimtab.verify.accuracy import paired
 
 Run = Mapping[str, Any]
@@ -48,8 +47,8 @@ def report(
         for name, point in chosen.items()
     }
     return {
-        "commit": _commit(),
-        "cpu": _cpu(),
+        "commit": commit(),
+        "cpu": cpu(),
         "n": len(runs),
         "original": float(original.mean()),
         "rows": len(original),
@@ -109,14 +108,3 @@ def _unseen(found: Mapping[str, Any]) -> dict[str, Any]:
         "recipe": f"{best['label']} on {best['target']}",
         "minutes": round(found["minutes"], 1),
     }
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -27,6 +27,7 @@ def doctor(
             "state": _state,
             "servers": _servers,
             "ledger": _ledger,
+            "keys": _keys,
             "registry": _registry,
         }
         found: dict[str, list[str]] = {}
@@ -73,9 +74,18 @@ def _ledger(settings: Settings, fix: bool) -> list[str]:
     return problems
 
 
+def _keys(settings: Settings, fix: bool) -> list[str]:
+    from trimtab.registry.keys import Keyring
+
+    found = Keyring(settings.keys).every()  # reads the private key too: says so if others can read it
+    count = {state: sum(key.state == state for key in found) for state in ("signs", "trusted", "revoked")}
+    return [", ".join(f"{number} {state}" for state, number in count.items() if number) or "none yet"]
+
+
 def _registry(settings: Settings, fix: bool) -> list[str]:
     from trimtab.ledger import Ledger
     from trimtab.registry.connection import Registry
+    from trimtab.registry.examine import examine
     from trimtab.registry.promote import reconcile
     from trimtab.registry.sweep import sweep
     from trimtab.registry.tracking import Tracking
@@ -83,17 +93,20 @@ def _registry(settings: Settings, fix: bool) -> list[str]:
 
     if not settings.mlflow_tracking_uri:
         return ["no MLflow server is known (`trimtab up`)"]
-    names = sorted({s.partition("/")[2] for s in Ledger(settings.ledger).streams() if s.startswith("versions/")})
-    if not fix:
-        return [f"releases: {', '.join(names) or 'none'}; `--fix` settles what a crash or a hand left behind"]
+    names = [stream.partition("/")[2] for stream in Ledger(settings.ledger).streams("versions/")]
     registry = Registry.from_settings(settings)
+    if not fix:
+        problems = [f"✗ {sentence}" for name in names for sentence in examine(registry, name)]
+        hint = "; `--fix` settles what a crash or a hand left behind" if problems else ""
+        return [*problems, f"releases: {', '.join(names) or 'none'}{hint}"]
     tracking = Tracking(settings.tracking_uri(), settings.locks)
     done: list[Any] = []
     for name in names:
         try:
             with os_lock(settings.locks / f"release-{name}.lock", wait=False, what=f"a release of {name}"):
-                done += sweep(registry, tracking.experiment(name), name, set())
+                done += sweep(registry, tracking.experiment(name), name, set(), orphans=True)
                 done += reconcile(registry, name)
+                done += [f"✗ {sentence}" for sentence in examine(registry, name)]
         except Conflict as error:
             done.append(str(error))
     return [str(line) for line in done]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployments.cli.output import AsJson, Home, console, emit, errors, settings_for
+from trimtab.task import Metric, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +47,14 @@ def table(title: str, stages: list[Stage]) -> Table:
     shown = Table(title=title, title_justify="left")
     batches = list(dict.fromkeys(batch for stage in stages for batch in stage.speedup))
     shown.add_column("step", overflow="fold")
-    for head in ("accuracy", "points", *(f"faster b{batch}" for batch in batches), "smaller"):
+    metric: Metric = next((stage.metric for stage in stages if stage.accuracy is not None), "accuracy")
+    task = Task() if metric == "accuracy" else Task("regression", metric)
+    for head in (
+        task.name,
+        "change" if task.regression else "points",
+        *(f"faster b{batch}" for batch in batches),
+        "smaller",
+    ):
         shown.add_column(head, no_wrap=True)
     before: Stage | None = None
     for stage in stages:
@@ -54,8 +62,16 @@ def table(title: str, stages: list[Stage]) -> Table:
             shown.add_row(stage.added, "not measured")
             continue
         known = before is not None and before.accuracy is not None
-        points = f"{100 * (stage.accuracy - before.accuracy):+.2f}" if known else ""  # type: ignore[union-attr, operator]
+        points = change(task, before.accuracy, stage.accuracy) if known else ""  # type: ignore[union-attr, arg-type]
         speeds = [f"{stage.speedup[batch]:.2f}x" if batch in stage.speedup else "–" for batch in batches]
-        shown.add_row(stage.added, f"{stage.accuracy:.2%}", points, *speeds, f"{stage.size_ratio:.2f}x")
+        figure = f"{stage.accuracy:.4g}" if task.regression else f"{stage.accuracy:.2%}"
+        shown.add_row(stage.added, figure, points, *speeds, f"{stage.size_ratio:.2f}x")
         before = stage
     return shown
+
+
+def change(task: Task, before: float, after: float) -> str:
+    """In points of accuracy; of an error relative, of R² the difference."""
+    if not task.regression:
+        return f"{100 * (after - before):+.2f}"
+    return task.show_drop(after / before - 1) if task.relative and before else task.show_drop(after - before)

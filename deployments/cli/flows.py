@@ -11,6 +11,8 @@ from deployments.cli.output import AsJson, Home, RecipeFile, emit, errors, setti
 from trimtab.errors import StateError
 from trimtab.verify.words import smaller
 
+METRICS = ("accuracy", "rmse", "mae", "r2")
+
 
 def release(
     recipe: RecipeFile,
@@ -78,9 +80,10 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
 
 def text_of(summary: dict[str, Any]) -> str:
     """A release in three lines."""
+    metric = next(word for word in METRICS if word in summary)
     return (
         f"[green]version {summary['version']}[/green]  {summary['label']} on {summary['target']}\n"
-        f"  accuracy {summary['accuracy']}; {summary['difference']}\n"
+        f"  {metric} {summary[metric]}; {summary['difference']}\n"
         f"  {summary['speedup']:.2f}x eager ({summary['speedup_spread']}), {smaller(summary['size_ratio'])}, "
         f"p50 {summary['p50_ms']:.3f} ms; report {summary['report_url'] or 'in the MLflow run'}"
     )

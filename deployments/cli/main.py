@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, recipes, registry, stack
+from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command()(recipes.init)
 app.command()(recipes.validate)
+app.command()(targets.targets)
 app.command()(stack.up)
 app.command()(flows.release)
 app.command()(explain.explain)
@@ -24,6 +25,11 @@ app.command()(flows.monitor)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(registry.status)
+app.command()(history.history)
+app.command()(show.show)
+app.add_typer(keys.app, name="keys")
+app.command()(retention.delete)
+app.command()(retention.clean)
 app.command()(doctor.doctor)
 app.command()(stack.down)
 

@@ -9,6 +9,7 @@ import typer
 
 from deployments.cli.output import AsJson, Home, RecipeFile, emit, errors, settings_for
 from trimtab.errors import RecipeError
+from trimtab.task import Task
 
 
 def init(
@@ -16,6 +17,7 @@ def init(
     name: Annotated[str, typer.Option(help="Name of the registered model.")] = "my-model",
     model: Annotated[str, typer.Option(help="module:callable that returns an nn.Module.")] = "my_model:build",
     data: Annotated[str, typer.Option(help="module:callable(split) that returns a Dataset.")] = "my_data:split",
+    task: Annotated[str, typer.Option(help="classification or regression.")] = "classification",
     as_json: AsJson = False,
 ) -> None:
     """Write a commented recipe with every key and its default.
@@ -26,7 +28,9 @@ def init(
     from trimtab.recipe.template import template
 
     with errors(as_json):
-        text = template(name, model, data)
+        if task not in ("classification", "regression"):
+            raise RecipeError(f"{task!r} is no task", where="--task", fix="give classification or regression")
+        text = template(name, model, data, task)
         parse_recipe(text, where=str(path))
         try:
             with path.open("x", encoding="utf-8") as stream:
@@ -63,7 +67,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     from trimtab.workbench import Workbench
 
     bench = Workbench(recipe, Settings.load(home))
-    facts = check_model(bench)
+    facts, numbers = check_model(bench), bench.task.regression
     check_options(bench.recipe.train)
     check_augment(bench)
     check_students(bench)
@@ -76,7 +80,8 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     if shapes is None:
         plans = plan(compress, seed, targets)
     else:
-        plans = [steps for start in unsearched(compress, seed) for steps in with_last_steps(compress, start, targets)]
+        starts = unsearched(compress, seed)
+        plans = [steps for start in starts for steps in with_last_steps(compress, start, targets, seed)]
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
     search = bench.recipe.train.search
@@ -85,7 +90,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         "name": bench.recipe.name,
         "rows": {name: len(split) for name, split in bench.splits.items()},
         "inputs": {name: [str(v.dtype), *map(int, v.shape[1:])] for name, v in bench.example.items()},
-        "classes": bench.classes,
+        **({"outputs": bench.outputs, "metric": bench.task.metric} if numbers else {"classes": bench.classes}),
         "slices": {name: int(mask.sum()) for name, mask in bench.slices.items()},
         "parameters": facts.parameters,
         "trains": trains,
@@ -102,7 +107,9 @@ def _text(found: dict[str, Any]) -> str:
     rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
     inputs = ", ".join(f"{name} {kind[0]} {tuple(kind[1:])}" for name, kind in found["inputs"].items())
     slices = ", ".join(f"{name} {count}" for name, count in found["slices"].items())
-    budget = found["budget"]
+    budget, numbers = found["budget"], "outputs" in found
+    task = Task("regression", found["metric"]) if numbers else Task()
+    answers = f"{found['outputs']} numbers a row, judged by {task.name}" if numbers else f"{found['classes']} classes"
     by_slice, trust = budget["max_slice_drop"], budget["max_calibration_rise"]
     reasons = budget["min_attribution_correlation"]
     start = "train the model" if found["trains"] else "take the weights as given"
@@ -119,7 +126,7 @@ def _text(found: dict[str, Any]) -> str:
     of_shapes = " besides those of the shapes" if shapes else ""
     return "\n".join(
         [
-            f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {found['classes']} classes",
+            f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {answers}",
             f"  data     {rows}",
             f"  inputs   {inputs}",
             *([f"  slices   {slices}"] if slices else []),
@@ -128,11 +135,17 @@ def _text(found: dict[str, Any]) -> str:
             f"  2. {made}",
             f"  3. convert them to {', '.join(found['targets'])}: {found['builds']} builds{of_shapes}",
             "  4. choose on validation, verify the finalists on the gate, against: "
-            f"drop ≤ {budget['max_drop']:.1%} (lower bound), speed-up ≥ {budget['min_speedup']}x, "
+            f"{_drop(task, budget['max_drop'])} (lower bound), speed-up ≥ {budget['min_speedup']}x, "
             f"size ≥ {budget['min_size_ratio']}x smaller"
-            + ("" if by_slice is None else f", drop of every class and slice ≤ {by_slice:.1%}")
+            + ("" if by_slice is None else f", drop of every {'' if numbers else 'class and '}slice ≤ {by_slice:.1%}")
             + ("" if trust is None else f", rise of the calibration error ≤ {trust:g} (upper bound)")
             + ("" if reasons is None else f", rank correlation of attributions ≥ {reasons:g} (lower bound)"),
             "  5. register what passes, promote it, serve it",
         ]
     )
+
+
+def _drop(task: Task, most: float) -> str:
+    if task.relative:
+        return f"{task.name} ≤ {most:.1%} worse"
+    return f"drop of R² ≤ {most:g}" if task.regression else f"drop ≤ {most:.1%}"

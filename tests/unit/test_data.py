@@ -103,3 +103,35 @@ def test_taking_and_joining_keep_rows_and_labels_together():
     assert both.labels.tolist() == [1, 0]
     assert both.inputs["input"].tolist() == [[6.0, 7.0], [0.0, 1.0]]
     assert both.rows == (split.rows[3], split.rows[0])
+
+
+def numbers(*labels: object) -> list:
+    return [(torch.full((3,), float(i)), label) for i, label in enumerate(labels)]
+
+
+def test_labels_of_a_regression_become_float32_of_one_column_or_k() -> None:
+    one = make_split("train", numbers(1, 2.5, np.float64(3)), regression=True).labels
+    two = make_split("train", numbers([1, 2.5], torch.tensor([3.0, 4.0])), regression=True).labels
+    assert (one.dtype, one.tolist()) == (np.float32, [[1.0], [2.5], [3.0]])
+    assert (two.dtype, two.tolist()) == (np.float32, [[1.0, 2.5], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ((1.0, float("nan"), float("inf")), "label: 2 of 3 rows hold NaN or infinity, first at row 1"),
+        ((1.0, 1e300), "1 of 2 rows hold NaN or infinity"),
+        ((1.0, [1.0, 2.0]), "labels have shapes"),
+        (([[1.0]], [[2.0]]), "labels have shapes"),
+        (("a", "b"), "are no numbers"),
+    ],
+)
+def test_labels_that_are_no_numbers_are_refused_with_figures(labels: tuple, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        make_split("train", numbers(*labels), regression=True)
+
+
+def test_an_output_whose_labels_do_not_vary_is_named() -> None:
+    split = make_split("train", numbers([1.0, 7.0], [2.0, 7.0]), regression=True)
+    with pytest.raises(DataError, match="all 2 labels of output 1 are 7"):
+        check_splits({"train": split})

@@ -1,6 +1,7 @@
 """The recipe's own slices at the door: a usable mapping comes through, everything else is refused with figures."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,18 @@ def test_what_is_measured_is_not_reused_when_slices_come_from_elsewhere_and_chan
     first = key("10")
     assert key("11") != first
     assert key("10") == first
+
+
+def test_rows_that_joined_validation_on_a_retrain_are_in_no_slice_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import numpy as np\ndef parts(split):\n    return {split: np.arange(6) < 2}\n")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    new = from_arrays("validation", {"input": np.zeros((3, 2), np.float32)}, np.array([0, 1, 2]))
+    bench: Any = SimpleNamespace(
+        code=UserCode(tmp_path / "recipe.yaml"),
+        class_names=CLASSES,
+        splits={"validation": from_arrays("validation", GATE.inputs, GATE.labels).joined(new)},
+        new_rows=SimpleNamespace(validation=new),
+    )
+    assert Workbench.validation_slices(bench)["validation"].tolist() == [True, True, *[False] * 7]
+    bench.splits, bench.new_rows = {"validation": GATE}, None
+    assert len(Workbench.validation_slices(bench)["gate"]) == 6

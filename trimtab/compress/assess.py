@@ -15,16 +15,18 @@ from trimtab.convert.graph import deployed, spec_of
 from trimtab.data import Array
 from trimtab.errors import StateError
 from trimtab.runtime.eager import Predictor as Eager
+from trimtab.task import CLASSIFICATION, Task
 from trimtab.workbench import Workbench
 
 BATCH = 256
+BASELINE = "baseline"
 SHAPING = frozenset({"prune", "shorten", "student"})  # methods after which a graph is another
 
 
 def eager(bench: Workbench, candidate: Candidate) -> Eager:
     """The candidate's torch module as a Predictor: pre-processing and softmax included."""
-    module = deployed(open_torch(bench, candidate), bench.recipe.preprocess)
-    return Eager(module, spec_of(bench.example, bench.classes), bench.recipe.measure.threads)
+    module = deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
+    return Eager(module, spec_of(bench.example, bench.outputs, bench.task.output), bench.recipe.measure.threads)
 
 
 def open_build(bench: Workbench, build: Converted) -> Any:
@@ -55,12 +57,12 @@ def build_name(build: Converted) -> str:
 
 
 def predicted(predictor: Any, inputs: Mapping[str, Array]) -> Array:
-    """Probabilities (n, classes) for all rows, in batches."""
+    """Probabilities (n, classes), or numbers (n, k), for all rows, in batches: the predictor's one output."""
     n = len(next(iter(inputs.values())))
-    parts = [
-        predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()})["probabilities"]
-        for start in range(0, n, BATCH)
-    ]
+    parts = []
+    for start in range(0, n, BATCH):
+        (part,) = predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()}).values()
+        parts.append(part)
     return np.concatenate(parts)
 
 
@@ -74,15 +76,17 @@ def points(
     noise: float = 0.0,
     memory: Mapping[str, float] | None = None,
     loading: Mapping[str, float] | None = None,
+    worst: Mapping[str, tuple[str, float]] | None = None,
 ) -> list[Point]:
     """One point a build from what was measured.
 
     Args:
-        hits: build name (or "baseline") → accuracy on validation.
+        hits: build name (or "baseline") → accuracy, or another score, on validation.
         timings: build name → batch size → Latency.
         original_size: bytes of the original's FP32 weights.
         noise: noise floor at the first batch size. memory: build name → peak in MiB.
         loading: build name → milliseconds to the first answer.
+        worst: build name → its slice that lost most, and how much.
     """
     first = bench.recipe.measure.batch_sizes[0]
     whole = {
@@ -103,7 +107,7 @@ def points(
             target=build.target,
             label=candidates[build.candidate].label,
             accuracy=hits[build_name(build)],
-            drop=hits["baseline"] - hits[build_name(build)],
+            drop=bench.task.drop(hits[BASELINE], hits[build_name(build)]),
             speedup={batch: latency.speedup for batch, latency in timings[build_name(build)].items()},
             size_ratio=original_size / build.size_bytes,
             p99_ms=timings[build_name(build)][first].p99_s * 1000,
@@ -111,6 +115,8 @@ def points(
             gain=gain(build),
             memory_mb=(memory or {}).get(build_name(build)),
             load_ms=(loading or {}).get(build_name(build)),
+            slice_drop=(worst or {}).get(build_name(build), ("", None))[1],
+            slice_name=(worst or {}).get(build_name(build), ("", None))[0],
         )
         for build in builds
     ]
@@ -121,8 +127,9 @@ def _cut(candidate: Candidate) -> bool:
     return any(step.method in SHAPING for step in candidate.lineage)
 
 
-def reference_accuracy(candidates: Sequence[Candidate], hits: Mapping[str, float], wanted: str) -> float:
-    """What a drop is counted from: accuracy of the original, or of the control, the uncut original trained on.
+def reference(candidates: Sequence[Candidate], hits: Mapping[str, float], wanted: str) -> str:
+    """Name of what drops are counted from: "baseline", the original, or a build of the control, the uncut original
+    trained on.
 
     Where no candidate was trained on, nothing has unlearned the validation rows, and it is the original's in any case.
 
@@ -134,29 +141,35 @@ def reference_accuracy(candidates: Sequence[Candidate], hits: Mapping[str, float
     """
     trained = any(step.method == "distil" for candidate in candidates for step in candidate.lineage)
     if wanted == "original" or not trained:
-        return hits["baseline"]
+        return BASELINE
     controls = [c.id for c in candidates if c.lineage[1:] and all(step.method == "distil" for step in c.lineage[1:])]
-    found = [accuracy for name, accuracy in hits.items() if name.partition("@")[0] in controls]
+    found = [name for name in hits if name.partition("@")[0] in controls]
     if not found:
         raise StateError(
             "no control was measured: the uncut original, trained on",
             where="compress.search.reference",
             fix="switch compress.distil on, or set it to original",
         )
-    return max(found)
+    return max(found, key=lambda name: hits[name])
 
 
-def accuracies(
+def judged(
     baseline: Any,
     predictors: Mapping[str, Any],
     inputs: Mapping[str, Array],
     labels: Array,
     progress: Callable[[int, int, str], None],
-) -> dict[str, float]:
-    """Accuracy of every predictor and of the baseline on the same rows."""
-    everyone = {"baseline": baseline, **predictors}
-    result = {}
+    task: Task = CLASSIFICATION,
+) -> tuple[dict[str, float], dict[str, Array]]:
+    """Accuracy, or the task's score, of every predictor and of the baseline on the same rows; and who answers which
+    rows right, name → bool (n,): of a classifier only.
+    """
+    everyone = {BASELINE: baseline, **predictors}
+    scores, right = dict[str, float](), dict[str, Array]()
     for index, (name, predictor) in enumerate(everyone.items()):
-        result[name] = float((predicted(predictor, inputs).argmax(1) == labels).mean())
-        progress(index + 1, len(everyone), "accuracy on validation")
-    return result
+        answers = predicted(predictor, inputs)
+        scores[name] = task.score(answers, labels)
+        if not task.regression:
+            right[name] = answers.argmax(1) == labels
+        progress(index + 1, len(everyone), f"{task.name} on validation")
+    return scores, right

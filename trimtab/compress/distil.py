@@ -48,6 +48,18 @@ def distillation_loss(
     return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(student_logits, labels)
 
 
+def regression_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    """alpha * MSE(student, teacher) + (1 - alpha) * MSE(student, labels).
+
+    Numbers have nothing to be softened. In closed form it is MSE(student, alpha * teacher + (1 - alpha) * labels) plus
+    alpha * (1 - alpha) * MSE(teacher, labels), which no student changes: the student learns the mean of both.
+
+    Args:
+        student, teacher, labels: float (n, k). alpha: weight of the teacher, in [0, 1].
+    """
+    return alpha * F.mse_loss(student, teacher) + (1 - alpha) * F.mse_loss(student, labels)
+
+
 def distil(
     student: nn.Module,
     teacher: nn.Module,
@@ -79,7 +91,10 @@ def distil(
 
         def loss(logits: Tensor, batch: Batch) -> Tensor:
             answers = targets(batch)
-            soft_and_hard = distillation_loss(logits, answers, batch.labels, settings.temperature, settings.alpha)
+            if batch.labels.is_floating_point():
+                soft_and_hard = regression_loss(logits, answers, batch.labels, settings.alpha)
+            else:
+                soft_and_hard = distillation_loss(logits, answers, batch.labels, settings.temperature, settings.alpha)
             return soft_and_hard + settings.hints * hints.loss() if layers else soft_and_hard
 
         training = training_of(settings, seed)

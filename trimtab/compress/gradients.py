@@ -13,10 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trimtab.data import Split
 from trimtab.errors import UnsupportedError
+from trimtab.optimize.losses import plain_loss
 from trimtab.optimize.predicting import Forward
 
 ROWS = 512  # enough for a ranking of channels
@@ -25,7 +25,7 @@ Gradients = Mapping[str, Tensor]
 
 
 def loss_gradients(model: nn.Module, data: Split | None, forward: Forward, seed: int = 0) -> dict[str, Tensor]:
-    """Root mean square over mini-batches of the gradient of the cross-entropy, in evaluation mode.
+    """Root mean square over mini-batches of the gradient of the plain loss, in evaluation mode.
 
     The gradient of a trained model is near zero in the mean; how far it goes from zero from batch to batch says what
     the loss would notice. The model is left as it was.
@@ -71,7 +71,7 @@ def _backward(model: nn.Module, part: Split, forward: Forward) -> None:
     inputs = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in part.inputs.items()}
     model.zero_grad(set_to_none=True)
     with torch.enable_grad():
-        loss = F.cross_entropy(forward(model, inputs), torch.from_numpy(part.labels))
+        loss = plain_loss(forward(model, inputs), torch.from_numpy(part.labels))
     if not loss.requires_grad:
         raise UnsupportedError(
             "no gradient of the loss reaches a parameter, so the taylor criterion cannot rank channels",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trimtab.candidate import Format, Step
 from trimtab.compress.cluster import cluster
 from trimtab.compress.half import half
+from trimtab.compress.learned_ranges import Ranges
 from trimtab.compress.module_steps import settings_of
 from trimtab.compress.pack_sparse import pack_sparse
 from trimtab.compress.quantize import quantize
@@ -24,35 +26,44 @@ OF_OPENVINO = frozenset({"quantize_openvino"})  # the others rewrite the ONNX gr
 Facts = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a step on the graph begins from: the FP32 build's folder, and ranges its module was trained with, if any."""
+
+    build: Path
+    ranges: Ranges = field(default_factory=dict)
+
+
 def form_of(method: str) -> Format:
     """Which graph a method rewrites."""
     return "openvino" if method in OF_OPENVINO else "onnx"
 
 
-def _quantize(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
+def _quantize(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
     settings, judged_on = Quantize.model_validate(settings_of(step)), bench.splits["validation"]
-    return quantize(build / "model.onnx", train, train, settings, out, judged_on=judged_on)
+    graph = source.build / "model.onnx"
+    return quantize(graph, train, train, settings, out, judged_on=judged_on, learned=source.ranges)
 
 
-def _quantize_openvino(bench: Workbench, build: Path, step: Step, out: Path) -> Facts:
+def _quantize_openvino(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
-    return quantize_openvino(build, train, train, QuantizeOpenvino.model_validate(settings_of(step)), out)
+    return quantize_openvino(source.build, train, train, QuantizeOpenvino.model_validate(settings_of(step)), out)
 
 
-def _cluster(_: Workbench, build: Path, step: Step, out: Path) -> Facts:
-    return cluster(build / "model.onnx", step.parameters["bits"], out)
+def _cluster(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
+    return cluster(source.build / "model.onnx", step.parameters["bits"], out)
 
 
-def _half(_: Workbench, build: Path, step: Step, out: Path) -> Facts:
-    return half(build / "model.onnx", out)
+def _half(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
+    return half(source.build / "model.onnx", out)
 
 
-def _pack_sparse(_: Workbench, build: Path, step: Step, out: Path) -> Facts:
-    return pack_sparse(build / "model.onnx", out)
+def _pack_sparse(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
+    return pack_sparse(source.build / "model.onnx", out)
 
 
-GRAPH_STEPS: Mapping[str, Callable[[Workbench, Path, Step, Path], Facts]] = {
+GRAPH_STEPS: Mapping[str, Callable[[Workbench, Source, Step, Path], Facts]] = {
     "quantize": _quantize,
     "quantize_openvino": _quantize_openvino,
     "cluster": _cluster,

@@ -10,8 +10,9 @@ from torch import nn
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.batchnorm import reestimate
 from trimtab.compress.convert_candidate import GRAPH_FILES, convert_candidate
-from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
-from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, Facts, distil_step, rows_of
+from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, Source, form_of
+from trimtab.compress.learned_ranges import Ranges, learned_of, write_learned
+from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, Facts, distil_step, qat_step, rows_of
 from trimtab.compress.opening import open_torch
 from trimtab.compress.replay import History
 from trimtab.compress.sparsify import zeros_kept
@@ -44,18 +45,37 @@ def make(bench: Workbench, original: Candidate, steps: Sequence[Step], progress:
         CalibrationError: the calibration rows are not fit for use.
     """
     check_order(steps)
+    _check_qat(steps)
     if steps and steps[-1].method in GRAPH_STEPS:
         return _rewritten(bench, original, steps, progress)
     return _shaped(bench, original, steps, progress)
 
 
+def _check_qat(steps: Sequence[Step]) -> None:
+    """Refuse a plan in which anything but `quantize` follows a training for INT8: it would be lost."""
+    methods = [step.method for step in steps]
+    after = methods[methods.index("qat") + 1 :] if "qat" in methods else []
+    if after not in ([], ["quantize"]):
+        raise UnsupportedError(
+            f"quantization-aware training is for the file that quantize writes right after it, and this plan is "
+            f"{', '.join(methods)}",
+            where="compress.qat",
+            fix="put all other steps before it",
+        )
+
+
 def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progress: Report | None) -> Candidate:
     model, history, facts, done = _begun(bench, original, steps)
+    ranges: Ranges = {}
     for index, step in enumerate(steps[done:], done):
+        sparse = any(before.method == "sparsify" for before in steps[:index])
         if step.method == "distil":
-            sparse = any(before.method == "sparsify" for before in steps[:index])
             with zeros_kept(model) if sparse else nullcontext():
                 facts |= distil_step(bench, original, model, step, progress)
+        elif step.method == "qat":
+            with zeros_kept(model) if sparse else nullcontext():
+                found, ranges = qat_step(bench, original, model, step, progress)
+            facts |= found
         elif step.method in MODULE_STEPS:
             cuts, found = MODULE_STEPS[step.method](bench, model, step)
             history += cuts
@@ -66,6 +86,8 @@ def _shaped(bench: Workbench, original: Candidate, steps: Sequence[Step], progre
     planned_candidate = planned(original, steps)
     with new_folder(bench.folder(planned_candidate.id)) as draft:
         save_candidate(model, history, draft)
+        if ranges:
+            write_learned(ranges, draft)
         files = folder_digests(draft)
     facts["parameters"] = sum(p.numel() for p in model.parameters())
     return Candidate(planned_candidate.lineage, planned_candidate.inputs, "torch", files, facts)
@@ -93,6 +115,7 @@ def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step], pro
     if bench.stored_converted(parent.id, target) is None:
         bench.keep_converted(convert_candidate(bench, parent, target))
     with new_folder(bench.folder(result.id)) as draft:
-        facts = GRAPH_STEPS[method](bench, bench.target_folder(parent.id, target), steps[-1], draft / GRAPH_FILES[form])
+        source = Source(bench.target_folder(parent.id, target), learned_of(bench.folder(parent.id)))
+        facts = GRAPH_STEPS[method](bench, source, steps[-1], draft / GRAPH_FILES[form])
         files = folder_digests(draft)
     return Candidate(result.lineage, result.inputs, form, files, facts)

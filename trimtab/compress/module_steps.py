@@ -13,14 +13,16 @@ from trimtab.compress.batchnorm import reestimate
 from trimtab.compress.clip import clip
 from trimtab.compress.distil import distil
 from trimtab.compress.hints import hint_layers
+from trimtab.compress.learned_ranges import Ranges
 from trimtab.compress.opening import open_torch
 from trimtab.compress.prune import prune
+from trimtab.compress.qat import train_quantized
 from trimtab.compress.replay import History
 from trimtab.compress.shorten import shorten
 from trimtab.compress.sparsify import sparsify
 from trimtab.data import Array
 from trimtab.optimize.augmenting import augment_of
-from trimtab.recipe.schema import Distil
+from trimtab.recipe.schema import Distil, Qat, Quantize
 from trimtab.workbench import Workbench
 
 NORM_ROWS = 1024  # training rows over which batch norms are re-estimated after a cut
@@ -59,7 +61,36 @@ def distil_step(bench: Workbench, original: Candidate, model: nn.Module, step: S
         augment=augment_of(bench),
         progress=progress,
     )
-    return {**facts, "validation_accuracy": fitted.validation_accuracy}
+    return {**facts, **fitted.best}
+
+
+def qat_step(
+    bench: Workbench, original: Candidate, model: nn.Module, step: Step, progress: Report | None
+) -> tuple[Facts, Ranges]:
+    """Train the module for INT8, on the answers of the original where the step has a temperature.
+
+    Returns:
+        Facts, and the ranges of activations that go into the file.
+    """
+    asked = settings_of(step)
+    softening: dict[str, float] = {key: asked.pop(key) for key in ("temperature", "alpha") if key in asked}
+    quantize = Quantize.model_validate(asked.pop("quantize"))
+    trained = train_quantized(
+        model,
+        bench.splits["train"],
+        bench.splits["validation"],
+        Qat.model_validate(asked),
+        quantize,
+        bench.recipe.preprocess,
+        bench.forward,
+        seed=step.seed or 0,
+        teacher=open_torch(bench, original) if softening else None,
+        softening=softening,
+        augment=augment_of(bench),
+        progress=progress,
+    )
+    facts = {"qat": trained.coverage.to_json(), "validation_accuracy": trained.fitted.validation_accuracy}
+    return facts, trained.ranges
 
 
 def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
@@ -83,7 +114,7 @@ def _prune(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Fac
 def _shorten(bench: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
     asked = step.parameters
     blocks = asked["drop"] if "drop" in asked else asked["blocks"]
-    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks)
+    shortened = shorten(model, rows_of(bench, RANKING_ROWS), bench.forward, blocks, regression=bench.task.regression)
     return shortened.history, {"dropped": list(shortened.dropped)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -20,5 +21,9 @@ def open_torch(bench: Workbench, candidate: Candidate) -> nn.Module:
     Raises:
         ModelError: its files are missing, damaged, or do not fit what the user's callable builds now.
     """
-    build = partial(bench.build, **{**candidate.model_kwargs, **student_kwargs(candidate.lineage)})
-    return load_candidate(build, bench.folder(candidate.id))
+    return load_candidate(partial(bench.build, **arguments_of(candidate)), bench.folder(candidate.id))
+
+
+def arguments_of(candidate: Candidate) -> dict[str, Any]:
+    """Arguments of the user's callable that its record says, in place of the recipe's."""
+    return {**candidate.model_kwargs, **student_kwargs(candidate.lineage)}

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from trimtab.compress.graph_weights import LAYERS, float_weights
 from trimtab.errors import UnsupportedError
+
+SHAPE_ALONE = frozenset({"Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity"})
+AFFINE = frozenset({"Mul", "Div", "Add", "Sub"})
 
 
 @contextmanager
@@ -109,7 +112,10 @@ def counted(graph: onnx.ModelProto, before: onnx.ModelProto, source: Path) -> tu
 
 
 def free_output(graph: onnx.ModelProto) -> None:
-    """Take the quantize-dequantize pair off the logits, so that softmax reads what the last layer computed."""
+    """Take the quantize-dequantize pair off the logits, so that softmax reads what the last layer computed.
+
+    The same where the graph ends in that pair (a regression): an answer would be one of 256 numbers.
+    """
     made_by = {out: node for node in graph.graph.node for out in node.output}
     readers: dict[str, int] = {}
     for node in graph.graph.node:
@@ -126,6 +132,55 @@ def free_output(graph: onnx.ModelProto) -> None:
         softmax.input[0] = quantize_node.input[0]
         graph.graph.node.remove(dequantize)
         graph.graph.node.remove(quantize_node)
+    _free_numbers(graph, made_by, readers, outputs)
     read = {name for node in graph.graph.node for name in node.input}
     for item in [item for item in graph.graph.initializer if item.name not in read]:
         graph.graph.initializer.remove(item)
+
+
+def _free_numbers(
+    graph: onnx.ModelProto, made_by: Mapping[str, onnx.NodeProto], readers: Mapping[str, int], outputs: set[str]
+) -> None:
+    """From each output backwards to the layer that computed it: pairs on the way are taken out.
+
+    A regression often ends in a reshape, and in a scale and a shift back to the unit of its labels. Nothing in front of
+    a softmax is met: the walk ends at whatever is none of these.
+    """
+    constants = _constants(graph)
+    for name in outputs:
+        reader: tuple[onnx.NodeProto, int] | None = None  # node and which of its inputs; None: the graph itself
+        while (node := made_by.get(name)) is not None:
+            if node.op_type == "DequantizeLinear":
+                pair = made_by.get(node.input[0])
+                last = made_by.get(pair.input[0]) if pair is not None else None
+                alone = readers.get(name, 0) <= (reader is not None)
+                if pair is None or last is None or readers[pair.input[0]] > 1 or not alone:
+                    break
+                if reader is None:
+                    last.output[list(last.output).index(pair.input[0])] = name
+                else:
+                    name = reader[0].input[reader[1]] = pair.input[0]
+                made_by = {**made_by, name: last}
+                graph.graph.node.remove(node)
+                graph.graph.node.remove(pair)
+            elif (place := _passed_on(node, constants)) is not None:
+                reader, name = (node, place), node.input[place]
+            else:
+                break
+
+
+def _passed_on(node: onnx.NodeProto, constants: set[str]) -> int | None:
+    """Which input a node passes on, reshaped, or scaled or shifted by a constant; None if it does more."""
+    if node.op_type in SHAPE_ALONE:
+        return 0
+    moving = [place for place, name in enumerate(node.input) if name not in constants]
+    return moving[0] if node.op_type in AFFINE and len(moving) == 1 else None
+
+
+def _constants(graph: onnx.ModelProto) -> set[str]:
+    """Names that hold the same for all rows: initializers, also dequantized ones, and constants."""
+    known = {item.name for item in graph.graph.initializer}
+    for node in graph.graph.node:
+        if node.op_type == "Constant" or (node.op_type == "DequantizeLinear" and node.input[0] in known):
+            known.update(node.output)
+    return known

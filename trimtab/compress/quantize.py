@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 
 from trimtab.compress.calibration import calibration_rows, notes_on_rows
+from trimtab.compress.learned_ranges import Ranges
 from trimtab.compress.mixed_precision import keep_within
 from trimtab.compress.nan_activations import notes_on_nan
 from trimtab.compress.qdq_graph import counted, silent
@@ -45,6 +46,7 @@ def quantize(
     settings: Quantize,
     out: Path,
     judged_on: Split | None = None,
+    learned: Ranges | None = None,
 ) -> dict[str, Any]:
     """Quantize a deployed graph (pre-processing → model → softmax) and write it to `out`.
 
@@ -54,29 +56,38 @@ def quantize(
         training: the same of all training rows, to check that the ranges agree; not read in dynamic mode.
         settings: the recipe's compress.quantize.
         judged_on: labelled rows that `max_drop` is held on; needed with that, and not read without.
+        learned: ranges of activations that a quantization-aware training left; static mode only.
 
     Returns:
         Facts: {"precision": "int8" or "int8-dynamic", "mode", "calibration" (None: dynamic), "activations",
         "weights", "quantized_nodes", "weights_quantized": share of the weights of convolutions and linear layers,
         "notes"}; static also {"calibration_rows", "calibration_rows_requested", "float_nodes", "mixed_precision":
-        None, or what `MixedPrecision.to_json` gives}.
+        None, or what `MixedPrecision.to_json` gives,
+        "learned_ranges": number}.
 
     Raises:
         CalibrationError: the rows are too few, not finite or of another range, or a tensor has no finite range.
         UnsupportedError: the graph has no layer that can be quantized, or none within `max_drop`.
+        ModelError: a learned range is of a tensor that the graph does not have.
     """
     with tempfile.TemporaryDirectory(prefix="trimtab-quantize-") as folder, silent():
         if settings.mode == "dynamic":
             return {**dynamic(fp32_onnx, settings, out, Path(folder)), "weights": _form(settings)}
         rows = calibration_rows(calibration, training, settings)
-        return _static(fp32_onnx, rows, settings, out, Path(folder), judged_on)
+        return _static(fp32_onnx, rows, settings, out, Path(folder), judged_on, learned or {})
 
 
 def _static(
-    fp32_onnx: Path, rows: Mapping[str, Array], settings: Quantize, out: Path, folder: Path, judged_on: Split | None
+    fp32_onnx: Path,
+    rows: Mapping[str, Array],
+    settings: Quantize,
+    out: Path,
+    folder: Path,
+    judged_on: Split | None,
+    learned: Ranges,
 ) -> dict[str, Any]:
     used = len(next(iter(rows.values())))
-    calibrated = calibrate(fp32_onnx, rows, settings, folder)
+    calibrated = calibrate(fp32_onnx, rows, settings, folder, learned)
     graph, mixed = calibrated.full, None
     if settings.max_drop is not None:
         if judged_on is None:
@@ -92,6 +103,7 @@ def _static(
         "calibration": settings.calibration,
         "calibration_rows": used,
         "calibration_rows_requested": settings.calibration_rows,
+        "learned_ranges": len(learned),
         "activations": "uint8",
         "weights": _form(settings),
         "quantized_nodes": quantized,

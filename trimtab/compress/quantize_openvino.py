@@ -30,7 +30,6 @@ import openvino
 
 from trimtab.compress.calibration import BATCH, calibration_rows, notes_on_rows
 from trimtab.compress.openvino_layers import Layer, empty_ranges, layers_of, preprocessing
-from trimtab.convert.graph import OUTPUT
 from trimtab.convert.openvino_format import save
 from trimtab.convert.tracing import first_line, quiet
 from trimtab.errors import CalibrationError, ConversionError, UnsupportedError
@@ -182,8 +181,9 @@ def _check_ignored(names: list[str], layers: list[Layer]) -> None:
 def _answered(build: Path, rows: Mapping[str, Array]) -> Array:
     """For which rows the FP32 model answers with numbers, bool (n,): by one NaN, NNCF's mean over rows would be NaN."""
     predictor = Predictor.load(build, threads=1)
+    output = predictor.spec["outputs"][0]["name"]
     answers = [
-        predictor.predict({name: values[start : start + BATCH] for name, values in rows.items()})[OUTPUT]
+        predictor.predict({name: values[start : start + BATCH] for name, values in rows.items()})[output]
         for start in range(0, len(next(iter(rows.values()))), BATCH)
     ]
     return np.isfinite(np.concatenate(answers)).all(axis=1)

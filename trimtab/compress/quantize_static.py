@@ -14,6 +14,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from trimtab.compress.activation_ranges import METHODS, check_ranges, write_ranges
 from trimtab.compress.calibration import Rows
 from trimtab.compress.float_layers import keep_float
+from trimtab.compress.learned_ranges import Ranges, put_into
 from trimtab.compress.qdq_graph import beyond_the_quantizer, float_ends, free_output, prepared
 from trimtab.recipe.schema import Quantize
 
@@ -47,15 +48,18 @@ class Calibrated:
         return _finished(draft)
 
 
-def calibrate(fp32_onnx: Path, rows: Mapping[str, Array], settings: Quantize, folder: Path) -> Calibrated:
+def calibrate(
+    fp32_onnx: Path, rows: Mapping[str, Array], settings: Quantize, folder: Path, learned: Ranges | None = None
+) -> Calibrated:
     """Find the ranges of all activations on the rows, and quantize all that can be.
 
     Args:
         fp32_onnx: a deployed graph. rows: name → array (n, ...), checked calibration rows.
         folder: an existing folder; what is written there must live as long as the result.
+        learned: ranges of some tensors that a training has found, in the place of calibrated ones.
 
     Raises:
-        CalibrationError: a tensor has no finite range.
+        CalibrationError: a tensor has no finite range. ModelError: a learned range is of no tensor.
     """
     ready, before = prepared(fp32_onnx, folder)
     ends = float_ends(before) | beyond_the_quantizer(before, settings.per_channel)
@@ -71,6 +75,9 @@ def calibrate(fp32_onnx: Path, rows: Mapping[str, Array], settings: Quantize, fo
         check_ranges(plain, before)
         raise
     check_ranges(ranges, before)
+    if learned:
+        put_into(ranges, learned)
+        _write(ready, draft, rows, settings, method, ranges, (), ends)
     return Calibrated(ready, before, rows, ranges, _finished(draft), ends, settings)
 
 

@@ -10,7 +10,7 @@ what is left depends on what is gone. Which submodules are blocks is told by `bl
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,12 +20,15 @@ from torch import Tensor, nn
 
 from trimtab.compress.blocks import residual_blocks
 from trimtab.compress.count import Reduction, count
-from trimtab.compress.divergence import divergence_of, log_probabilities
+from trimtab.compress.divergence import divergence_of, divergence_of_numbers, log_probabilities, numbers
 from trimtab.compress.replay import Dropped, History, replay
 from trimtab.errors import UnsupportedError
 from trimtab.optimize.predicting import Forward
 
 Array = np.ndarray
+Answers = tuple[Callable[[nn.Module, dict[str, Tensor], Forward], Tensor], Callable[[Tensor, Tensor], float]]
+_OF_CLASSES: Answers = (log_probabilities, divergence_of)
+_OF_NUMBERS: Answers = (numbers, divergence_of_numbers)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,14 @@ class Shortened(Reduction):
         return [str(cut["block"]) for cut in self.history]
 
 
-def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, blocks: int | Sequence[str]) -> Shortened:
+def shorten(
+    model: nn.Module,
+    example: Mapping[str, Array],
+    forward: Forward,
+    blocks: int | Sequence[str],
+    *,
+    regression: bool = False,
+) -> Shortened:
     """Drop residual blocks, in place; inputs and outputs stay as they are.
 
     Args:
@@ -52,6 +62,7 @@ def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, bl
         forward: (module, name → tensor) → logits (n, classes).
         blocks: how many to drop, those that change the answers least; or the names of those to drop, in this
             order. None changes nothing.
+        regression: whether answers are numbers (n, k); the divergence is then that of numbers (see `divergence`).
 
     Raises:
         UnsupportedError: the model has no residual blocks, or fewer that can be dropped, or a name is of none that
@@ -65,12 +76,14 @@ def shorten(model: nn.Module, example: Mapping[str, Array], forward: Forward, bl
     _check_names(model, named, left)
     asked = blocks if isinstance(blocks, int) else len(named)
     before = count(model, two, forward)
-    trial, original = copy.deepcopy(model), log_probabilities(model, rows, forward)
+    answers = _OF_NUMBERS if regression else _OF_CLASSES
+    trial, original = copy.deepcopy(model), answers[0](model, rows, forward)
     history: History = []
     divergence: list[float] = []
     while len(history) < asked:
         candidates = [named[len(history)]] if named else left
-        found = min(_distances(trial, candidates, rows, forward, original), key=lambda entry: entry[1], default=None)
+        distances = _distances(trial, candidates, rows, forward, original, answers)
+        found = min(distances, key=lambda entry: entry[1], default=None)
         if found is None:
             raise _needed(model, candidates[0]) if named else _too_few(model, asked, len(history))
         name, distance = found
@@ -101,18 +114,24 @@ def ranked(model: nn.Module, example: Mapping[str, Array], forward: Forward) -> 
 
 
 def _distances(
-    model: nn.Module, names: Sequence[str], rows: dict[str, Tensor], forward: Forward, original: Tensor
+    model: nn.Module,
+    names: Sequence[str],
+    rows: dict[str, Tensor],
+    forward: Forward,
+    original: Tensor,
+    answers: Answers = _OF_CLASSES,
 ) -> list[tuple[str, float]]:
     """(block, divergence of the answers without it), in the order of the names; blocks the model needs are left out."""
+    answer_of, divergence = answers
     distances: list[tuple[str, float]] = []
     for name in names:
         with _without(model, name):
             try:
-                answer = log_probabilities(model, rows, forward)
+                answer = answer_of(model, rows, forward)
             except Exception:
                 # The model's own code reaches into this block and may raise anything: it cannot be dropped.
                 continue
-        if answer.shape == original.shape and np.isfinite(distance := divergence_of(original, answer)):
+        if answer.shape == original.shape and np.isfinite(distance := divergence(original, answer)):
             distances.append((name, distance))
     return distances
 

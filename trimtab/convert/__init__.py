@@ -3,6 +3,8 @@
 One format a file; `convert` writes a folder, loads it with the very predictor that will serve it, and compares.
 """
 
-from trimtab.convert.targets import carries, convert
+from trimtab.convert.job import Code
+from trimtab.convert.targets import convert
+from trimtab.targets import carries
 
-__all__ = ["carries", "convert"]
+__all__ = ["Code", "carries", "convert"]

@@ -1,6 +1,7 @@
 """The graph that is deployed: raw inputs → pre-processing → the user's module → softmax → probabilities.
 
-It is built once as a torch module; every format is made from it, so every runtime answers the same thing.
+Of a regression it ends with the module's numbers, called "prediction". It is built once as a torch module; every format
+is made from it, so every runtime answers the same thing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trimtab.errors import UnsupportedError
-from trimtab.preprocess import SINGLE_INPUT, logits
+from trimtab.preprocess import SINGLE_INPUT, logits, numbers
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.eager import call
+from trimtab.task import PREDICTION, PROBABILITIES
 
 Array = NDArray[Any]
-OUTPUT = "probabilities"
+OUTPUT = PROBABILITIES
 
 
 class Deployed(nn.Module):
@@ -29,7 +31,12 @@ class Deployed(nn.Module):
     Args:
         model: gives logits (batch, classes).
         preprocess: as in the recipe.
+
+    Attributes:
+        output: what the answer is called.
     """
+
+    output = PROBABILITIES
 
     def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -40,6 +47,17 @@ class Deployed(nn.Module):
         """Probabilities float32 (batch, classes) for one input by position, or several by keyword."""
         inputs = {SINGLE_INPUT: single[0]} if single else named
         return torch.softmax(logits(self.model, inputs, self.preprocess).float(), dim=1)
+
+
+class DeployedNumbers(Deployed):
+    """A regression with its pre-processing before it, and nothing after."""
+
+    output = PREDICTION
+
+    def forward(self, *single: Tensor, **named: Tensor) -> Tensor:
+        """Numbers float32 (batch, k) for one input by position, or several by keyword."""
+        inputs = {SINGLE_INPUT: single[0]} if single else named
+        return numbers(self.model, inputs, self.preprocess).float()
 
 
 class Positional(nn.Module):
@@ -55,13 +73,22 @@ class Positional(nn.Module):
         return call(self.module, dict(zip(self.names, values, strict=True)))
 
 
-def deployed(model: nn.Module, preprocess: Preprocess) -> nn.Module:
+def deployed(model: nn.Module, preprocess: Preprocess, regression: bool = False) -> nn.Module:
     """The deployed graph of a model, in eval mode; it shares the model's weights, and puts the model in eval mode."""
-    return Deployed(model, preprocess).eval()
+    return (DeployedNumbers if regression else Deployed)(model, preprocess).eval()
 
 
-def spec_of(example: Mapping[str, Array], classes: int) -> dict[str, Any]:
-    """What goes into spec.json: name, dtype and shape of each input (batch first) and of the probabilities.
+def output_of(module: nn.Module) -> str:
+    """What a deployed module's answer is called; "probabilities" unless it says otherwise."""
+    return str(getattr(module, "output", OUTPUT))
+
+
+def spec_of(example: Mapping[str, Array], classes: int, output: str = OUTPUT) -> dict[str, Any]:
+    """What goes into spec.json: name, dtype and shape of each input (batch first) and of the answer.
+
+    Args:
+        classes: numbers a row that it answers.
+        output: what the answer is called, as `output_of` the module.
 
     Raises:
         UnsupportedError: an input's dtype is not float32, int64 or bool.
@@ -75,7 +102,7 @@ def spec_of(example: Mapping[str, Array], classes: int) -> dict[str, Any]:
         {"name": name, "dtype": values.dtype.name, "shape": ["batch", *(int(size) for size in values.shape[1:])]}
         for name, values in example.items()
     ]
-    return {"inputs": inputs, "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": ["batch", classes]}]}
+    return {"inputs": inputs, "outputs": [{"name": output, "dtype": "float32", "shape": ["batch", classes]}]}
 
 
 def example_tensors(example: Mapping[str, Array], least: int = 2) -> tuple[Tensor, ...]:

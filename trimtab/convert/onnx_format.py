@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
-from trimtab.convert.graph import OUTPUT, Positional, example_tensors, refuse_unfit, spec_of
+from trimtab.convert.graph import OUTPUT, Positional, example_tensors, output_of, refuse_unfit, spec_of
+from trimtab.convert.job import Job
+from trimtab.convert.movement import without_shortcut_copies
+from trimtab.convert.onnx_metadata import describe
 from trimtab.convert.probing import check_answers
 from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced
 from trimtab.errors import ConversionError
@@ -28,13 +32,36 @@ TARGET = "onnxruntime-cpu"
 SINGLE_FILE_BYTES = 1_500_000_000
 
 
-def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:
+def write(job: Job) -> list[str]:
+    """Write a deployed module as `model.onnx`; see `export_onnx`."""
+    out = job.out / "model.onnx"
+    notes = export_onnx(job.module, job.example, out, job.opset)
+    describe(out, job.candidate, job.precision, job.spec)
+    return notes
+
+
+def write_graph(job: Job) -> list[str]:
+    """Copy a rewritten graph and its side-files.
+
+    Raises:
+        ConversionError: it is not a usable ONNX file.
+    """
+    notes = check_file(job.graph, list(job.example))
+    shutil.copyfile(job.graph, job.out / "model.onnx")
+    for path in side_files(job.graph):
+        shutil.copyfile(path, job.out / path.name)
+    describe(job.out / "model.onnx", job.candidate, job.precision, job.spec)
+    return [f"the {job.precision} ONNX graph as it is", *notes]
+
+
+def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path, opset: int | None = None) -> list[str]:
     """Write a deployed module as ONNX with a dynamic batch, and check that the file answers like it.
 
     Args:
         module: deployed module in eval mode.
         example: inputs name → array (n, ...); names and order become the graph's.
         out: path of the .onnx file; weights beyond 1.5 GB go to `<out>.data` beside it.
+        opset: operator set to write; None: the exporter's own.
 
     Returns:
         Notes for the reader: which exporter was used, and why.
@@ -45,25 +72,33 @@ def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path) -> l
             answer like the module.
     """
     refuse_unfit(module)
+    module, moved = without_shortcut_copies(module, example)
     large = sum(tensor.nbytes for tensor in module.state_dict().values()) > SINGLE_FILE_BYTES
     try:
-        notes = [_by_export(module, example, out, large)]
+        notes = [_by_export(module, example, out, large, opset)]
     except Exception as error:
         if is_refusal(error):
             raise frozen(module, example, error, TARGET) from None
-        notes = [_by_script(module, example, out, large, error)]
-    notes += check_file(out, list(example))
+        notes = [_by_script(module, example, out, large, opset, error)]
+    output = output_of(module)
+    notes += [*moved, *check_file(out, list(example), output)]
+    _check_opset(out, opset)
     classes = _classes(module, example)
-    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes))
-    check_answers(module, example, lambda inputs: predictor.predict(inputs)[OUTPUT], TARGET)
+    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes, output))
+    check_answers(module, example, lambda inputs: predictor.predict(inputs)[output], TARGET)
     return notes
 
 
-def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool) -> str:
+def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool, opset: int | None) -> str:
     program = exported(module, example)
     with quiet(), _registry_once():
         written = torch.onnx.export(
-            program, dynamo=True, input_names=list(example), output_names=[OUTPUT], verbose=False
+            program,
+            dynamo=True,
+            input_names=list(example),
+            output_names=[output_of(module)],
+            opset_version=opset,
+            verbose=False,
         )
         assert written is not None  # it returns None only for the TorchScript-based exporter
         # Each node carries the Python stack it came from: file names of this machine, a tenth of a small file.
@@ -72,7 +107,14 @@ def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large
     return "exporter: torch.onnx on torch.export"
 
 
-def _by_script(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool, why: BaseException) -> str:
+def _by_script(
+    module: nn.Module,
+    example: Mapping[str, Array],
+    out: Path,
+    large: bool,
+    opset: int | None,
+    why: BaseException,
+) -> str:
     traced(module, example, TARGET)  # raises if a trace froze a decision
     reason = f"{type(why).__name__}: {first_line(why)[:300]}"
     try:
@@ -83,9 +125,10 @@ def _by_script(module: nn.Module, example: Mapping[str, Array], out: Path, large
                 str(out),
                 dynamo=False,
                 external_data=large,
+                opset_version=opset,
                 input_names=list(example),
-                output_names=[OUTPUT],
-                dynamic_axes={name: {0: "batch"} for name in [*example, OUTPUT]},
+                output_names=[output_of(module)],
+                dynamic_axes={name: {0: "batch"} for name in [*example, output_of(module)]},
             )
     except Exception as error:
         raise ConversionError(
@@ -136,7 +179,7 @@ def side_files(graph: Path) -> list[Path]:
     return paths
 
 
-def check_file(graph: Path, names: list[str]) -> list[str]:
+def check_file(graph: Path, names: list[str], output: str = OUTPUT) -> list[str]:
     """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode.
 
     Returns:
@@ -153,8 +196,8 @@ def check_file(graph: Path, names: list[str]) -> list[str]:
     model = onnx.load(str(graph), load_external_data=False).graph
     inputs = {value.name: value for value in model.input}
     outputs = [value.name for value in model.output]
-    if list(inputs) != names or outputs != [OUTPUT]:
-        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{OUTPUT!r}]")
+    if list(inputs) != names or outputs != [output]:
+        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{output!r}]")
     fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
     if fixed:
         raise _invalid(f"the batch size of {fixed} came out fixed")
@@ -169,6 +212,16 @@ def check_file(graph: Path, names: list[str]) -> list[str]:
     return [
         f"input {name!r} does not influence the answer; it stays in the signature" for name in names if name not in used
     ]
+
+
+def _check_opset(graph: Path, wanted: int | None) -> None:
+    found = {item.domain: item.version for item in onnx.load(str(graph), load_external_data=False).opset_import}
+    if wanted is not None and found.get("") != wanted:
+        raise ConversionError(
+            f"the exporter wrote opset {found.get('')}, not {wanted}",
+            where="convert.opset",
+            fix="give another opset, or null for the exporter's own",
+        )
 
 
 def _classes(module: nn.Module, example: Mapping[str, Array]) -> int:

@@ -18,13 +18,36 @@ from torch import nn
 from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip
 import openvino
 
-from trimtab.convert.graph import OUTPUT, example_tensors, refuse_unfit
+from trimtab.convert.graph import example_tensors, output_of, refuse_unfit
+from trimtab.convert.job import Job
+from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.tracing import quiet, traced
 from trimtab.errors import ConversionError
+from trimtab.targets import NNCF, STORED
 
 Array = NDArray[Any]
 TARGET = "openvino-cpu"
 _COUNTED = re.compile(r"[A-Za-z]+_\d+(/.*)?$")  # and what NNCF appends to such a name
+
+
+def write(job: Job) -> list[str]:
+    """Write a deployed module; see `write_openvino`."""
+    return write_openvino(job.module, job.example, job.out)
+
+
+def write_graph(job: Job) -> list[str]:
+    """Write a rewritten graph: NNCF's as it is, an ONNX one converted.
+
+    Raises:
+        ConversionError: it is not usable, or OpenVINO cannot read it.
+    """
+    if job.precision == NNCF:
+        return copy_compressed(job.graph, job.out)
+    from trimtab.convert.onnx_format import check_file
+
+    notes = check_file(job.graph, list(job.example))
+    convert = write_openvino_unfolded if job.precision in STORED else write_openvino_from_onnx
+    return [*convert(job.graph, job.out), *notes]
 
 
 def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:
@@ -42,6 +65,7 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
         UnsupportedError: a layer cannot be deployed. ConversionError: tracing or conversion failed.
     """
     refuse_unfit(module)
+    module, moved = without_shortcut_copies(module, example)
     script = traced(module, example, TARGET)
     try:
         with quiet():
@@ -52,9 +76,9 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
             where=TARGET,
             fix="take openvino-cpu out of `targets`, or replace the operation it names",
         ) from None
-    notes = _name(model, example)
+    notes = _name(model, example, output_of(module))
     write_compressed(model, out)
-    return ["OpenVINO from a traced torch module, weights FP32", *notes]
+    return ["OpenVINO from a traced torch module, weights FP32", *moved, *notes]
 
 
 def write_openvino_from_onnx(graph: Path, out: Path) -> list[str]:
@@ -145,7 +169,7 @@ def _rename(model: openvino.Model) -> None:
     model.set_friendly_name("model")
 
 
-def _name(model: openvino.Model, example: Mapping[str, Array]) -> list[str]:
+def _name(model: openvino.Model, example: Mapping[str, Array], output: str) -> list[str]:
     """Give inputs and output our names, fixed sizes but for the batch, and back every input that was dropped."""
     ports = model.inputs
     if len(ports) != len(example) or len(model.outputs) != 1:
@@ -161,7 +185,7 @@ def _name(model: openvino.Model, example: Mapping[str, Array]) -> list[str]:
         port.get_node().set_friendly_name(name)
         shapes[port] = openvino.PartialShape([-1, *values.shape[1:]])
     model.reshape(shapes)
-    model.output(0).get_tensor().set_names({OUTPUT})
+    model.output(0).get_tensor().set_names({output})
     return [
         f"input {name!r} does not influence the answer; it stays in the signature"
         for port, name in zip(ports, example, strict=True)

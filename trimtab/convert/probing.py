@@ -10,14 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trimtab.convert.graph import output_of
 from trimtab.convert.tracing import first_line
 from trimtab.errors import ConversionError
 from trimtab.runtime.eager import call
+from trimtab.task import PREDICTION, PROBABILITIES
 
 Array = NDArray[Any]
 Answer = Callable[[Mapping[str, Array]], Array]
 BATCHES = (1, 2, 3, 17)  # one, the smallest dynamic one, an odd one, a prime no example has
-# Of probabilities. Coarse on purpose: it tells a wrong graph from rounding. Verification measures parity properly.
+# Of probabilities; of numbers relative to the largest of them. Coarse on purpose: it tells a wrong graph from rounding.
+# Verification measures parity properly.
 TOLERANCE = 1e-3
 
 
@@ -68,14 +71,20 @@ def check_answers(module: nn.Module, example: Mapping[str, Array], answer: Answe
                 where=type(module).__name__,
                 fix="forward must take any number of rows",
             ) from None
-        _compare(expected, _answer(answer, inputs, name, target), name, target)
+        _compare(expected, _answer(answer, inputs, name, target), name, target, output_of(module))
 
 
-def check_batches(example: Mapping[str, Array], classes: int, answer: Answer, target: str) -> None:
+def check_batches(
+    example: Mapping[str, Array], classes: int, answer: Answer, target: str, output: str = PROBABILITIES
+) -> None:
     """Run a converted model that has no torch module to compare with (INT8): every batch size gives probabilities.
 
     A row must get the same answer alone and among others. Sums may miss 1 by the rounding of each class: where softmax
     itself is quantized, probabilities are multiples of 1/255.
+
+    Args:
+        classes: numbers a row that it answers.
+        output: what they are called; those called "prediction" have no sum, and must be finite.
 
     Raises:
         ConversionError: it does not.
@@ -86,10 +95,12 @@ def check_batches(example: Mapping[str, Array], classes: int, answer: Answer, ta
         rows = len(next(iter(inputs.values())))
         if given.shape != (rows, classes):
             raise _differs(name, target, f"shape {given.shape}, expected ({rows}, {classes})")
-        if not np.allclose(given.sum(axis=1), 1, atol=TOLERANCE + classes / 255):
+        if output == PREDICTION and not np.isfinite(given).all():
+            raise _differs(name, target, "an answer is NaN or infinite")
+        if output != PREDICTION and not np.allclose(given.sum(axis=1), 1, atol=TOLERANCE + classes / 255):
             raise _differs(name, target, f"rows sum to {given.sum(axis=1).tolist()}, not to 1")
         alone = given[:1] if alone is None else alone
-        _compare(alone, given[:1], f"{name}, first row", target)
+        _compare(alone, given[:1], f"{name}, first row", target, output)
 
 
 def _answer(answer: Answer, inputs: Mapping[str, Array], name: str, target: str) -> Array:
@@ -99,12 +110,18 @@ def _answer(answer: Answer, inputs: Mapping[str, Array], name: str, target: str)
         raise _differs(name, target, f"{type(error).__name__}: {first_line(error)}") from None
 
 
-def _compare(expected: Array, given: Array, name: str, target: str) -> None:
+def _compare(expected: Array, given: Array, name: str, target: str, output: str) -> None:
     if expected.shape != given.shape:
         raise _differs(name, target, f"shape {given.shape}, expected {expected.shape}")
-    if not np.allclose(expected, given, atol=TOLERANCE, rtol=0, equal_nan=True):
+    allowed = TOLERANCE
+    if output == PREDICTION:
+        allowed *= float(np.nanmax(np.abs(expected), initial=np.finfo(np.float32).tiny))
+    if not np.allclose(expected, given, atol=allowed, rtol=0, equal_nan=True):
         worst = float(np.nanmax(np.abs(expected - given)))
-        raise _differs(name, target, f"probabilities differ by up to {worst:.3g}")
+        among = "" if output == PROBABILITIES else f" ({allowed:.3g} is allowed)"
+        raise _differs(
+            name, target, f"{'probabilities' if not among else 'answers'} differ by up to {worst:.3g}{among}"
+        )
 
 
 def _differs(name: str, target: str, detail: str) -> ConversionError:

@@ -1,4 +1,4 @@
-"""TorchScript by `torch.jit.trace`: one file `model.pt`."""
+"""TorchScript by `torch.jit.trace`, or by `torch.jit.script` where a trace would freeze a decision: `model.pt`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trimtab.convert.graph import refuse_unfit
-from trimtab.convert.tracing import quiet, traced
+from trimtab.convert.job import Job
+from trimtab.convert.tracing import quiet, scripted, traced
+from trimtab.errors import ConversionError
+
+TARGET = "torchscript-cpu"
+
+
+def write(job: Job) -> list[str]:
+    """Write a deployed module as `model.pt`; see `write_torchscript`."""
+    return write_torchscript(job.module, job.example, job.out / "model.pt")
 
 
 def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], out: Path) -> list[str]:
-    """Trace, freeze (weights become constants, batch norm is folded into convolutions) and save.
+    """Trace (or script), freeze (weights become constants, batch norm is folded into convolutions) and save.
 
     Args:
         module: deployed module in eval mode.
@@ -27,16 +36,28 @@ def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], ou
         Notes for the reader.
 
     Raises:
-        UnsupportedError: a layer cannot be deployed. ConversionError: tracing failed or froze a decision.
+        UnsupportedError: a layer cannot be deployed.
+        ConversionError: tracing failed or froze a decision, and the code cannot be scripted either.
     """
     refuse_unfit(module)
-    script = traced(module, example, "torchscript-cpu")
+    script, note = _captured(module, example)
     with quiet():
         frozen = torch.jit.freeze(script)
         buffer = io.BytesIO()
         torch.jit.save(frozen, buffer)
     _write_without_debug(buffer, out)
-    return ["torch.jit.trace, frozen", *_unused(frozen, list(example))]
+    return [note, *_unused(frozen, list(example))]
+
+
+def _captured(module: nn.Module, example: Mapping[str, NDArray[Any]]) -> tuple[torch.jit.ScriptModule, str]:
+    try:
+        return traced(module, example, TARGET), "torch.jit.trace, frozen"
+    except ConversionError as refusal:
+        try:
+            script = scripted(module, example, TARGET)
+        except ConversionError as error:
+            raise ConversionError(f"{refusal.what}; {error.what}", where=refusal.where, fix=refusal.fix) from None
+        return script, f"torch.jit.script, frozen, because of a trace it is said: {refusal.what}"
 
 
 def _write_without_debug(archive: io.BytesIO, out: Path) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import _trace as _trace_module
 
-from trimtab.convert.graph import Positional, example_tensors
+from trimtab.convert.graph import Deployed, Positional, example_tensors
 from trimtab.errors import ConversionError
 
 Array = NDArray[Any]
@@ -115,6 +115,26 @@ def traced(module: nn.Module, example: Mapping[str, Array], target: str) -> torc
     if suspects:
         _judge(module, example, suspects, target)
     return script
+
+
+def scripted(module: nn.Module, example: Mapping[str, Array], target: str) -> torch.jit.ScriptModule:
+    """The module with the user's part compiled by `torch.jit.script`, which keeps its `if`s and loops.
+
+    Raises:
+        ConversionError: the code is beyond TorchScript's subset of Python.
+    """
+    if not isinstance(module, Deployed):
+        raise ConversionError("only a deployed model can be scripted", where=target)
+    try:
+        with quiet():
+            compiled = torch.jit.script(module.model)
+    except Exception as error:
+        raise ConversionError(
+            f"torch.jit.script raised {type(error).__name__}: {first_line(error)[:300]}",
+            where=target,
+            fix="write forward in TorchScript's subset of Python, or with tensor operations alone",
+        ) from None
+    return traced(Deployed(compiled, module.preprocess).eval(), example, target)
 
 
 def _judge(module: nn.Module, example: Mapping[str, Array], suspects: list[str], target: str) -> None:

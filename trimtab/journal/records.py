@@ -47,9 +47,10 @@ def encode_rows(rows: Sequence[Row]) -> bytes:
 
 def encode_labels(labels: Sequence[LabelRow], known: Sequence[bool]) -> bytes:
     """One record of labels; `known` says of each whether its row is in the journal already."""
+    numbers = any(isinstance(label.label, float) for label in labels)  # of a regression; the dtype is in the record
     arrays: dict[str, Array] = {
         "row": np.array([label.row for label in labels], np.int32),
-        "label": np.array([label.label for label in labels], np.int64),
+        "label": np.array([label.label for label in labels], float if numbers else np.int64),
         "time_ns": np.array([label.time_ns for label in labels], np.int64),
         "known": np.array(known, np.bool_),
     }

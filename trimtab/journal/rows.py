@@ -23,9 +23,9 @@ class Row:
         time_ns: when it was answered, nanoseconds since the epoch (UTC).
         version: version of the release that answered.
         inputs: name → that row's values, array or (nested) list; None when inputs are not kept.
-        output: probabilities (classes,); empty when the model failed.
-        predicted: index of the largest probability, -1 when the model failed.
-        confidence: the largest probability, NaN when the model failed.
+        output: probabilities (classes,), or numbers (k,); empty when the model failed.
+        predicted: index of the largest probability (0 of a regression), -1 when the model failed.
+        confidence: the largest probability, NaN of a regression and when the model failed.
         latency_ms: from the request's arrival to the model's answer.
         status: HTTP status of the answer.
         error: type of the error, None when there was none.
@@ -49,13 +49,13 @@ class LabelRow:
     """The true class of one scored row, as it arrived.
 
     Attributes:
-        label: class index, 0 or more.
+        label: class index, 0 or more; of a regression a finite number.
         time_ns: when it arrived.
     """
 
     request_id: str
     row: int
-    label: int
+    label: int | float
     time_ns: int
 
 
@@ -118,7 +118,7 @@ class LabelBlock:
     Attributes:
         at: int64 (m,), how many rows the journal held when the label was written.
         known: bool (m,), whether the journal held the row the label names at that moment.
-        request_id: m strings. row: int32 (m,). label, time_ns: int64 (m,).
+        request_id: m strings. row: int32 (m,). label, time_ns: int64 (m,); labels of a regression float64.
     """
 
     at: Array

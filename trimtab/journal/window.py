@@ -22,7 +22,7 @@ class Window:
         predicted: int32 (n,), -1 where the model failed. confidence, latency_ms: float64 (n,).
         output: float32 (n, C); NaN where the model failed, or where another version had fewer classes.
         inputs: name → (n, ...), or None when no row has any; where `has_inputs` is False, NaN (0 for integers).
-        label: int64 (n,), -1 where no label has arrived.
+        label: int64 (n,), -1 where no label has arrived; of a regression float64, NaN there.
         status: int32 (n,), HTTP status. errors: type of error → rows.
         lo, hi: offsets; the window holds the rows lo ≤ offset < hi.
         labelled: rows with a label. duplicates: labels that another one for the same row replaced.
@@ -83,7 +83,7 @@ def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi:
         status=_column(blocks, "status", np.int32),
         lo=lo,
         hi=hi,
-        labelled=int((label != NO_LABEL).sum()),
+        labelled=int(has_label(label).sum()),
         duplicates=duplicates,
         unknown_labels=unknown,
         errors=dict(Counter(value for block in blocks for value in block.error if value is not None)),
@@ -92,12 +92,17 @@ def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi:
     )
 
 
+def has_label(label: Array) -> Array:
+    """Which rows of a window's `label` have one, bool (n,)."""
+    return np.isfinite(label) if label.dtype.kind == "f" else label != NO_LABEL
+
+
 def _join(
     request_id: Sequence[str], row: Array, labels: Iterable[LabelBlock], as_of_ns: int | None
 ) -> tuple[Array, int, int]:
     keys = list(zip(request_id, row.tolist(), strict=True))
     wanted = set(keys)
-    latest: dict[tuple[str, int], int] = {}
+    latest: dict[tuple[str, int], int | float] = {}
     duplicates = unknown = 0
     for block in labels:
         columns = (block.row.tolist(), block.label.tolist(), block.time_ns.tolist(), block.known.tolist())
@@ -109,7 +114,9 @@ def _join(
                 latest[name, index] = value
             elif not known:
                 unknown += 1
-    return np.array([latest.get(key, NO_LABEL) for key in keys], np.int64), duplicates, unknown
+    numbers = any(isinstance(value, float) for value in latest.values())
+    absent, dtype = (np.nan, np.float64) if numbers else (NO_LABEL, np.int64)
+    return np.array([latest.get(key, absent) for key in keys], dtype), duplicates, unknown
 
 
 def _column(blocks: Sequence[RowBlock], name: str, dtype: type) -> Array:

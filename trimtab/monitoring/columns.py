@@ -14,6 +14,7 @@ InputKind = Literal["tabular", "descriptors"]
 MAX_TABULAR = 64
 PREDICTED, CONFIDENCE, ENTROPY = "predicted", "confidence", "entropy"
 OUTPUT_COLUMNS = (CONFIDENCE, ENTROPY, PREDICTED)
+PREDICTION = "prediction"
 
 
 def input_kinds(inputs: Mapping[str, Array]) -> dict[str, InputKind]:
@@ -51,6 +52,29 @@ def columns(
     result[ENTROPY] = entropy(np.asarray(output, np.float64))
     result[PREDICTED] = np.asarray(predicted, np.int64)
     return result
+
+
+def number_columns(
+    inputs: Mapping[str, Array] | None, output: Array, kinds: Mapping[str, InputKind]
+) -> dict[str, Array]:
+    """The same of a regression: the inputs', then the answer: "prediction", of several "prediction.0", "prediction.1".
+
+    Args:
+        output: (n, k) numbers.
+    """
+    result: dict[str, Array] = {}
+    for name, kind in kinds.items():
+        if inputs is not None and name in inputs:
+            result |= _of_input(name, np.asarray(inputs[name]), kind)
+    wide = np.asarray(output, np.float64)
+    if wide.shape[1] == 1:
+        return {**result, PREDICTION: wide[:, 0]}
+    return {**result, **{f"{PREDICTION}.{index}": wide[:, index] for index in range(wide.shape[1])}}
+
+
+def is_prediction(name: str) -> bool:
+    """Whether a column is of a regression's answer; no input's column has such a name."""
+    return name == PREDICTION or (name.startswith(f"{PREDICTION}.") and name.removeprefix(f"{PREDICTION}.").isdigit())
 
 
 def entropy(output: Array) -> Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trimtab.monitoring.columns import OUTPUT_COLUMNS
+from trimtab.monitoring.columns import OUTPUT_COLUMNS, is_prediction
 from trimtab.monitoring.engine import evidently, quiet
 from trimtab.monitoring.findings import Finding, find, missing
 from trimtab.monitoring.frames import Frames, frames, prepared, threshold
@@ -66,7 +66,7 @@ def compare(
     level = threshold(profile, alpha)
     results = []
     for column in profile.columns:
-        journalled = inputs_journalled or column.name in OUTPUT_COLUMNS
+        journalled = inputs_journalled or column.name in OUTPUT_COLUMNS or is_prediction(column.name)
         here = column.name in window
         p = p_values.get(column.name)
         results.append(

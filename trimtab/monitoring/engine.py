@@ -27,13 +27,13 @@ def evidently() -> Any:
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
     with quiet():
-        from evidently import DataDefinition, Dataset, MulticlassClassification, Report
+        from evidently import DataDefinition, Dataset, MulticlassClassification, Regression, Report
         from evidently.core.report import Snapshot
         from evidently.legacy.calculations.stattests import StatTest, register_stattest
         from evidently.legacy.core import ColumnType
         from evidently.legacy.renderers.html_widgets import table_data, text_widget
         from evidently.metrics import ValueDrift
-        from evidently.presets import ClassificationPreset, DataDriftPreset
+        from evidently.presets import ClassificationPreset, DataDriftPreset, RegressionPreset
         from evidently.ui.workspace import Workspace
 
     register_stattest(
@@ -48,6 +48,8 @@ def evidently() -> Any:
         DataDefinition=DataDefinition,
         Dataset=Dataset,
         MulticlassClassification=MulticlassClassification,
+        Regression=Regression,
+        RegressionPreset=RegressionPreset,
         Report=Report,
         Snapshot=Snapshot,
         ValueDrift=ValueDrift,

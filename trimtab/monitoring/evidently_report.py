@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trimtab.errors import StateError
-from trimtab.monitoring.columns import PREDICTED
+from trimtab.monitoring.columns import PREDICTED, PREDICTION
 from trimtab.monitoring.drift import datasets
 from trimtab.monitoring.engine import evidently, quiet
 from trimtab.monitoring.frames import Frames, frames
+from trimtab.monitoring.judge import as_classes, as_numbers
 from trimtab.monitoring.profile import LABEL, Profile
 from trimtab.monitoring.verdict import Verdict
 
@@ -33,6 +34,14 @@ PHONE_CSS = (
     ".MuiTableContainer-root, .js-plotly-plot { max-width: 100%; overflow-x: auto; } }"
 )
 
+# Our metric → title of the panel, Evidently's metric, and which of its values.
+PANELS: Mapping[str | None, tuple[str, str, dict[str, str]]] = {
+    None: ("Accuracy", "Accuracy", {}),
+    "rmse": ("RMSE", "RMSE", {}),
+    "mae": ("MAE", "MAE", {"value_type": "mean"}),
+    "r2": ("R²", "R2Score", {}),
+}
+
 
 def snapshot(
     window_columns: Mapping[str, Array],
@@ -47,14 +56,14 @@ def snapshot(
 ) -> tuple[Snapshot, str]:
     """Evidently's snapshot of a window and its HTML page.
 
-    Drift preset with the verdict's methods and thresholds; classification preset over the labelled rows alone, when
-    there are `min_labels` of them (unlabelled rows given to it would be scored as if they had a class).
+    Drift preset with the verdict's methods and thresholds; classification (or regression) preset over the labelled rows
+    alone, when there are `min_labels` of them (unlabelled rows given to it would be scored as if they had a class).
 
     Args:
         window_columns: columns of the judged rows (`judge.watched`).
         reference_columns: of the release, `label` included.
         profile, verdict: what is shown on top.
-        label: int64 (n,) labels of the judged rows, -1 where none.
+        label: int64 (n,) labels of the judged rows, -1 where none; of a regression float64, NaN where none.
         alpha: the family-wise level the verdict was made at.
         min_labels: rows below which no classification is shown.
         timestamp: time of the window; Evidently orders its history by it.
@@ -70,14 +79,20 @@ def snapshot(
         if pair is not None and pair.methods:
             parts.append(_drift(pair, timestamp))
             _same_answer(parts[0], verdict)
-        known = (label >= 0) & (label < profile.classes)
-        if known.sum() >= max(1, min_labels):
-            parts.append(_classification(window_columns, label, known, reference_columns, timestamp))
+        if profile.metric is not None:
+            known = np.isfinite(as_numbers(label)) & (profile.classes == 1)
+            if known.sum() >= max(1, min_labels):
+                parts.append(_regression(window_columns, label, known, reference_columns, timestamp))
+        else:
+            label = as_classes(label)
+            known = (label >= 0) & (label < profile.classes)
+            if known.sum() >= max(1, min_labels):
+                parts.append(_classification(window_columns, label, known, reference_columns, timestamp))
         whole = _joined(parts, _header(verdict), name, timestamp, _metadata(verdict), engine)
         return whole, _page(whole.get_html_str(as_iframe=False), name, verdict)
 
 
-def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
+def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot, metric: str | None = None) -> str:
     """Add a snapshot to a local Evidently workspace, where `evidently ui` shows the history.
 
     A project is found by its name and made when there is none; two callers at once could make two, so hold a lock.
@@ -86,6 +101,7 @@ def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
         workspace: its folder; made if it is not there.
         project: name of the project: the release's name.
         snapshot: from `snapshot`; its time is the one given there.
+        metric: of a regression, what a new project's dashboard draws; None: accuracy.
 
     Returns:
         "<project id>/<snapshot id>".
@@ -96,12 +112,12 @@ def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot) -> str:
         store = engine.Workspace.create(str(workspace))
         # Two of one name can be left by a crash of somebody without the lock: the oldest (ids are UUIDv7) is kept to.
         found = sorted(store.search_project(project), key=lambda entry: str(entry.id))
-        target = found[0] if found else _new_project(store, project)
+        target = found[0] if found else _new_project(store, project, metric)
         reference = store.add_run(target.id, snapshot)
     return f"{target.id}/{reference.id}"
 
 
-def _new_project(store: Any, name: str) -> Any:
+def _new_project(store: Any, name: str, metric: str | None) -> Any:
     """A project whose dashboard draws the windows; Evidently makes it without a panel, which is an empty page."""
     from evidently.sdk.models import PanelMetric
     from evidently.sdk.panels import line_plot_panel
@@ -109,10 +125,12 @@ def _new_project(store: Any, name: str) -> Any:
     made = store.create_project(
         name, description=f"Windows of what {name} answered, each compared with its release's reference rows."
     )
+    title, drawn, value = PANELS[metric]
+    legend = "accuracy" if metric is None else title
     panels = [
         line_plot_panel(
-            "Accuracy",
-            [PanelMetric(metric="Accuracy", legend="accuracy on labelled rows")],
+            title,
+            [PanelMetric(metric=drawn, metric_labels=value, legend=f"{legend} on labelled rows")],
             description="Windows with enough labels only.",
         ),
         line_plot_panel(
@@ -160,6 +178,25 @@ def _classification(
         for predicted, true in sides
     ]
     run: Snapshot = engine.Report([engine.ClassificationPreset()]).run(*tables, timestamp=timestamp)
+    return run
+
+
+def _regression(
+    window: Mapping[str, Array], label: Array, known: Array, reference: Mapping[str, Array], timestamp: datetime
+) -> Snapshot:
+    import pandas as pd
+
+    engine = evidently()
+    definition = engine.DataDefinition(
+        numerical_columns=[LABEL, PREDICTION],
+        regression=[engine.Regression(target=LABEL, prediction=PREDICTION)],
+    )
+    sides = [(window[PREDICTION][known], label[known]), (reference[PREDICTION], reference[LABEL])]
+    tables = [
+        engine.Dataset.from_pandas(pd.DataFrame({PREDICTION: answered, LABEL: true}), data_definition=definition)
+        for answered, true in sides
+    ]
+    run: Snapshot = engine.Report([engine.RegressionPreset()]).run(*tables, timestamp=timestamp)
     return run
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from trimtab.monitoring.columns import columns
+from trimtab.bootstrap import LEAST_ROWS
+from trimtab.monitoring.columns import columns, number_columns
 from trimtab.monitoring.drift import ColumnResult, compare
-from trimtab.monitoring.performance import Performance, measure
+from trimtab.monitoring.performance import Performance, measure, measure_numbers
 from trimtab.monitoring.profile import Profile
 from trimtab.monitoring.verdict import Verdict, VerdictKind
 from trimtab.monitoring.windows import Answered, WindowLike, answered
+from trimtab.task import ERRORS
 
 if TYPE_CHECKING:
     from trimtab.recipe.schema import Monitoring, Window
@@ -60,14 +62,7 @@ def judge(
         version: the version to judge; None: the one that answered the last row. Rows of others are left out.
     """
     rows = answered(window, version)
-    performance = measure(
-        rows.predicted,
-        rows.label,
-        profile.classes,
-        profile.accuracy,
-        monitoring.max_damage,
-        monitoring.window.min_labels,
-    )
+    performance = _performance(rows, profile, monitoring)
     results: tuple[ColumnResult, ...] = ()
     if len(rows) >= MIN_ROWS:
         results = compare(
@@ -94,10 +89,29 @@ def judge(
     )
 
 
+def _performance(rows: Answered, profile: Profile, monitoring: Monitoring) -> Performance:
+    limits = profile.accuracy, monitoring.max_damage, monitoring.window.min_labels
+    if profile.metric is None:
+        return measure(rows.predicted, as_classes(rows.label), profile.classes, *limits)
+    return measure_numbers(rows.output[:, : profile.classes], as_numbers(rows.label), profile.metric, *limits)
+
+
+def as_numbers(label: Array) -> Array:
+    """Labels of a regression, float64 (n,), NaN where there is none: a window without any has no floats to tell by."""
+    return label if label.dtype.kind == "f" else np.where(label >= 0, label.astype(np.float64), np.nan)
+
+
+def as_classes(label: Array) -> Array:
+    """Labels of a classifier, int64 (n,), -1 where there is none, also where a regression was served in the window."""
+    return label if label.dtype.kind != "f" else np.where(np.isfinite(label), label, -1).astype(np.int64)
+
+
 def watched(rows: Answered, profile: Profile) -> dict[str, Array]:
     """The watched columns of the judged rows; the inputs' are shorter when some rows' inputs were not journalled."""
     # A window that straddles two versions is as wide as the one with more classes, and NaN beyond this one's.
     output = rows.output[:, : profile.classes]
+    if profile.metric is not None:
+        return number_columns(rows.inputs, output, profile.kinds)
     return columns(rows.inputs, output, rows.predicted, rows.confidence, profile.kinds)
 
 
@@ -149,16 +163,24 @@ def _accuracy_in_words(performance: Performance) -> str:
     if performance.invalid_labels:
         seen += f", {performance.invalid_labels} labels are no class of the model"
     if performance.accuracy is None:
-        return f"accuracy is undefined: {seen}"
+        few = f", {LEAST_ROWS} are needed" if performance.metric is not None and performance.labelled else ""
+        return f"{performance.name} is undefined: {seen}{few}"
     interval = performance.accuracy
     figures = (
         f"accuracy {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], {seen}; "
         f"verified {performance.verified.value:.3f}, limit {performance.limit:.3f}"
     )
+    beyond = f"a drop below {performance.limit:.3f}"
+    if performance.metric is not None:
+        figures = (
+            f"{performance.name} {interval.value:.4g} [{interval.low:.4g}, {interval.high:.4g}], {seen}; "
+            f"verified {performance.verified.value:.4g}, limit {performance.limit:.4g}"
+        )
+        beyond = f"that it is {'above' if performance.metric in ERRORS else 'below'} {performance.limit:.4g}"
     said = {
         "ok": "no damage",
         "damage": "measured damage",
-        "undecided": f"no damage shown, but {interval.n} rows cannot exclude a drop below {performance.limit:.3f}",
+        "undecided": f"no damage shown, but {interval.n} rows cannot exclude {beyond}",
         "too_few_labels": "too few labels to say",
     }
     return f"{said[performance.answer]}: {figures}"

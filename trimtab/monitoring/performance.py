@@ -7,7 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from trimtab.bootstrap import LEAST_ROWS, intervals
 from trimtab.candidate import Interval
+from trimtab.errors import DataError
+from trimtab.task import ERRORS, NAMES, Metric, figure, moments
 
 Array = np.ndarray
 Answer = Literal["ok", "damage", "undecided", "too_few_labels"]
@@ -24,6 +27,7 @@ class Performance:
         accuracy: exact (Clopper-Pearson) interval over the labelled rows; None without any.
         verified: accuracy when the release was verified.
         limit: verified accuracy less the damage that is accepted.
+        metric: of a regression, what `accuracy` and `verified` then are of: "rmse", "mae" or "r2".
         rows, labelled: rows answered, and those of them with a usable label; `coverage` is their ratio.
         invalid_labels: rows whose label is no class of the model; not scored.
     """
@@ -35,6 +39,12 @@ class Performance:
     rows: int
     labelled: int
     invalid_labels: int
+    metric: Metric | None = None
+
+    @property
+    def name(self) -> str:
+        """The metric as it is written."""
+        return NAMES[self.metric or "accuracy"]
 
     @property
     def coverage(self) -> float:
@@ -86,6 +96,51 @@ def measure(
         labelled=labelled,
         invalid_labels=int(np.count_nonzero(label >= classes)),
     )
+
+
+def metric_interval(metric: Metric, output: Array, labels: Array) -> Interval:
+    """A regression's metric with its bootstrap interval.
+
+    Args:
+        output, labels: float (n, k), n ≥ 20.
+
+    Raises:
+        DataError: fewer rows, or labels that do not vary (R²).
+    """
+    rows = moments(metric, output, labels)
+    if len(rows) < LEAST_ROWS:
+        raise DataError(f"{len(rows)} labelled rows, a bootstrap wants {LEAST_ROWS}", fix="give more")
+    if np.isnan(figure(metric, rows.mean(axis=0))):
+        raise DataError("the labels do not vary: R² is undefined", where="labels", fix="use rmse or mae")
+    (value,), (low,), (high,) = intervals(rows, lambda means: figure(metric, means)[None], CONFIDENCE)
+    return Interval(float(value), float(low), float(high), len(rows), CONFIDENCE)
+
+
+def measure_numbers(
+    output: Array, label: Array, metric: Metric, verified: Interval, max_damage: float, min_labels: int
+) -> Performance:
+    """RMSE, MAE or R² of a window over its labelled rows; damage is a drop as `budget.max_drop` has it.
+
+    The limit of an error is the verified one plus the share `max_damage` of it; of R² it is lower by `max_damage`.
+    "Damage": even the better end of the bootstrap interval is beyond the limit.
+
+    Args:
+        output: (n, k) answers. label: float (n,), NaN where none has arrived; of one output.
+        metric, verified: of the release. max_damage, min_labels: as for `measure`.
+    """
+    scored = np.isfinite(label) & np.isfinite(output).all(axis=1)
+    labelled = int(scored.sum())
+    worse_is_more = metric in ERRORS
+    limit = verified.value * (1 + max_damage) if worse_is_more else verified.value - max_damage
+    known, given = label[scored].reshape(-1, 1), output[scored]
+    enough = labelled >= LEAST_ROWS and (worse_is_more or np.ptp(known) > 0)
+    interval = metric_interval(metric, given, known) if enough else None
+    answer: Answer = "too_few_labels"
+    if interval is not None and labelled >= min_labels:
+        best, worst = (interval.low, interval.high) if worse_is_more else (-interval.high, -interval.low)
+        most = limit if worse_is_more else -limit
+        answer = "damage" if best > most else "ok" if worst <= most else "undecided"
+    return Performance(answer, interval, verified, limit, len(label), labelled, 0, metric)
 
 
 def _answer(accuracy: Interval | None, limit: float, min_labels: int) -> Answer:

@@ -91,10 +91,10 @@ def _wanted(verdicts: Sequence[Verdict]) -> tuple[Action, str]:
     if verdict.kind == "drift":
         return "alert", f"{_some(verdict.drifted)} drifted without measured damage"
     if verdict.kind == "drift+damage":
-        return "retrain", f"{_some(verdict.drifted)} drifted and accuracy is damaged"
+        return "retrain", f"{_some(verdict.drifted)} drifted and {verdict.performance.name} is damaged"
     if _damaged_before(verdicts):
-        return "retrain", "accuracy is damaged in two windows running"
-    return "alert", "accuracy is damaged without drift, in one window so far"
+        return "retrain", f"{verdict.performance.name} is damaged in two windows running"
+    return "alert", f"{verdict.performance.name} is damaged without drift, in one window so far"
 
 
 def _some(names: Sequence[str], limit: int = 3) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from trimtab.candidate import Interval
 from trimtab.errors import DataError, RegistryError
-from trimtab.monitoring.columns import PREDICTED, InputKind, columns, input_kinds
-from trimtab.monitoring.performance import exact_accuracy
+from trimtab.monitoring.columns import PREDICTED, InputKind, columns, input_kinds, is_prediction, number_columns
+from trimtab.monitoring.performance import exact_accuracy, metric_interval
+from trimtab.task import CLASSIFICATION, Metric, Task
 
 Array = np.ndarray
 Kind = Literal["numeric", "categorical", "boolean", "constant", "empty"]
@@ -52,7 +53,8 @@ class Profile:
         classes: number of classes.
         kinds: how each input is watched.
         columns: one entry a column.
-        accuracy: the verified accuracy.
+        accuracy: the verified accuracy; of a regression the verified metric.
+        metric: of a regression "rmse", "mae" or "r2"; None: classes. `classes` is then how many numbers a row has.
     """
 
     n: int
@@ -60,10 +62,14 @@ class Profile:
     kinds: Mapping[str, InputKind]
     columns: tuple[ColumnProfile, ...]
     accuracy: Interval
+    metric: Metric | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dict, JSON-safe."""
-        return {**asdict(self), "columns": [asdict(column) for column in self.columns]}
+        """Plain dict, JSON-safe; `metric` is not in that of a classifier."""
+        plain = {**asdict(self), "columns": [asdict(column) for column in self.columns]}
+        if self.metric is None:
+            del plain["metric"]
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Profile:
@@ -78,11 +84,16 @@ class Profile:
             kinds=dict(value["kinds"]),
             columns=tuple(ColumnProfile(**entry) for entry in entries),
             accuracy=Interval(**value["accuracy"]),
+            metric=value.get("metric"),
         )
 
 
 def build(
-    inputs: Mapping[str, Array], output: Array, labels: Array, accuracy: Interval | None = None
+    inputs: Mapping[str, Array],
+    output: Array,
+    labels: Array,
+    accuracy: Interval | None = None,
+    task: Task = CLASSIFICATION,
 ) -> tuple[Profile, dict[str, Array]]:
     """Profile and reference columns of a release.
 
@@ -90,7 +101,8 @@ def build(
         inputs: name → (n, ...), rows the model was not trained on.
         output: (n, C) probabilities the release gave for them.
         labels: int64 (n,).
-        accuracy: the verified accuracy; None: the exact interval over these rows.
+        accuracy: the verified accuracy; None: the exact interval over these rows (of a regression a bootstrap's).
+        task: of a regression `output` and `labels` are numbers, float (n, k).
 
     Returns:
         the profile, and the reference columns with `label` added, for `reference_parquet`.
@@ -104,6 +116,8 @@ def build(
             f"lengths are {lengths}", where="reference sample", fix="give the same rows, one or more, to all"
         )
     kinds = input_kinds(inputs)
+    if task.regression:
+        return _of_numbers(kinds, inputs, output, labels, task)
     predicted = output.argmax(axis=1)
     named = columns(inputs, output, predicted, output.max(axis=1), kinds)
     profile = Profile(
@@ -114,6 +128,22 @@ def build(
         accuracy=accuracy or exact_accuracy(predicted, np.asarray(labels)),
     )
     return profile, {**named, LABEL: np.asarray(labels, np.int64)}
+
+
+def _of_numbers(
+    kinds: Mapping[str, InputKind], inputs: Mapping[str, Array], output: Array, labels: Array, task: Task
+) -> tuple[Profile, dict[str, Array]]:
+    named = number_columns(inputs, output, kinds)
+    profile = Profile(
+        n=len(output),
+        classes=output.shape[1],
+        kinds=kinds,
+        columns=tuple(_describe(name, values, 0) for name, values in named.items()),
+        accuracy=metric_interval(task.metric, output, labels),
+        metric=task.metric,
+    )
+    # Labels of several outputs are not compared with anything later: the reference keeps those of one.
+    return profile, {**named, LABEL: np.asarray(labels, np.float64)[:, 0]} if output.shape[1] == 1 else named
 
 
 def code(value: float) -> str:
@@ -157,6 +187,8 @@ def _describe(name: str, values: Array, classes: int) -> ColumnProfile:
     low, high = float(finite.min()), float(finite.max())
     known = np.arange(classes) if name == PREDICTED else np.unique(finite)
     kind = "categorical" if name == PREDICTED else _kind(known, len(finite))
+    if is_prediction(name) and kind != "constant":
+        kind = "numeric"  # whatever few values a small sample holds
     categories = None if kind == "numeric" else tuple(code(float(value)) for value in known)
     return ColumnProfile(name, kind, len(values), not_finite, low, high, categories)
 

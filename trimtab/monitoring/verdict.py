@@ -87,6 +87,8 @@ class Verdict:
     def _fields(self) -> dict[str, Any]:
         plain = asdict(self)
         plain["reasons"] = list(plain["reasons"])
+        if plain["performance"]["metric"] is None:
+            del plain["performance"]["metric"]  # verdicts on classifiers keep the digest they always had
         plain["columns"] = [{**column, "findings": list(column["findings"])} for column in plain["columns"]]
         return plain
 

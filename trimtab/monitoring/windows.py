@@ -15,7 +15,8 @@ FIRST_ERROR_STATUS = 400
 class WindowLike(Protocol):
     """The attributes of `trimtab.journal.window.Window` that are read here; n rows, C classes.
 
-    `label` is int64 with -1 for "none yet"; labels were joined by request id and row, never by order of arrival.
+    `label` is int64 with -1 for "none yet", of a regression float64 with NaN for it; labels were joined by
+    request id and row, never by order of arrival.
     `has_inputs` is bool (n,), or empty for "all have": where it is False the inputs hold a filler, not values.
     """
 
@@ -53,7 +54,8 @@ class Answered:
         version: the version they are about.
         inputs: name → (m, ...) of the m ≤ n rows whose inputs were journalled, in order; None when there are none.
         without_inputs: n − m.
-        output: (n, C) probabilities; predicted, label: int64 (n,); confidence: (n,).
+        output: (n, C) probabilities, or numbers; predicted, label: int64 (n,), labels of a regression float64;
+            confidence: (n,).
         errors: rows of this version that ended in an error; they are not among the n.
         other_versions: rows of the window that another version answered; left out.
     """
@@ -104,7 +106,11 @@ def answered(window: WindowLike, version: str | None = None) -> Answered:
         output=np.asarray(window.output)[keep],
         predicted=np.asarray(window.predicted)[keep].astype(np.int64),
         confidence=np.asarray(window.confidence)[keep],
-        label=np.asarray(window.label)[keep].astype(np.int64),
+        label=_labels(np.asarray(window.label)[keep]),
         errors=int((mine & failed).sum()),
         other_versions=int((~mine).sum()),
     )
+
+
+def _labels(label: Array) -> Array:
+    return label.astype(np.float64 if label.dtype.kind == "f" else np.int64)

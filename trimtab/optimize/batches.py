@@ -24,7 +24,7 @@ class Batch:
 
     Attributes:
         inputs: name → (b, ...), raw, as the model saw them: augmented when there is an augmentation.
-        labels: int64 (b,).
+        labels: int64 (b,), or float32 (b, k).
         rows: int64 (b,), indices into the training split.
     """
 

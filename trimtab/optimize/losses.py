@@ -1,4 +1,7 @@
-"""The loss of a training by the recipe: cross-entropy with label smoothing and class weights."""
+"""The loss of a training by the recipe: cross-entropy with smoothing and class weights; of numbers MSE, Huber or L1.
+
+Which of the two it is, labels tell: int64 (n,) are classes, float32 (n, k) are numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,30 @@ from trimtab.optimize.batches import Batch
 from trimtab.recipe.schema import Train
 
 Loss = Callable[[Tensor, Batch], Tensor]
+OF_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss, "l1": F.l1_loss}
+
+
+def plain_loss(answers: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits (n, classes) for labels int64 (n,); mean squared error of numbers (n, k) for floats."""
+    return F.mse_loss(answers, labels) if labels.is_floating_point() else F.cross_entropy(answers, labels)
 
 
 def recipe_loss(settings: Train, labels: np.ndarray, classes: int) -> Loss:
-    """Cross-entropy as `label_smoothing` and `class_weights` ask: (logits, batch) → scalar.
+    """Cross-entropy as `label_smoothing` and `class_weights` ask, or `loss` of numbers: (answers, batch) → scalar.
 
     Smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", arXiv:1512.00567, section 7. With class
     weights the mean over rows is the weighted one, as in torch.
 
     Args:
-        labels: int64 (n,), of all training rows. classes: number of logits.
+        labels: int64 (n,), or float32 (n, k), of all training rows. classes: number of logits.
 
     Raises:
         RecipeError: the list of class weights has another length than there are classes.
         DataError: weights are to be balanced and a class has no row.
     """
+    if labels.dtype.kind == "f":
+        of_numbers = OF_NUMBERS[settings.loss or "mse"]
+        return lambda answers, batch: of_numbers(answers, batch.labels)
     weights = class_weights(settings, labels, classes)
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:

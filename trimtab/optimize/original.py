@@ -40,7 +40,9 @@ def planned_original(bench: Workbench, warm_start: str | None, searched: Searche
     if recipe.model.weights is not None and not recipe.train.always and bench.new_rows is None:
         return Candidate((Step("given", {}),), bench.inputs)
     train, kwargs = applied(recipe.train, searched or {})
-    settings: dict[str, Any] = train.model_dump(mode="json", exclude={"search"})
+    # `loss` is of regression alone: originals of classifiers keep the identity they had before there was one.
+    unsaid = {"search"} if recipe.purpose.regression else {"search", "loss"}
+    settings: dict[str, Any] = train.model_dump(mode="json", exclude=unsaid)
     if recipe.model.train is not None:
         settings = {"own": recipe.model.train, "threads": recipe.train.threads}
     if warm_start is not None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trimtab.data import Split
 from trimtab.errors import ModelError, TrimtabError, UserCodeError
 from trimtab.optimize.batches import tensors
+from trimtab.optimize.losses import plain_loss
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.record import Fit, check_finite, validation_figures
 from trimtab.optimize.seeding import seeded
@@ -41,8 +41,8 @@ def train_own(
         forward: (module, name → tensor (n, ...)) → logits (n, classes); with it the result is judged.
 
     Returns:
-        The trained module, in evaluation mode, and a Fit of one epoch: mean cross-entropy on train and on
-        validation, both in evaluation mode, and validation accuracy. It has no `lr`.
+        The trained module, in evaluation mode, and a Fit of one epoch: the plain loss on train and on
+        validation, both in evaluation mode, and what validation says besides. It has no `lr`.
 
     Raises:
         UserCodeError: the function, or forward of what it returned, raised.
@@ -116,7 +116,7 @@ def _figures(model: nn.Module, train: Split, validation: Split, forward: Forward
             where=WHERE,
             fix=f"return a module with {classes} classes",
         )
-    on_train = F.cross_entropy(_logits(model, tensors(train), forward), torch.from_numpy(train.labels))
+    on_train = plain_loss(_logits(model, tensors(train), forward), torch.from_numpy(train.labels))
     on_validation = _logits(model, tensors(validation), forward)
     figures = {
         "epoch": 1.0,

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from trimtab.errors import ModelError
+from trimtab.optimize.losses import plain_loss
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -22,8 +22,9 @@ class Fit:
     Attributes:
         epochs_run: epochs trained, fewer than asked when it stopped early.
         best_epoch: epoch (from 1) whose weights the model now has.
-        history: a dict an epoch: epoch, train_loss, validation_loss, validation_accuracy, and lr, the rate of the
-            epoch (absent where the user's own function trained).
+        history: a dict an epoch: epoch, train_loss, validation_loss, validation_accuracy (of regression
+            validation_rmse and validation_mae), and lr, the rate of the epoch (absent where the user's own function
+            trained).
     """
 
     epochs_run: int
@@ -33,7 +34,13 @@ class Fit:
     @property
     def validation_accuracy(self) -> float:
         """Of the epoch whose weights the model now has."""
-        return next(one["validation_accuracy"] for one in self.history if one["epoch"] == self.best_epoch)
+        return self.best["validation_accuracy"]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """What validation said of the epoch whose weights the model now has, its loss apart."""
+        kept = next(one for one in self.history if one["epoch"] == self.best_epoch)
+        return {key: value for key, value in kept.items() if key.startswith("validation_") and key != "validation_loss"}
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe."""
@@ -41,15 +48,19 @@ class Fit:
 
 
 def validation_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Plain cross-entropy and accuracy, whatever loss was trained on.
+    """Plain cross-entropy and accuracy, whatever loss was trained on; of numbers the squared error, RMSE and MAE.
 
     Args:
-        logits: float (n, classes). labels: int64 (n,).
+        logits: float (n, classes), or numbers (n, k). labels: int64 (n,), or float32 (n, k).
     """
-    return {
-        "validation_loss": float(F.cross_entropy(logits, labels)),
-        "validation_accuracy": float((logits.argmax(1) == labels).float().mean()),
-    }
+    loss = float(plain_loss(logits, labels))
+    if labels.is_floating_point():
+        return {
+            "validation_loss": loss,
+            "validation_rmse": math.sqrt(loss),
+            "validation_mae": float((logits - labels).abs().mean()),
+        }
+    return {"validation_loss": loss, "validation_accuracy": float((logits.argmax(1) == labels).float().mean())}
 
 
 def check_finite(figures: dict[str, float], where: str, fix: str) -> None:

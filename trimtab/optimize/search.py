@@ -87,7 +87,7 @@ def study_path(bench: Workbench, warm_start: str | None = None) -> Path:
     digest = digest_of(
         [
             vars(bench.inputs),
-            recipe.train.model_dump(mode="json", exclude={"search"}),
+            recipe.train.model_dump(mode="json", exclude={"search", "loss"}),
             wanted.model_dump(mode="json", exclude={"trials", "minutes"}),
             warm_start,
             measured,

@@ -44,8 +44,8 @@ def fit(
 
     Args:
         forward: (module, name → tensor (n, ...)) → logits (n, classes); it decides about pre-processing.
-        loss: (logits, the batch they are of) → scalar; the recipe's cross-entropy by default, and only that one
-            heeds `label_smoothing` and `class_weights`. The validation loss is always plain cross-entropy.
+        loss: (logits, the batch they are of) → scalar; the recipe's by default, and only that one heeds `loss`,
+            `label_smoothing` and `class_weights`. The validation loss is always plain cross-entropy, or squared error.
         augment: (name → tensor, generator) → the same names, shapes and dtypes; called on every training batch before
             `forward`, never on validation. Its generator is seeded from the seed, and so are the global ones.
         progress: called after every epoch with (epoch from 1, epochs, the epoch's figures); what it raises ends
@@ -80,6 +80,8 @@ def fit(
 def _classes(model: nn.Module, train: Split, validation: Split, forward: Forward) -> int:
     few = {name: torch.from_numpy(values[:2].copy()) for name, values in train.inputs.items()}
     classes = predict(model, few, forward).shape[1]
+    if train.labels.dtype.kind == "f":
+        return _numbers(model, classes, train)
     largest = max(int(split.labels.max()) for split in (train, validation))
     if largest >= classes:
         raise ModelError(
@@ -88,3 +90,13 @@ def _classes(model: nn.Module, train: Split, validation: Split, forward: Forward
             fix=f"build it with {largest + 1} classes or more",
         )
     return classes
+
+
+def _numbers(model: nn.Module, given: int, train: Split) -> int:
+    if given != train.labels.shape[1]:
+        raise ModelError(
+            f"the model gives {given} numbers a row, a label has {train.labels.shape[1]}",
+            where=type(model).__name__,
+            fix=f"end it with {train.labels.shape[1]}",
+        )
+    return given

@@ -23,7 +23,12 @@ class Prune(Section):
         description="what a channel weighs: a norm, first-order Taylor, batch-norm scale, or random (the control)",
     )
     ratios: list[Ratio] = Field(default_factory=lambda: [0.25, 0.5], min_length=1)
-    round_to: int = Field(8, ge=1, description="channel counts are kept multiples of this where the layer allows")
+    round_to: int | None = Field(
+        None,
+        ge=1,
+        description="channel counts are kept multiples of this where the layer allows; null: 4, 8 or 16, as the search "
+        "measures on the runtime; 8 without a search",
+    )
     scope: Scope = Field("layer", description="each group gives its own share, or the channels of all compete")
     rounds: int = Field(1, ge=1, description="steps in which a ratio is reached; channels are scored anew in each")
 
@@ -91,6 +96,23 @@ class Quantize(Section):
         if self.mode == "dynamic" and self.max_drop is not None:
             raise ValueError("max_drop is of mode static; leave it out, or set budget.max_drop")
         return self
+
+
+class Qat(Section):
+    """Quantization-aware training before `quantize`: weights are trained on while they are rounded as in its file.
+
+    On labels, or with `distil` on the original's answers too, with its temperature and alpha. `{}` switches it on.
+    """
+
+    epochs: int = Field(5, ge=1)
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov's momentum")
+    lr: float = Field(1e-4, gt=0, description="a small one: the network is trained already")
+    weight_decay: float = Field(0.0, ge=0)
+    batch_size: int = Field(32, ge=1)
+    observe: float = Field(
+        0.5, ge=0, le=1, description="share of the steps in which ranges of activations follow the batches"
+    )
+    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
 
 
 class QuantizeOpenvino(Section):
@@ -169,6 +191,7 @@ class Compress(Section):
     distil: Distil | None = Field(default_factory=Distil)
     clip: Clip | None = None
     quantize: Quantize | None = Field(default_factory=Quantize)
+    qat: Qat | None = None
     quantize_openvino: QuantizeOpenvino | None = Field(default_factory=QuantizeOpenvino)
     cluster: Cluster | None = None
     half: Half | None = None
@@ -177,4 +200,10 @@ class Compress(Section):
     def _students_are_taught(self) -> Compress:
         if self.student is not None and self.distil is None:
             raise ValueError("student needs distil: a student is random until it is distilled")
+        return self
+
+    @model_validator(mode="after")
+    def _training_for_int8_ends_in_it(self) -> Compress:
+        if self.qat is not None and (self.quantize is None or self.quantize.mode != "static"):
+            raise ValueError("qat needs quantize in mode static: it trains for the file that quantize writes")
         return self

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from trimtab.recipe.compressing import Compress, Distil, Norm, Prune, Quantize, QuantizeOpenvino, ShapeSearch, Student
+from trimtab.recipe import names
+from trimtab.recipe.compressing import (
+    Compress,
+    Distil,
+    Norm,
+    Prune,
+    Qat,
+    Quantize,
+    QuantizeOpenvino,
+    ShapeSearch,
+    Student,
+)
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
+from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
+from trimtab.targets import TARGETS
+from trimtab.task import Metric, Task
 
 EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:callable")]
-Target = Literal["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"]
+if TYPE_CHECKING:
+    Target = str
+else:
+    Target = Literal[tuple(TARGETS)]
 __all__ = [
     "Budget",
     "Compress",
+    "Convert",
     "Distil",
     "Explain",
     "Measure",
@@ -24,6 +42,7 @@ __all__ = [
     "Norm",
     "Preprocess",
     "Prune",
+    "Qat",
     "Quantize",
     "QuantizeOpenvino",
     "Recipe",
@@ -39,7 +58,16 @@ __all__ = [
     "Verify",
     "Window",
 ]
-RELEASE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+def _release_name(value: Any) -> Any:
+    """Says more than the pattern would, which stays for editors: which character it is, and "..", and NFC."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return names.release_name(value)
+    except ValueError as error:
+        raise ValueError(f"it {error}; {names.ALLOWED}") from None
 
 
 class Model(Section):
@@ -67,6 +95,14 @@ class Preprocess(Section):
     std: list[Annotated[float, Field(gt=0)]] | None = None
 
 
+class Convert(Section):
+    """How the formats are written."""
+
+    opset: int | None = Field(
+        None, ge=18, le=24, description="ONNX operator set of the exported graph; null: the exporter's own"
+    )
+
+
 class Budget(Section):
     """What the user accepts. Accuracy is decided by the interval, not the point."""
 
@@ -74,7 +110,8 @@ class Budget(Section):
         0.03,
         ge=0,
         lt=1,
-        description="non-inferiority margin: lower bound of (candidate - original) >= -max_drop",
+        description="non-inferiority margin: lower bound of (candidate - original) >= -max_drop; of rmse and mae the "
+        "relative worsening: 0.03 is an error 3 % larger",
     )
     max_slice_drop: float | None = Field(
         None,
@@ -85,12 +122,19 @@ class Budget(Section):
     min_speedup: float = Field(1.0, gt=0, description="at the first batch size, against eager PyTorch, median")
     min_size_ratio: float = Field(1.0, gt=0, description="bytes of the original's FP32 weights over bytes shipped")
     max_p99_ms: float | None = Field(None, gt=0, description="at the first batch size")
-    max_disagreement: float = Field(0.05, ge=0, le=1, description="decisions that differ from the torch model")
+    max_disagreement: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of answers that differ from the torch model: other decisions, or numbers "
+        "beyond verify.tolerance",
+    )
     max_calibration_rise: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="upper bound of the rise of the expected calibration error; null: it is shown only",
+        description="upper bound of the rise of the expected calibration error, which regression has none of; null: it "
+        "is shown only",
     )
     min_attribution_correlation: float | None = Field(
         None,
@@ -111,7 +155,7 @@ class Measure(Section):
 
 
 class Explain(Section):
-    """What decisions rest on: attributions of original and candidate on the same validation rows, compared."""
+    """What answers rest on: attributions of original and candidate on the same validation rows, compared."""
 
     method: Literal["occlusion", "integrated_gradients"] = Field(
         "occlusion", description="integrated_gradients: of the torch module, by Captum (pip install 'trimtab[explain]')"
@@ -133,7 +177,17 @@ class Verify(Section):
     slices: EntryPoint | None = Field(
         None, description="callable(split) -> mapping of name to bools, one a row; classes are always slices"
     )
-    atol: float = Field(1e-4, gt=0, description="largest absolute difference of FP32 outputs from torch")
+    atol: float = Field(
+        1e-4,
+        gt=0,
+        description="largest absolute difference of FP32 outputs from torch; of regression, as a share of their scale",
+    )
+    tolerance: float = Field(
+        0.1,
+        gt=0,
+        description="of regression: a compressed answer counts as another one beyond this share of the answers' "
+        "standard deviation",
+    )
     explain: Explain | None = Field(default_factory=Explain)
 
 
@@ -176,7 +230,7 @@ class Monitoring(Section):
     window: Window = Field(default_factory=Window)
     drift_alpha: float = Field(0.01, gt=0, lt=1, description="family-wise false-alarm rate a window, over all columns")
     max_damage: float = Field(
-        0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage"
+        0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage; drops as max_drop's"
     )
     mode: Literal["act", "observe"] = "act"
     cooldown_s: float = Field(300, ge=0, description="least time between two reactions")
@@ -186,16 +240,24 @@ class Monitoring(Section):
 class Recipe(Section):
     """One model, from training to the watch."""
 
-    name: str = Field(pattern=RELEASE_NAME, description="name of the registered model")
+    name: Annotated[str, BeforeValidator(_release_name)] = Field(
+        pattern=names.PATTERN, description="name of the registered model"
+    )
     model: Model
     data: EntryPoint = Field(description="callable(split) -> torch Dataset of (input, label)")
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "regression"] = Field(
+        "classification", description="what labels are: class indices, or numbers, one or k a row"
+    )
+    metric: Metric | None = Field(
+        None, description="what it is judged by; of regression rmse, mae or r2; null: accuracy, of regression rmse"
+    )
     labels: list[str] | None = Field(None, min_length=2, description="class names; metadata of the release")
     intended_use: str = ""
     preprocess: Preprocess = Field(default_factory=Preprocess)
     train: Train = Field(default_factory=Train)
     compress: Compress = Field(default_factory=Compress)
     targets: list[Target] = Field(["onnxruntime-cpu", "openvino-cpu", "torchscript-cpu"], min_length=1)
+    convert: Convert = Field(default_factory=Convert)
     budget: Budget = Field(default_factory=Budget)
     measure: Measure = Field(default_factory=Measure)
     verify: Verify = Field(default_factory=Verify)
@@ -223,6 +285,29 @@ class Recipe(Section):
     def _attributions_are_taken_where_the_budget_speaks_of_them(self) -> Recipe:
         if self.budget.min_attribution_correlation is not None and self.verify.explain is None:
             raise ValueError("budget.min_attribution_correlation has nothing to hold: verify.explain is null")
+        return self
+
+    @property
+    def purpose(self) -> Task:
+        """Task and metric as one value."""
+        return Task(self.task, self.metric or ("rmse" if self.task == "regression" else "accuracy"))
+
+    def identity(self) -> dict[str, Any]:
+        """The recipe as results are identified by it; of classification without what only regression has.
+
+        What was made before there were such keys keeps its identity.
+        """
+        only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
+        return self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_task(cls, given: Any) -> Any:
+        return with_defaults(given)
+
+    @model_validator(mode="after")
+    def _keys_fit_the_task(self) -> Recipe:
+        refuse_misfits(self)
         return self
 
     @field_validator("model", mode="before")

@@ -24,11 +24,24 @@ data: {data}        # a callable(split) that returns a torch Dataset of (input, 
 REQUIRED = ("name", "model", "data")
 
 
-def template(name: str = "my-model", model: str = "my_model:build", data: str = "my_data:split") -> str:
-    """YAML text of a recipe with these three keys set and every other key shown, commented out, at its default."""
+def template(
+    name: str = "my-model",
+    model: str = "my_model:build",
+    data: str = "my_data:split",
+    task: str = "classification",
+) -> str:
+    """YAML text of a recipe with these three keys set and every other key shown, commented out, at its default.
+
+    Args:
+        task: regression is written out, since it is not the default.
+    """
     lines = [HEAD.format(name=name, model=model, data=data, file="recipe.yaml")]
+    regression = task == "regression"
+    if regression:
+        lines[0] = lines[0].replace("logits (n, classes)", "numbers (n,) or (n, k)")
+        lines += ["task: regression               # labels are numbers, one or k a row", ""]
     for key, field in Recipe.model_fields.items():
-        if key not in REQUIRED:
+        if key not in REQUIRED and not (regression and key == "task"):
             lines += _lines(key, field, depth=0)
     return "\n".join(line.rstrip() for line in "\n".join(lines).splitlines()) + "\n"
 

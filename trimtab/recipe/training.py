@@ -46,6 +46,9 @@ class Train(Section):
     step_factor: float = Field(0.5, gt=0, lt=1, description="step and plateau multiply the rate by this")
     clip_norm: float | None = Field(1.0, gt=0, description="largest L2 norm of the gradient; left out with clip_value")
     clip_value: float | None = Field(None, gt=0, description="largest absolute value of each gradient element")
+    loss: Literal["mse", "huber", "l1"] | None = Field(
+        None, description="of regression; huber is quadratic up to an error of 1; null: mse (of classes: cross-entropy)"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["balanced"] | list[Weight] | None = Field(
         None, description="weight of each class in the loss; balanced: rows / (classes * rows of the class)"

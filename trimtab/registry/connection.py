@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from trimtab.errors import RegistryError
 from trimtab.ledger import Ledger
+from trimtab.registry.keys import Keyring
 from trimtab.settings import Settings
 from trimtab.store import os_lock
 
@@ -46,17 +47,19 @@ class Registry:
         tracking_uri: address of the server.
         ledger: streams "versions/<name>" and "promotions/<name>".
         locks: folder of lock files.
+        keys: what signs releases and whose signatures are trusted.
     """
 
     client: MlflowClient
     tracking_uri: str
     ledger: Ledger
     locks: Path
+    keys: Keyring
 
     @classmethod
-    def connect(cls, tracking_uri: str, ledger: Ledger, locks: Path) -> Registry:
+    def connect(cls, tracking_uri: str, ledger: Ledger, locks: Path, keys: Path) -> Registry:
         """Bind to an MLflow server; nothing is sent yet."""
-        return cls(mlflow_client(tracking_uri), tracking_uri, ledger, locks)
+        return cls(mlflow_client(tracking_uri), tracking_uri, ledger, locks, Keyring(keys))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Registry:
@@ -65,7 +68,7 @@ class Registry:
         Raises:
             StateError: no MLflow server is known, or the ledger cannot be opened.
         """
-        return cls.connect(settings.tracking_uri(), Ledger(settings.ledger), settings.locks)
+        return cls.connect(settings.tracking_uri(), Ledger(settings.ledger), settings.locks, settings.keys)
 
     @contextlib.contextmanager
     def lock(self, what: str, name: str) -> Iterator[None]:

@@ -5,49 +5,61 @@ MLflow registers a half-uploaded model as READY, and keeps calling a version REA
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from trimtab.candidate import digest_of
-from trimtab.registry.package import MANIFEST, checked_manifest
+from trimtab.errors import RegistryError
+from trimtab.registry import strict_json
+from trimtab.registry.keys import Keyring
+from trimtab.registry.package import MANIFEST, SIGNATURE, checked_manifest, is_contained
+from trimtab.registry.signing import verify_folder, verify_release
 
 RELEASE_FOLDER = "artifacts/release"  # where pyfunc puts the artifact called "release"
 LOADER = "loader.py"
 _AROUND = ("MLmodel", LOADER, "requirements.txt")
+_SIGNATURES = (SIGNATURE, f"{RELEASE_FOLDER}/{SIGNATURE}")
 
 
 def whats_missing(
-    client: MlflowClient, tracking_uri: str, model_id: str, key: str, sizes: Mapping[str, int] | None = None
+    client: MlflowClient,
+    tracking_uri: str,
+    model_id: str,
+    key: str,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    signed: bool = False,
 ) -> str | None:
     """None if the logged model is whole, else what is wrong with it, in words.
 
     Args:
         key: the release key its manifest must have.
         sizes: bytes of each file of the release folder, where they are known.
+        signed: whether signatures must be there; whether they are right, `whats_wrong` says.
 
     Raises:
         MlflowException: the server does not answer.
     """
     try:
-        location = client.get_logged_model(model_id).artifact_location
+        repository = artifacts(client, tracking_uri, model_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return f"logged model {model_id} was deleted"
-    # By location: "models:/m-…/path" with a tracking_uri falls back to a local ./mlflow.db (3.17.2).
-    repository = get_artifact_repository(location, tracking_uri=tracking_uri)
     found = _files(repository, None)
-    if lacking := [file for file in (*_AROUND, f"{RELEASE_FOLDER}/{MANIFEST}") if file not in found]:
+    needed = (*_AROUND, f"{RELEASE_FOLDER}/{MANIFEST}", *(_SIGNATURES if signed else ()))
+    if lacking := [file for file in needed if file not in found]:
         return f"logged model {model_id} lacks {lacking}"
-    manifest = _manifest(repository, model_id)
+    try:
+        manifest = _manifest(repository, model_id)
+    except RegistryError as error:
+        return f"logged model {model_id}: {error.what}"
     if digest_of(manifest) != key:
         return f"logged model {model_id} holds release {digest_of(manifest)[:12]}, not {key[:12]}"
     for file in manifest:
@@ -57,16 +69,59 @@ def whats_missing(
     return None
 
 
+def whats_wrong(
+    client: MlflowClient, tracking_uri: str, model_id: str, name: str, key: str, keys: Keyring
+) -> str | None:
+    """None if every file of the logged model is as a trusted key signed it, else what is wrong with it, in words.
+
+    Args:
+        name: the release it must be of. key: the release key its manifest must have.
+
+    Raises:
+        MlflowException: the server does not answer.
+    """
+    if missing := whats_missing(client, tracking_uri, model_id, key):
+        return missing
+    with TemporaryDirectory(prefix="trimtab-") as folder:
+        try:
+            fetch(client, tracking_uri, model_id, Path(folder))
+            verify_folder(Path(folder), keys, name)
+            verify_release(Path(folder) / RELEASE_FOLDER, keys=keys, name=name, key=key)
+        except RegistryError as error:
+            return f"logged model {model_id}: {error.what}" + (f" ({error.fix})" if error.fix else "")
+    return None
+
+
+def fetch(client: MlflowClient, tracking_uri: str, model_id: str, into: Path) -> None:
+    """Download every file of a logged model.
+
+    Raises:
+        RegistryError: the server names a file that leaves the folder. MlflowException: it does not answer.
+    """
+    repository = artifacts(client, tracking_uri, model_id)
+    for file in _files(repository, None):
+        if not is_contained(file):
+            raise RegistryError(f"{file!r} is not a file inside the model", where=f"models:/{model_id}")
+        repository.download_artifacts(file, str(into))
+
+
+def size(client: MlflowClient, tracking_uri: str, model_id: str) -> int:
+    """Bytes of everything that MLflow keeps of a logged model."""
+    return sum(_files(artifacts(client, tracking_uri, model_id), None).values())
+
+
+def artifacts(client: MlflowClient, tracking_uri: str, model_id: str) -> ArtifactRepository:
+    """Where a logged model's files are."""
+    location = client.get_logged_model(model_id).artifact_location
+    # By location: "models:/m-…/path" with a tracking_uri falls back to a local ./mlflow.db (3.17.2).
+    return get_artifact_repository(location, tracking_uri=tracking_uri)
+
+
 def model_id_of(source: str | None) -> str | None:
     """Id in a version's source "models:/m-…"; None if it is from elsewhere."""
     source = source or ""
     model_id = source.removeprefix("models:/")
     return model_id if model_id != source and model_id.startswith("m-") and "/" not in model_id else None
-
-
-def is_pending(status: LoggedModelStatus) -> bool:
-    """Whether a logged model was begun and not finished. MLflow's search cannot filter by it (3.17.2)."""
-    return status == LoggedModelStatus.PENDING
 
 
 def _files(repository: ArtifactRepository, folder: str | None) -> dict[str, int]:
@@ -79,4 +134,11 @@ def _files(repository: ArtifactRepository, folder: str | None) -> dict[str, int]
 def _manifest(repository: ArtifactRepository, model_id: str) -> dict[str, str]:
     with TemporaryDirectory(prefix="trimtab-") as folder:
         path = repository.download_artifacts(f"{RELEASE_FOLDER}/{MANIFEST}", folder)
-        return checked_manifest(json.loads(Path(path).read_bytes()), f"models:/{model_id}")
+        where = f"models:/{model_id}"
+        try:
+            manifest = strict_json.parse(Path(path).read_bytes())
+        except strict_json.NotStrict as error:
+            raise RegistryError(f"{MANIFEST} cannot be read: {error}", where=where) from None
+        if not isinstance(manifest, dict):
+            raise RegistryError(f"{MANIFEST} is not a JSON object", where=where)
+        return checked_manifest(manifest, where)

@@ -19,9 +19,11 @@ from mlflow.entities import Run
 from trimtab.candidate import Candidate
 from trimtab.errors import RegistryError
 from trimtab.registry.connection import PARENT_RUN, mlflow_errors
+from trimtab.task import Metric
 
 CANDIDATE = "trimtab.candidate"
 PAGE = 1000  # runs a request; a release has one a build
+METRICS: tuple[Metric, ...] = ("accuracy", "rmse", "mae", "r2")
 NAMED = 12  # candidates named when the one asked for is not there
 
 
@@ -31,7 +33,8 @@ class Stage:
 
     Attributes:
         added: labels of the steps since the stage before ("original" for the first).
-        accuracy: on validation; None where the candidate itself was not measured.
+        accuracy: on validation; None where the candidate itself was not measured. Of a regression its metric.
+        metric: "accuracy", "rmse", "mae" or "r2".
         speedup: batch size → times as fast as the eager original. size_ratio: times smaller than its FP32 weights.
     """
 
@@ -40,10 +43,13 @@ class Stage:
     accuracy: float | None
     speedup: dict[str, float]
     size_ratio: float | None
+    metric: Metric = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
+        """Plain dict, JSON-safe; of a regression its metric is under its own name."""
+        plain = asdict(self)
+        metric = plain.pop("metric")
+        return plain if metric == "accuracy" else {**plain, metric: plain.pop("accuracy")}
 
 
 def explain(client: MlflowClient, store: Path, name: str, wanted: str, target: str | None) -> tuple[str, list[Stage]]:
@@ -118,7 +124,9 @@ def _stage(candidate: str, added: str, run: Run | None) -> Stage:
     metrics = run.data.metrics if run else {}
     speedup = {key.removeprefix("speedup_b"): value for key, value in metrics.items() if key.startswith("speedup_b")}
     ordered = dict(sorted(speedup.items(), key=lambda item: int(item[0])))
-    return Stage(candidate, added, metrics.get("validation_accuracy"), ordered, metrics.get("size_ratio"))
+    metric = next((word for word in METRICS if f"validation_{word}" in metrics), METRICS[0])
+    figure = metrics.get(f"validation_{metric}")
+    return Stage(candidate, added, figure, ordered, metrics.get("size_ratio"), metric)
 
 
 def _record(store: Path, candidate: str) -> Candidate:

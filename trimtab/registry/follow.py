@@ -1,7 +1,8 @@
 """What a serving process needs of the registry, over MLflow's REST interface: which version serves, and its files.
 
-No mlflow import (1.6 s and 300 MB). What comes from the server is not trusted: only files that the manifest names,
-under paths that stay inside the folder, each checked by its SHA-256, the manifest by the version's release key.
+No mlflow import (1.6 s and 300 MB). What comes from the server is not trusted: the signature comes first, then only
+files that it names, under paths that stay inside the folder, each checked by its SHA-256, the manifest by the version's
+release key.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from trimtab.errors import RegistryError
-from trimtab.registry.package import MANIFEST, check, checked_manifest
+from trimtab.registry import strict_json
+from trimtab.registry.keys import Keyring
+from trimtab.registry.package import SIGNATURE
+from trimtab.registry.signing import UNSIGNED_FIX, Signed, read_signature, verify_folder, verify_release
 from trimtab.store import new_folder
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds, each for one step: connect, one chunk read or written
@@ -48,24 +52,61 @@ def current_champion(tracking_uri: str, name: str) -> int | None:
         return _number(body, response)
 
 
-def download(tracking_uri: str, name: str, version: int, into: Path) -> dict[str, Any]:
+def download(tracking_uri: str, name: str, version: int, into: Path, keys: Keyring) -> dict[str, Any]:
     """Fetch a version's release folder into `into`, which is whole afterwards or as it was before.
 
     Returns:
         Its release.json.
 
     Raises:
-        RegistryError: no such version, no release of ours, another release than the version's tag says, a file that
-            is missing, changed or outside the folder, or the server does not answer.
+        RegistryError: no such version, no release of ours, not signed by a trusted key, another release than the
+            version's tag says, a file that is missing, added, changed or outside the folder, one that must not be
+            loaded, or the server does not answer.
     """
     with _client(tracking_uri) as client:
         key = _release_key(client, name, version)
         root = _artifact_root(client, name, version)
-        manifest = checked_manifest(_object(_ok(client.get(_url(root, MANIFEST)))), f"{name} version {version}")
         with new_folder(into) as draft:
-            for file in (*manifest, MANIFEST):
-                _fetch(client, _url(root, file), draft / file)
-            return check(draft, name=name, key=key)
+            _fetch_signed(client, f"{root}/{FOLDER}", draft, keys, f"{name} version {version}")
+            return verify_release(draft, keys=keys, name=name, key=key)
+
+
+def download_model(tracking_uri: str, name: str, version: int, into: Path, keys: Keyring) -> None:
+    """Fetch all of a version, loader included, for a server that runs the loader; verified as `download` does.
+
+    Raises:
+        RegistryError: as for `download`.
+    """
+    with _client(tracking_uri) as client:
+        key = _release_key(client, name, version)
+        root = _artifact_root(client, name, version)
+        with new_folder(into) as draft:
+            _fetch_signed(client, root, draft, keys, f"{name} version {version}")
+            verify_folder(draft, keys, name)
+            verify_release(draft / FOLDER, keys=keys, name=name, key=key)
+
+
+def _fetch_signed(client: httpx.Client, root: str, into: Path, keys: Keyring, where: str) -> Signed:
+    """The signature first; then the files that it names and no others."""
+    signed = read_signature(_signature(client, root, where), keys, where)
+    for file in (*signed.files, SIGNATURE):
+        _fetch(client, _url(root, file), into / file)
+    return signed
+
+
+def _signature(client: httpx.Client, root: str, where: str) -> bytes:
+    with client.stream("GET", _url(root, SIGNATURE)) as response:
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise RegistryError(f"has no {SIGNATURE}: it is not signed", where=where, fix=UNSIGNED_FIX)
+        if response.status_code != httpx.codes.OK:
+            response.read()
+        _check_ok(response)
+        content = b""
+        for chunk in response.iter_bytes(CHUNK):
+            content += chunk
+            if len(content) > strict_json.LIMIT:
+                raise RegistryError(f"{SIGNATURE} has more than {strict_json.LIMIT} bytes", where=where)
+        return content
 
 
 def _release_key(client: httpx.Client, name: str, version: int) -> str:
@@ -95,7 +136,7 @@ def _artifact_root(client: httpx.Client, name: str, version: int) -> str:
 
 
 def _url(root: str, file: str) -> str:
-    return f"{ARTIFACTS}/{quote(f'{root}/{FOLDER}/{file}')}"
+    return f"{ARTIFACTS}/{quote(f'{root}/{file}')}"
 
 
 def _fetch(client: httpx.Client, url: str, path: Path) -> None:

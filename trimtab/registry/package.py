@@ -4,18 +4,23 @@
     release.json             what it is: name, candidate, target, gate, accuracy, …
     golden.npz               a few gate rows with the probabilities recorded at verification
     profile.json, reference.parquet   what monitoring compares with (optional)
+    card.md, sbom.json       the model card, and what the release needs to run (optional)
     manifest.json            relative path → SHA-256 of every other file
+    signature.json           who vouches for all of them (see `signing`); put there when the release is registered
 
-The same inputs give the same bytes, so the digest of the manifest is the release's key.
+The same inputs give the same bytes, so the digest of the manifest is the release's key. The signature is not in it: it
+can be renewed.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,11 +30,16 @@ from numpy.typing import NDArray
 
 from trimtab.candidate import digest_of
 from trimtab.errors import RegistryError
+from trimtab.registry import strict_json
 from trimtab.store import file_digest, new_folder
 
 MANIFEST, RELEASE, GOLDEN, SPEC = "manifest.json", "release.json", "golden.npz", "spec.json"
 PROFILE, REFERENCE = "profile.json", "reference.parquet"
-_OWN = (MANIFEST, RELEASE, GOLDEN, PROFILE, REFERENCE)
+CARD, SBOM, SIGNATURE = "card.md", "sbom.json", "signature.json"
+_OWN = (MANIFEST, RELEASE, GOLDEN, PROFILE, REFERENCE, CARD, SBOM, SIGNATURE)
+MOST_FILES = 10_000
+LONGEST_PART = 255  # bytes of a file's name, on the file systems there are
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: no time gets into the bytes
 Array = NDArray[Any]
 
@@ -42,9 +52,9 @@ class Facts:
         name: release name (registered model).
         candidate, label: id and human name of the candidate.
         target, precision, threads: what runs it.
-        classes: number of classes; labels: their names, if the recipe has them.
+        classes: number of classes (None of a regression); labels: their names, if the recipe has them.
         gate: the decision that let it pass, as JSON.
-        accuracy: interval of the accuracy on the gate split, as JSON.
+        accuracy: interval of the accuracy on the gate split, as JSON; None of a regression, whose metric is in `extra`.
         extra: further JSON, kept under its own keys.
     """
 
@@ -54,10 +64,10 @@ class Facts:
     target: str
     precision: str
     threads: int
-    classes: int
+    classes: int | None
     labels: list[str] | None
     gate: Mapping[str, Any]
-    accuracy: Mapping[str, Any]
+    accuracy: Mapping[str, Any] | None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +92,8 @@ def pack(
     *,
     profile: bytes | Path | None = None,
     reference: bytes | Path | None = None,
+    card: bytes | None = None,
+    sbom: bytes | None = None,
 ) -> str:
     """Build the release folder `out` (replaced as a whole) from a converted folder.
 
@@ -91,7 +103,7 @@ def pack(
     Raises:
         RegistryError: the converted folder has no spec.json, a link, or a file with a name of ours.
     """
-    sources = _regular_files(converted)
+    sources = regular_files(converted)
     if SPEC not in sources:
         raise RegistryError(f"has no {SPEC}", where=str(converted), fix="convert the candidate again")
     if clash := sorted(set(sources) & set(_OWN)):
@@ -102,10 +114,15 @@ def pack(
             shutil.copyfile(path, draft / name)
         (draft / RELEASE).write_text(_pretty(facts.to_json()))
         (draft / GOLDEN).write_bytes(_npz(golden))
-        for name, content in ((PROFILE, profile), (REFERENCE, reference)):
+        for name, content in (
+            (PROFILE, profile),
+            (REFERENCE, reference),
+            (CARD, card),
+            (SBOM, sbom),
+        ):
             if content is not None:
                 (draft / name).write_bytes(content.read_bytes() if isinstance(content, Path) else content)
-        manifest = {name: file_digest(path) for name, path in _regular_files(draft).items()}
+        manifest = {name: file_digest(path) for name, path in regular_files(draft).items()}
         (draft / MANIFEST).write_text(_pretty(manifest))
     return digest_of(manifest)
 
@@ -124,8 +141,9 @@ def check(folder: Path, *, name: str | None = None, key: str | None = None) -> d
         RegistryError: a file is changed, added, missing, a link, or outside; or it is another release.
     """
     manifest = read_manifest(folder)
-    present = _regular_files(folder)
-    present.pop(MANIFEST, None)
+    present = regular_files(folder)
+    for beside in (MANIFEST, SIGNATURE):
+        present.pop(beside, None)
     for file in sorted({*manifest, *present}):
         if file not in present:
             raise _broken(folder, file, "is missing")
@@ -156,25 +174,54 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
 
 def checked_manifest(manifest: Mapping[str, Any], where: str) -> dict[str, str]:
-    """A manifest from anywhere, refused if a path leaves the folder or a digest is not text."""
+    """A manifest from anywhere, refused if a path leaves the folder or a digest is none."""
+    if len(manifest) > MOST_FILES:
+        raise RegistryError(f"names {len(manifest)} files, more than {MOST_FILES}", where=f"{where}/{MANIFEST}")
     for file, digest in manifest.items():
-        if not is_contained(file) or file == MANIFEST or not isinstance(digest, str):
-            raise RegistryError(f"{file!r} is not a file inside the release", where=f"{where}/{MANIFEST}")
+        if file in (MANIFEST, SIGNATURE) or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise RegistryError(f"{file!r} is not a file with a SHA-256", where=f"{where}/{MANIFEST}")
+    if strange := unfitting_paths(manifest):
+        raise RegistryError(f"{strange[0]!r} is not a file inside the release", where=f"{where}/{MANIFEST}")
     if RELEASE not in manifest:
         raise RegistryError(f"does not name {RELEASE}", where=f"{where}/{MANIFEST}")
     return dict(manifest)
+
+
+def unfitting_paths(files: Iterable[str]) -> list[str]:
+    """Those that are not plain relative paths, or that no folder can hold beside another one.
+
+    Two spellings of one name in Unicode are one file on some systems; "a" cannot be a file beside "a/b".
+    """
+    every, seen, strange = list(files), set(), []
+    folders = {parent.as_posix() for file in every if is_contained(file) for parent in PurePosixPath(file).parents}
+    for file in every:
+        normal = unicodedata.normalize("NFC", file)
+        if not is_contained(file) or file in folders or normal in seen:
+            strange.append(file)
+        seen.add(normal)
+    return strange
 
 
 def is_contained(file: str) -> bool:
     """Whether a relative POSIX path is plain: no "..", no root, no backslash, no empty part, no control character."""
     path = PurePosixPath(file)
     plain = bool(file) and path.as_posix() == file and not path.is_absolute() and file != "."
-    return plain and ".." not in path.parts and "\\" not in file and file.isprintable()
+    plain = plain and ".." not in path.parts and "\\" not in file and file.isprintable()
+    return plain and all(len(part.encode()) <= LONGEST_PART for part in path.parts)
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
     """spec.json: names, dtypes and shapes of inputs and outputs."""
     return _read_object(folder, SPEC)
+
+
+def read_json(folder: Path, file: str) -> dict[str, Any]:
+    """A JSON object of the release folder.
+
+    Raises:
+        RegistryError: it is missing, a link, too long, or not one.
+    """
+    return _read_object(folder, file)
 
 
 def read_golden(folder: Path) -> Golden:
@@ -208,7 +255,7 @@ def _npz(golden: Golden) -> bytes:
     return buffer.getvalue()
 
 
-def _regular_files(folder: Path) -> dict[str, Path]:
+def regular_files(folder: Path) -> dict[str, Path]:
     """Relative POSIX path → path of every file; a link or special file anywhere below is refused."""
     files = {}
     for path in sorted(folder.rglob("*")):
@@ -225,7 +272,9 @@ def _read_object(folder: Path, file: str) -> dict[str, Any]:
     try:
         if path.is_symlink():
             raise _broken(folder, file, "is a link or special file")
-        value = json.loads(path.read_bytes())
+        if path.stat().st_size > strict_json.LIMIT:
+            raise _broken(folder, file, f"has more than {strict_json.LIMIT} bytes")
+        value = strict_json.parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise _broken(folder, file, f"cannot be read: {error}") from None
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
 """Promotion, rollback and reconciliation: alias and stage change in one step of ours, with a record before and after.
 
     lock → settle what an earlier call left → may this version serve? → ledger "promoting" (compare-and-set)
-         → alias champion → alias previous → stages → ledger "promoted"
+         → alias champion → alias previous → stages → ledger "promoted" → pages and mark in MLflow
 
 The ledger's intent comes first, so whatever was half done can be finished from it; the alias comes before the stages,
 because the alias is what serving follows.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from trimtab.errors import Conflict, RegistryError
-from trimtab.registry import versions
+from trimtab.registry import pages, versions
 from trimtab.registry.alias import CHAMPION, PREVIOUS, Champion, aliases
 from trimtab.registry.connection import Registry, mlflow_errors
 from trimtab.registry.failpoint import around
@@ -98,6 +98,7 @@ def _change(
         entry = {**intent, "who": who, "why": why, "evidence": evidence}
         registry.ledger.record(stream(name), entry, log.head)
     complete(registry, name)
+    pages.renew(registry, name)
     return read_log(registry.ledger, name).done[-1]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trimtab.registry import versions
+from trimtab.registry import pages, versions
 from trimtab.registry.alias import CHAMPION, PREVIOUS, aliases, align_stages, point
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
@@ -14,12 +14,12 @@ OUTSIDE = "by hand in MLflow"
 
 
 def settle(registry: Registry, name: str) -> list[str]:
-    """Finish or undo a half-made promotion, then take in what was changed by hand.
+    """Finish or undo a half-made promotion, take in what was changed by hand, and bring the pages up to date.
 
     Returns:
         What was found and done, one sentence each.
     """
-    return [*_settle_intent(registry, name), *_settle_alias(registry, name)]
+    return [*_settle_intent(registry, name), *_settle_alias(registry, name), *pages.renew(registry, name)]
 
 
 def complete(registry: Registry, name: str) -> None:

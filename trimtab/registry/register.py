@@ -1,6 +1,7 @@
 """Register a release: one MLflow model version, once, whole, and only if it passed the gate.
 
-    ledger "registering" → logged model (PENDING) → files → READY → checked whole → model version → ledger "registered"
+    ledger "registering" → logged model (PENDING) → files, signed → READY → checked whole → model version
+        → ledger "registered"
 
 Each arrow can be the last thing that happens before a kill. The next call for the same release finds what is there by
 the tag `trimtab.release_key`: a PENDING model is discarded, a whole READY one is taken up, a version that no ledger
@@ -22,10 +23,11 @@ from mlflow.exceptions import MlflowException
 
 from trimtab.candidate import digest_of
 from trimtab.errors import RegistryError
-from trimtab.registry import package, pyfunc_model, versions
+from trimtab.registry import package, pyfunc_model, signing, versions
 from trimtab.registry.connection import RELEASE_KEY, RELEASE_NAME, Registry, mlflow_errors
-from trimtab.registry.contents import model_id_of, whats_missing
+from trimtab.registry.contents import RELEASE_FOLDER, model_id_of, whats_missing
 from trimtab.registry.failpoint import around
+from trimtab.registry.hostile import refuse_hostile
 from trimtab.registry.names import release_name
 
 GATE_TAG, CANDIDATE_TAG, TARGET_TAG = "trimtab.gate", "trimtab.candidate", "trimtab.target"
@@ -61,9 +63,11 @@ def register(registry: Registry, submission: Submission) -> int:
         The version number. The same release always gets the same one, unless that was deleted.
 
     Raises:
-        RegistryError: the gate did not pass, the folder is not what its manifest says, or MLflow refused.
+        RegistryError: the gate did not pass, the folder is not what its manifest says or holds what must not be
+            loaded, or MLflow refused.
     """
     facts = package.check(submission.folder)
+    refuse_hostile(submission.folder)
     name = release_name(str(facts["name"]))
     if submission.decision.get("answer") != "pass":
         raise RegistryError(
@@ -110,7 +114,8 @@ class _Registration:
         for version in self._with_our_key():
             number = int(version.version)
             model_id = model_id_of(version.source)
-            whole = model_id is not None and not self._missing(model_id)
+            # One that was registered before releases were signed stays the version of this release.
+            whole = model_id is not None and not self._missing(model_id, signed=number not in known)
             if whole:
                 return number if known.get(number) == self.key else self._registered(number)
             if number in known:  # its files were deleted in MLflow since; it stays as a record, a new one is made
@@ -127,7 +132,7 @@ class _Registration:
             if model.status == LoggedModelStatus.READY and not self._missing(model.model_id):
                 return model
             with around("register.discard_model"):
-                versions.discard_model(client, model)
+                versions.discard_model(self.registry, model)
         return self._new_model(experiment)
 
     def _new_model(self, experiment: str) -> LoggedModel:
@@ -146,6 +151,9 @@ class _Registration:
                     model.model_id,
                     run_id,
                 )
+            with around("register.sign"):
+                signing.sign_folder(built / RELEASE_FOLDER, self.name, self.registry.keys)
+                signing.sign_folder(built, self.name, self.registry.keys)
             with around("register.upload"):
                 client.log_model_artifacts(model.model_id, str(built))
         if missing := self._missing(model.model_id):
@@ -180,10 +188,11 @@ class _Registration:
         query = f"name = '{self.name}' and tags.`{RELEASE_KEY}` = '{self.key}'"
         return sorted(self.registry.client.search_model_versions(query), key=lambda found: int(found.version))
 
-    def _missing(self, model_id: str) -> str | None:
+    def _missing(self, model_id: str, *, signed: bool = True) -> str | None:
         manifest = package.read_manifest(self.submission.folder)
         sizes = {file: (self.submission.folder / file).stat().st_size for file in manifest}
-        return whats_missing(self.registry.client, self.registry.tracking_uri, model_id, self.key, sizes)
+        client, address = self.registry.client, self.registry.tracking_uri
+        return whats_missing(client, address, model_id, self.key, sizes, signed=signed)
 
     def _tags(self) -> dict[str, str]:
         own = {

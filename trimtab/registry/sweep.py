@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelStatus, Run
 
 from trimtab.registry import versions
 from trimtab.registry.alias import aliases
 from trimtab.registry.connection import PARENT_RUN, RELEASE_KEY, Registry, mlflow_errors
-from trimtab.registry.contents import is_pending
 from trimtab.registry.names import release_name
+from trimtab.registry.retention import finish
 
 
-def sweep(registry: Registry, experiment: str, name: str, alive: Container[str]) -> list[str]:
-    """End runs of dead releases, fail models that were never finished, delete versions nobody vouches for.
+def sweep(registry: Registry, experiment: str, name: str, alive: Container[str], *, orphans: bool = False) -> list[str]:
+    """End runs of dead releases, delete models that were never finished, and versions nobody vouches for.
 
     Args:
         experiment: experiment id.
         name: release name.
         alive: release keys (tag of the parent run) of releases that are running now.
+        orphans: also delete whole models that no version is made of; the same release would take one up.
 
     Returns:
         What was done, one sentence each.
@@ -31,7 +32,8 @@ def sweep(registry: Registry, experiment: str, name: str, alive: Container[str])
         done = _runs(registry, experiment, alive)
         # Whoever registers holds this lock, so what is half-made here has no maker any more.
         with registry.lock("register", release_name(name)):
-            return [*done, *_models(registry, experiment, name), *_versions(registry, name)]
+            done += finish(registry, name)
+            return [*done, *_versions(registry, name), *_models(registry, experiment, name, orphans)]
 
 
 def _runs(registry: Registry, experiment: str, alive: Container[str]) -> list[str]:
@@ -58,12 +60,15 @@ def _running(registry: Registry, experiment: str) -> list[Run]:
             return found
 
 
-def _models(registry: Registry, experiment: str, name: str) -> list[str]:
+def _models(registry: Registry, experiment: str, name: str, orphans: bool) -> list[str]:
     done = []
     for model in versions.logged_models(registry.client, experiment, name):
-        if is_pending(model.status):
-            registry.client.finalize_logged_model(model.model_id, "FAILED")
-            done.append(f"logged model {model.model_id} was never finished: FAILED")
+        ready = model.status == LoggedModelStatus.READY
+        if (ready and not orphans) or versions.is_used(registry.client, model.model_id):
+            continue
+        freed = versions.discard_model(registry, model)
+        why = "belongs to no version" if ready else "was never finished"
+        done.append(f"logged model {model.model_id} {why}: deleted, {freed} bytes")
     return done
 
 

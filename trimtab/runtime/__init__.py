@@ -9,7 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.runtime.bundling import TARGETS, bundle, requirements
+from trimtab.runtime.availability import refuse_unavailable
+from trimtab.runtime.bundling import bundle, requirements
+from trimtab.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,10 +36,11 @@ def load(target: str, folder: Path, threads: int) -> Predictor:
     """The predictor of a converted folder.
 
     Raises:
-        ValueError: the target is unknown.
+        ValueError: the target is unknown. UnsupportedError: this machine cannot run it.
     """
     if target not in TARGETS:
         raise ValueError(f"unknown target {target!r}; one of {sorted(TARGETS)}")
-    module = import_module(f"trimtab.runtime.{TARGETS[target]}")
+    refuse_unavailable(target, converting=False)
+    module = import_module(f"trimtab.runtime.{TARGETS[target].runtime}")
     predictor: Predictor = module.Predictor.load(folder, threads)
     return predictor

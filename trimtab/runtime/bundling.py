@@ -1,6 +1,6 @@
 """The loader inside a release: the files of this folder as one self-contained file, so a release runs without us.
 
-    door.py + <runtime>.py + shell.py  →  loader.py
+    door.py + its parts, if any + <runtime>.py + shell.py  →  loader.py
 
 What stands between `# bundle: drop` and `# bundle: keep` in a file (imports of our own package) is left out; the
 `from __future__` line of each goes to the top, where alone it may stand. Nothing else is touched: the Predictor in a
@@ -10,19 +10,12 @@ release is the text that was verified.
 from __future__ import annotations
 
 import re
-from importlib.metadata import version
 from pathlib import Path
 
-TARGETS = {
-    "onnxruntime-cpu": "onnxruntime_cpu",
-    "openvino-cpu": "openvino_cpu",
-    "torchscript-cpu": "torchscript_cpu",
-}
-_DISTRIBUTIONS = {
-    "onnxruntime-cpu": ("onnxruntime",),
-    "openvino-cpu": ("openvino",),
-    "torchscript-cpu": ("torch",),
-}
+from trimtab.errors import UnsupportedError
+from trimtab.runtime.availability import installed
+from trimtab.targets import TARGETS
+
 _FUTURE = "from __future__ import annotations\n"
 _DROPPED = re.compile(r"^ *# bundle: drop\n.*?^ *# bundle: keep\n", re.DOTALL | re.MULTILINE)
 
@@ -31,16 +24,25 @@ def requirements(target: str) -> list[str]:
     """Pinned requirements of a target's loader, e.g. ["onnxruntime==1.32.0", "numpy==2.4.6", "pandas==2.3.3"].
 
     A local part of a version ("2.13.0+cpu") is left out: package indexes do not know it.
+
+    Raises:
+        ValueError: the target is unknown. UnsupportedError: what its loader needs is not installed here.
     """
     _known(target)
-    return [f"{name}=={version(name).partition('+')[0]}" for name in (*_DISTRIBUTIONS[target], "numpy", "pandas")]
+    names = (*TARGETS[target].loads_with, "numpy", "pandas")
+    versions = {name: installed(name) for name in names}
+    if missing := [name for name, found in versions.items() if found is None]:
+        raise UnsupportedError(f"not installed: {', '.join(missing)}", where=target, fix=TARGETS[target].install)
+    return [f"{name}=={str(found).partition('+')[0]}" for name, found in versions.items()]
 
 
 def bundle(target: str) -> str:
     """Source of the self-contained loader file of a target, for MLflow's "models from code"."""
     _known(target)
     folder = Path(__file__).parent
-    parts = [(folder / f"{stem}.py").read_text(encoding="utf-8") for stem in ("door", TARGETS[target], "shell")]
+    entry = TARGETS[target]
+    stems = ("door", *entry.parts, entry.runtime, "shell")
+    parts = [(folder / f"{stem}.py").read_text(encoding="utf-8") for stem in stems]
     bodies = [_DROPPED.sub("", part).replace(_FUTURE, "", 1) for part in parts]
     return f'"""Loader of a release for {target}: needs its runtime, numpy, pandas and mlflow."""\n\n{_FUTURE}\n' + (
         "\n\n".join(body.strip("\n") for body in bodies) + "\n"

@@ -97,6 +97,7 @@ async def _version(service: Service, request: Request) -> Response:
             "name": service.name,
             "version": loaded.version if loaded is not None else None,
             **{key: facts.get(key) for key in ("candidate", "label", "target", "precision", "classes", "labels")},
+            **{key: facts[key] for key in ("task", "metric", "outputs") if key in facts},
             "since_ns": loaded.since_ns if loaded is not None else None,
             "champion": state.champion if state is not None else None,
             "refused": {"version": state.refused, "reason": state.reason}
@@ -133,7 +134,9 @@ async def _labels(service: Service, request: Request) -> Response:
     loaded = service.engine.current
     limits = loaded.limits if loaded is not None else Limits()
     body = await read_body(request, limits.max_body)
-    entries = parse_labels(body, request.headers.get("content-type"), loaded.classes if loaded is not None else None)
+    classes = loaded.classes if loaded is not None else None
+    regression = loaded is not None and loaded.regression
+    entries = parse_labels(body, request.headers.get("content-type"), classes, regression)
     try:
         known = await service.recorder.labels(entries)
     except JournalError as error:

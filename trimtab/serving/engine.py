@@ -14,7 +14,7 @@ import orjson
 
 from trimtab.errors import TrimtabError
 from trimtab.serving.protocol import parse
-from trimtab.serving.release import OUTPUT, Loaded
+from trimtab.serving.release import Loaded
 
 Array = np.ndarray
 
@@ -37,7 +37,7 @@ class ModelFailure(TrimtabError):
 
 @dataclass(frozen=True)
 class Scored:
-    """An answer: what was asked, the probabilities (n, classes), and the body to send."""
+    """An answer: what was asked, the probabilities (n, classes) or numbers (n, k), and the body to send."""
 
     inputs: Mapping[str, Array]
     output: Array
@@ -119,7 +119,7 @@ def _score(loaded: Loaded, body: bytes, content_type: str | None) -> Scored:
     start = time.perf_counter()
     try:
         outputs = loaded.predictor.predict(inputs)
-        output = outputs[OUTPUT]
+        output = outputs[loaded.output]
     except Exception as error:  # a runtime raises whatever it likes; the request was sound, so it is the model's
         raise ModelFailure(type(error).__name__, inputs) from error
     predict_s = time.perf_counter() - start

@@ -82,8 +82,11 @@ def _rows(
 ) -> Iterator[Row]:
     now, latency_ms = time.time_ns(), latency_s * 1000
     count = len(next(iter(inputs.values())))
-    predicted = output.argmax(axis=1).tolist() if output is not None else [-1] * count
-    confidence = output.max(axis=1).tolist() if output is not None else [math.nan] * count
+    predicted, confidence = [-1] * count, [math.nan] * count
+    if output is not None and loaded.regression:
+        predicted = [0] * count  # there is no class; -1 would say that the model failed
+    elif output is not None:
+        predicted, confidence = output.argmax(axis=1).tolist(), output.max(axis=1).tolist()
     for row in range(count):
         yield Row(
             request_id=request_id,

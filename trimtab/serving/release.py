@@ -15,12 +15,12 @@ from trimtab import runtime
 from trimtab.errors import StateError
 from trimtab.serving.limits import Limits
 from trimtab.store import folder_digests
+from trimtab.task import PREDICTION, PROBABILITIES
 
 Array = np.ndarray
-OUTPUT = "probabilities"
 WARM_CALLS = 3
-# Largest difference from the recorded probabilities: another CPU may add in another order (FP32), or round an
-# accumulator to the neighbouring step (INT8).
+# Largest difference from the recorded probabilities, of numbers as a share of the largest recorded one: another CPU may
+# add in another order (FP32), or round an accumulator to the neighbouring step (INT8).
 TOLERANCE = {
     **dict.fromkeys(("fp32", "fp16", "clustered", "sparse"), 1e-3),
     **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf"), 5e-2),
@@ -58,9 +58,19 @@ class Loaded:
     since_ns: int
 
     @property
+    def regression(self) -> bool:
+        """Whether it answers numbers."""
+        return self.facts.get("task") == "regression"
+
+    @property
+    def output(self) -> str:
+        """What its answer is called."""
+        return PREDICTION if self.regression else PROBABILITIES
+
+    @property
     def classes(self) -> int:
-        """Number of classes."""
-        return int(self.facts["classes"])
+        """Number of classes; of a regression, how many numbers a row it answers."""
+        return int(self.facts["outputs" if self.regression else "classes"])
 
 
 Check = Callable[[Path], Any]
@@ -101,8 +111,8 @@ def load_release(
         facts = _object(folder, "release.json")
         limits = Limits.from_json(facts.get("serving", {}))
         predictor = load(facts["target"], folder, threads or limits.threads)
-        _prove(predictor, folder, TOLERANCE[facts["precision"]])
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
+        _prove(loaded, folder, TOLERANCE[facts["precision"]])
         _ = loaded.classes  # named by every release; a label could not be checked without it
     except ReleaseRefused:
         raise
@@ -112,20 +122,22 @@ def load_release(
     return loaded
 
 
-def _prove(predictor: Predictor, folder: Path, tolerance: float) -> None:
+def _prove(loaded: Loaded, folder: Path, tolerance: float) -> None:
     """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
+    predictor = loaded.predictor
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
         inputs = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
-        recorded = archive[f"outputs/{OUTPUT}"]
+        recorded = archive[f"outputs/{loaded.output}"]
     one = {name: values[:1] for name, values in inputs.items()}
     for _ in range(WARM_CALLS):
         predictor.predict(one)
-    answered = predictor.predict(inputs)[OUTPUT]
+    answered = predictor.predict(inputs)[loaded.output]
     if answered.shape != recorded.shape or not np.isfinite(answered).all():
         raise ReleaseRefused(
             f"golden rows: answers {answered.shape} for the recorded {recorded.shape}, or not finite", where=str(folder)
         )
-    difference = float(np.abs(answered - recorded).max())
+    scale = np.abs(recorded).max(axis=0) if loaded.regression else np.ones(recorded.shape[1])
+    difference = float((np.abs(answered - recorded) / np.where(scale > 0, scale, 1.0)).max())
     if difference > tolerance:
         raise ReleaseRefused(
             f"golden rows: answers differ from the recorded ones by up to {difference:.3g}, allowed {tolerance:g}",

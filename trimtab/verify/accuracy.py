@@ -11,6 +11,7 @@ from scipy.stats import beta, binomtest
 from trimtab.candidate import Interval, Json
 from trimtab.errors import DataError
 from trimtab.verify.trinomial import difference_limits
+from trimtab.verify.words import percent, points
 
 Array = np.ndarray
 
@@ -32,6 +33,32 @@ class Paired:
     lost: int
     gained: int
     mcnemar_p: float
+
+    @property
+    def name(self) -> str:
+        """The metric as it is written."""
+        return "accuracy"
+
+    def show(self, value: float) -> str:
+        """A figure of the metric, e.g. "98.2 %"."""
+        return percent(value)
+
+    def amount(self, difference: float) -> str:
+        """A difference in words, e.g. "−1.23 points"."""
+        return f"{points(difference)} points"
+
+    def bare(self, difference: float) -> str:
+        """The same without the word, where it was said before."""
+        return points(difference)
+
+    def within(self, limit: float) -> str:
+        """What meets a limit is, in words."""
+        return f"at or above {points(limit)}"
+
+    @property
+    def counts(self) -> str:
+        """Rows lost and gained, in words."""
+        return f"{self.lost} lost, {self.gained} gained of {self.difference.n} rows"
 
     def to_json(self) -> dict[str, Json]:
         """Plain dict, JSON-safe."""

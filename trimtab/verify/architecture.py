@@ -13,6 +13,7 @@ import torch
 from trimtab import runtime
 from trimtab.candidate import Json
 from trimtab.convert import convert
+from trimtab.convert.code import code_of
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.optimize.tried import Speed
 from trimtab.runtime.eager import Predictor as Eager
@@ -39,7 +40,8 @@ def speed_of(bench: Workbench, kwargs: Mapping[str, Json]) -> Speed:
         for target in recipe.targets:
             out = Path(folder) / target
             out.mkdir()
-            convert("untrained", target, module, bench.example, spec, out)
+            code, opset = code_of(bench, kwargs), recipe.convert.opset
+            convert("untrained", target, module, bench.example, spec, out, code=code, opset=opset)
             predictors[target] = runtime.load(target, out, settings.threads)
         with bench.measuring():
             timings = measure(baseline, predictors, bench.splits["validation"].inputs, settings)

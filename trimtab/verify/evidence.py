@@ -9,6 +9,7 @@ from trimtab.candidate import Json, Latency
 from trimtab.errors import DataError
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.attribution.agreement import Agreement
+from trimtab.verify.numbers import PairedNumbers, paired_from_json
 from trimtab.verify.parity import Parity
 from trimtab.verify.reliability import Trust
 from trimtab.verify.slices import Slices
@@ -28,19 +29,20 @@ class Evidence:
         size_bytes: as shipped. original_size_bytes: FP32 weights of the original.
         must_improve: the split on which a retrained candidate has to beat the champion, if any.
         baseline_latency: batch size → Latency of the eager original, for the report.
-        slices: candidate against the original on each class and slice of the gate.
-        trust: how far the probabilities of both can be trusted, on the gate.
-        attributions: what the decisions of both rest on, on validation; None where it was not asked for.
+        slices: candidate against the original on each class and slice of the gate; None where there is none (a
+            regression without slices of its own).
+        trust: how far the probabilities of both can be trusted, on the gate; None of a regression, which has none.
+        attributions: what the answers of both rest on, on validation; None where it was not asked for.
         throughput: requests a second with several callers, by "original" and "candidate".
     """
 
-    paired: Mapping[str, Paired]
+    paired: Mapping[str, Paired | PairedNumbers]
     parity: Parity
     latency: Mapping[int, Latency]
     noise_floor: Mapping[int, float]
     size_bytes: int
     original_size_bytes: int
-    versus_champion: Mapping[str, Paired] | None = None
+    versus_champion: Mapping[str, Paired | PairedNumbers] | None = None
     must_improve: str | None = None
     baseline_latency: Mapping[int, Latency] = field(default_factory=dict)
     slices: Slices | None = None
@@ -101,8 +103,8 @@ class Evidence:
         """The inverse of `to_json`."""
         champion = value["versus_champion"]
         return cls(
-            paired={name: Paired.from_json(one) for name, one in value["paired"].items()},
-            versus_champion=None if champion is None else {k: Paired.from_json(v) for k, v in champion.items()},
+            paired={name: paired_from_json(one) for name, one in value["paired"].items()},
+            versus_champion=None if champion is None else {k: paired_from_json(v) for k, v in champion.items()},
             parity=Parity.from_json(value["parity"]),
             latency={one["batch"]: Latency(**one) for one in value["latency"]},
             baseline_latency={one["batch"]: Latency(**one) for one in value["baseline_latency"]},

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trimtab.candidate import Interval
 from trimtab.errors import DataError
 from trimtab.recipe.schema import Budget
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.decision import ROUNDING, Answer, Check, Decision
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.interval_checks import check_attributions, check_trust
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.parity import Parity
 from trimtab.verify.planning import more, rows_for_difference, rows_for_share
 from trimtab.verify.slice_check import check_slices
 from trimtab.verify.slices import together
-from trimtab.verify.words import points, smaller
+from trimtab.verify.words import smaller
 
 __all__ = ["Answer", "Check", "Decision", "decide"]
 
@@ -54,9 +54,9 @@ def decide(evidence: Evidence, budget: Budget, confidence: float) -> Decision:
 
 def _accuracy_checks(evidence: Evidence, budget: Budget) -> Iterator[tuple[Check, int | None]]:
     for split, paired in evidence.paired.items():
-        yield _not_below(f"accuracy on {split}, against the original", paired, -budget.max_drop)
+        yield _not_below(f"{paired.name} on {split}, against the original", paired, -budget.max_drop)
     for split, paired in (evidence.versus_champion or {}).items():
-        yield _not_below(f"accuracy on {split}, against the champion", paired, -budget.max_drop)
+        yield _not_below(f"{paired.name} on {split}, against the champion", paired, -budget.max_drop)
     if evidence.must_improve is not None and evidence.versus_champion is not None:
         paired = evidence.versus_champion[evidence.must_improve]
         yield _not_below(f"better than the champion on {evidence.must_improve}", paired, 0.0, strictly=True)
@@ -69,17 +69,19 @@ def _accuracy_checks(evidence: Evidence, budget: Budget) -> Iterator[tuple[Check
     yield from _parity(evidence.parity, budget)
 
 
-def _not_below(name: str, paired: Paired, limit: float, strictly: bool = False) -> tuple[Check, int | None]:
+def _not_below(
+    name: str, paired: Paired | PairedNumbers, limit: float, strictly: bool = False
+) -> tuple[Check, int | None]:
     """Whether the lower end of the difference is at or above (`strictly`: above) the limit."""
     difference = paired.difference
     point = difference.value > limit + ROUNDING if strictly else difference.value >= limit - ROUNDING
     end = difference.low > limit + ROUNDING if strictly else difference.low >= limit - ROUNDING
     passed = True if end else None if point else False
     rows = rows_for_difference(paired, limit) if passed is None else None
-    word = "above 0" if strictly else f"at or above {points(limit)}"
+    word = "above 0" if strictly else paired.within(limit)
     figures = (
-        f"{points(difference.value)} points ({100 * difference.confidence:.4g} % interval {points(difference.low)} "
-        f"to {points(difference.high)}; {paired.lost} lost, {paired.gained} gained of {difference.n} rows)"
+        f"{paired.amount(difference.value)} ({100 * difference.confidence:.4g} % interval "
+        f"{paired.bare(difference.low)} to {paired.bare(difference.high)}; {paired.counts})"
     )
     reason = {
         True: f"{figures}; the whole interval is {word}",
@@ -93,22 +95,29 @@ def _parity(parity: Parity, budget: Budget) -> Iterator[tuple[Check, int | None]
     """FP32: the numbers must agree. Else: the upper end of the share of other decisions must be within the budget."""
     if parity.atol is not None:
         ok = parity.max_abs <= parity.atol
-        reason = f"largest difference {parity.max_abs:.2e} on {parity.rows} rows; {parity.atol:g} is allowed"
-        yield Check("probabilities equal torch's", parity.atol, parity.max_abs, None, ok, reason), None
+        of_what = "" if parity.tolerance is None else " of the largest answer"
+        reason = f"largest difference {parity.max_abs:.2e}{of_what} on {parity.rows} rows; {parity.atol:g} is allowed"
+        name = "probabilities equal torch's" if parity.tolerance is None else "answers equal torch's"
+        yield Check(name, parity.atol, parity.max_abs, None, ok, reason), None
     else:
-        yield _disagreement(parity.disagreement, budget.max_disagreement)
+        yield _disagreement(parity, budget.max_disagreement)
     deciding = [edge for edge in parity.edges if edge.decides]
     wrong = [edge for edge in deciding if not edge.ok]
     reason = "; ".join(f"{edge.name}: {edge.detail}" for edge in wrong) or f"all {len(deciding)} probes are right"
     yield Check("answers at the edges", 0.0, float(len(wrong)), None, not wrong, reason), None
 
 
-def _disagreement(share: Interval, limit: float) -> tuple[Check, int | None]:
+def _disagreement(parity: Parity, limit: float) -> tuple[Check, int | None]:
+    share = parity.disagreement
     passed = True if share.high <= limit + ROUNDING else None if share.value <= limit + ROUNDING else False
     rows = rows_for_share(share, limit) if passed is None else None
-    figures = f"{share.value:.2%} of {share.n} rows decided otherwise, up to {share.high:.2%}; {limit:.2%} is allowed"
+    numbers = parity.tolerance is not None
+    otherwise = f"differ by more than {parity.tolerance:g} standard deviations" if numbers else "decided otherwise"
+    figures = f"{share.value:.2%} of {share.n} rows {otherwise}, up to {share.high:.2%}; {limit:.2%} is allowed"
     reason = figures if passed is not None else f"{figures}: too few rows to say{more(rows)}"
-    return Check("decisions equal torch's", limit, share.value, share, passed, reason), rows
+    return Check(
+        "answers near torch's" if numbers else "decisions equal torch's", limit, share.value, share, passed, reason
+    ), rows
 
 
 def _speed(evidence: Evidence, budget: Budget) -> Check:

@@ -55,7 +55,7 @@ def check_attributions(found: Agreement | None, limit: float | None) -> Iterator
         samples = rows_for_end(rank, limit) if rank.n > 1 else None
         asked = "" if samples is None else f", about {found.samples + samples:,} would do"
         figures += f": too few to say; raise verify.explain.samples{asked}"
-    yield Check(f"reasons of decisions ({found.method})", limit, rank.value, rank, passed, figures), 0
+    yield Check(f"attributions, against the original ({found.method})", limit, rank.value, rank, passed, figures), 0
 
 
 def _keeps(value: float, end: float, limit: float) -> bool | None:

@@ -71,12 +71,12 @@ def footprints(
 
 
 def _main(rows: str, threads: str) -> None:
-    from trimtab.runtime.bundling import TARGETS
+    from trimtab.targets import TARGETS
 
     job = json.load(sys.stdin)
     inputs = load_file(rows)
     for target in dict.fromkeys(target for target, _ in job.values()):
-        import_module(f"trimtab.runtime.{TARGETS[target]}")
+        import_module(f"trimtab.runtime.{TARGETS[target].runtime}")
     found = {name: _in_a_child(target, Path(path), inputs, int(threads)) for name, (target, path) in job.items()}
     print(json.dumps(found))
 

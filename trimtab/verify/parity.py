@@ -2,6 +2,10 @@
 
 An FP32 conversion must give the same numbers (`atol`). One of another precision (INT8, FP16, clustered weights) cannot;
 there the share of rows whose *decision* differs is what counts, and it carries an exact interval.
+
+Of a regression, differences are shares of the scale of the answers: of the largest absolute answer of the original
+over the rows, output by output, since rounding of floats is relative. Answers differ where they are further apart than
+`tolerance` standard deviations of the original's answers.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from trimtab.candidate import Interval, Json
 from trimtab.errors import ConversionError, DataError
 from trimtab.runtime.door import InputError
 from trimtab.verify.accuracy import exact
-from trimtab.verify.predictor import OUTPUT, Array, Predictor, probabilities
+from trimtab.verify.predictor import Array, Predictor, answered, probabilities
 
 BATCHES = (1, 3, 17)
 ALL_AT_ONCE = 2048  # rows of the largest single call
@@ -49,6 +53,7 @@ class Parity:
         disagreement: share of rows whose most probable class differs.
         worst: the rows with the largest difference: (row, reference's probabilities, candidate's).
         edges: probes at batch sizes, zeros, extremes and NaN.
+        tolerance: of a regression, beyond how many standard deviations of the answers one differs; None of classes.
     """
 
     rows: int
@@ -58,6 +63,7 @@ class Parity:
     disagreement: Interval
     worst: tuple[tuple[int, tuple[float, ...], tuple[float, ...]], ...]
     edges: tuple[Edge, ...]
+    tolerance: float | None = None
 
     @property
     def edges_ok(self) -> bool:
@@ -65,8 +71,11 @@ class Parity:
         return all(edge.ok for edge in self.edges if edge.decides)
 
     def to_json(self) -> dict[str, Json]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
+        """Plain dict, JSON-safe; `tolerance` is not in that of a classifier."""
+        plain = asdict(self)
+        if self.tolerance is None:
+            del plain["tolerance"]
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Parity:
@@ -85,6 +94,7 @@ def compare(
     confidence: float,
     *,
     batch_invariant: bool = True,
+    tolerance: float | None = None,
 ) -> Parity:
     """Compare two predictors on the same rows.
 
@@ -94,6 +104,7 @@ def compare(
         confidence: of the interval of the disagreement (Clopper-Pearson).
         batch_invariant: False for what answers a row differently in another batch by design (dynamic quantization):
             by how much is reported and does not decide.
+        tolerance: of a regression, see `Parity`; None for a classifier.
 
     Raises:
         DataError: no rows. ConversionError: the answers have different shapes, or are not finite.
@@ -107,10 +118,11 @@ def compare(
     if not np.isfinite(given).all():
         bad = int((~np.isfinite(given)).any(axis=1).argmax())
         raise ConversionError(f"the answer to row {bad} is not finite", where="parity")
-    distance = np.abs(expected.astype(np.float64) - given)
+    scale = _Scale.of(expected, tolerance)
+    distance = np.abs(expected.astype(np.float64) - given) / scale.largest
     relative = distance / np.maximum(np.abs(expected), np.finfo(np.float32).tiny)
     order = np.argsort(-distance.max(axis=1), kind="stable")[:WORST]
-    differing = int((expected.argmax(axis=1) != given.argmax(axis=1)).sum())
+    differing = int(scale.differ(expected, given).sum())
     return Parity(
         rows=rows,
         atol=atol,
@@ -119,32 +131,68 @@ def compare(
         disagreement=exact(differing, rows, confidence),
         worst=tuple((int(row), _floats(expected[row]), _floats(given[row])) for row in order),
         edges=(
-            *_batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant),
-            *_value_edges(reference, candidate, inputs, atol),
+            *_batch_edges(candidate, inputs, given, INT8_SELF_ATOL if atol is None else atol, batch_invariant, scale),
+            *_value_edges(reference, candidate, inputs, atol, scale),
             _nan_edge(reference, candidate, inputs),
         ),
+        tolerance=tolerance,
     )
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """What a difference is measured by: 1 and the decision of a classifier; of a regression the answers themselves.
+
+    Attributes:
+        largest: float64 (k,), the largest absolute answer of each output; 1 where all are 0.
+        spread: float64 (k,), standard deviation of the answers. tolerance: None of a classifier.
+    """
+
+    largest: Array
+    spread: Array
+    tolerance: float | None
+
+    @classmethod
+    def of(cls, expected: Array, tolerance: float | None) -> _Scale:
+        wide = expected.astype(np.float64)
+        if tolerance is None:
+            return cls(np.ones(wide.shape[1]), np.ones(wide.shape[1]), None)
+        largest = np.abs(wide).max(axis=0)
+        return cls(np.where(largest > 0, largest, 1.0), wide.std(axis=0), tolerance)
+
+    def differ(self, expected: Array, given: Array) -> Array:
+        """Which rows count as answered otherwise, bool (n,)."""
+        if self.tolerance is None:
+            return expected.argmax(axis=1) != given.argmax(axis=1)
+        return (np.abs(expected.astype(np.float64) - given) > self.tolerance * self.spread).any(axis=1)
+
+    def distance(self, expected: Array, given: Array) -> float:
+        """Largest difference; of numbers beyond the range of the rows, relative to themselves."""
+        off = np.abs(expected.astype(np.float64) - given)
+        if self.tolerance is None:
+            return float(off.max())
+        return float((off / np.maximum(np.abs(expected.astype(np.float64)), self.largest)).max())
+
+
 def _batch_edges(
-    candidate: Predictor, inputs: Mapping[str, Array], given: Array, atol: float, decides: bool
+    candidate: Predictor, inputs: Mapping[str, Array], given: Array, atol: float, decides: bool, scale: _Scale
 ) -> list[Edge]:
     """The same rows in other batches give the same answers (a graph frozen at one batch size does not)."""
     rows = len(given)
     sizes = dict.fromkeys([*(min(size, rows) for size in BATCHES), min(rows, ALL_AT_ONCE)])
 
     def probe(size: int) -> Edge:
-        answer = candidate.predict({name: values[:size] for name, values in inputs.items()})[OUTPUT]
+        answer = answered(candidate, {name: values[:size] for name, values in inputs.items()})
         if answer.shape != given[:size].shape:
             return Edge(f"batch {size}", False, f"answered {answer.shape}")
-        distance = float(np.abs(answer - given[:size]).max())
+        distance = scale.distance(given[:size], answer)
         return Edge(f"batch {size}", distance <= atol, f"differs from itself by {distance:.1e}", decides)
 
     return [_guarded(f"batch {size}", lambda size=size: probe(size)) for size in sizes]  # type: ignore[misc]
 
 
 def _value_edges(
-    reference: Predictor, candidate: Predictor, inputs: Mapping[str, Array], atol: float | None
+    reference: Predictor, candidate: Predictor, inputs: Mapping[str, Array], atol: float | None, scale: _Scale
 ) -> list[Edge]:
     """Zeros everywhere; each input with every element at its smallest or largest value, the others as in row 0."""
     one = {name: values[:1] for name, values in inputs.items()}
@@ -154,10 +202,13 @@ def _value_edges(
         probes[f"{name} at its largest"] = {**one, name: values.max(axis=0, keepdims=True)}
 
     def probe(label: str, values: Mapping[str, Array]) -> Edge:
-        expected, given = reference.predict(values)[OUTPUT], candidate.predict(values)[OUTPUT]
+        expected, given = answered(reference, values), answered(candidate, values)
         if given.shape != expected.shape:
             return Edge(label, False, f"answered {given.shape}, the original {expected.shape}")
-        distance = float(np.abs(expected - given).max())
+        distance = scale.distance(expected, given)
+        if scale.tolerance is not None:
+            ok = bool(np.isfinite(given).all()) and (atol is None or distance <= atol)
+            return Edge(label, ok, f"differs by {distance:.1e} of the largest answer")
         total = float(given.sum(axis=1)[0])
         ok = abs(total - 1) <= SUM_ATOL and (atol is None or distance <= atol)
         return Edge(label, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}")
@@ -182,7 +233,7 @@ def _nan_edge(reference: Predictor, candidate: Predictor, inputs: Mapping[str, A
 
 def _kind_of_answer(predictor: Predictor, inputs: Mapping[str, Array]) -> str:
     try:
-        answer = predictor.predict(inputs)[OUTPUT]
+        answer = answered(predictor, inputs)
     except InputError:
         return "refused"
     return "ordinary numbers" if np.isfinite(answer).all() else "NaN"

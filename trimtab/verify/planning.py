@@ -9,17 +9,22 @@ from scipy.stats import norm
 from trimtab.candidate import Interval
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.decision import ROUNDING
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.trinomial import score
 
 EXACT_IS_WIDER = 1.05  # rows are planned with the score interval; the exact one needs a little more
 
 
-def rows_for_difference(paired: Paired, limit: float) -> int | None:
+def rows_for_difference(paired: Paired | PairedNumbers, limit: float) -> int | None:
     """More rows at the same rates until the lower end reaches the limit: the score statistic grows with √rows.
 
-    None where no number of rows would do: the estimate itself is at or below the limit.
+    Of numbers, the distance of the lower end from the estimate shrinks with it. None where no number of rows would do:
+    the estimate itself is at or below the limit.
     """
     difference = paired.difference
+    if isinstance(paired, PairedNumbers):
+        room = difference.value - limit
+        return _more_rows(difference.n, (difference.value - difference.low) / room) if room > ROUNDING else None
     z = float(norm.isf((1 - difference.confidence) / 2))
     statistic = float(score(paired.lost, paired.gained, difference.n, limit))
     return _more_rows(difference.n, z / statistic) if statistic > ROUNDING else None

@@ -1,4 +1,4 @@
-"""What can be verified: anything that answers named inputs with "probabilities", on whatever runtime."""
+"""What can be verified: anything that answers named inputs with one array, on whatever runtime."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 
 Array = np.ndarray
-OUTPUT = "probabilities"
 
 
 class Predictor(Protocol):
@@ -19,14 +18,20 @@ class Predictor(Protocol):
         """{"inputs": [{"name", "dtype", "shape"}], "outputs": [{"name": "probabilities", ...}]}."""
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays (batch, ...) in, {"probabilities": float32 (batch, classes)} out."""
+        """Named arrays in, {"probabilities": float32 (batch, classes)} or {"prediction": float32 (batch, k)} out."""
+
+
+def answered(predictor: Predictor, inputs: Mapping[str, Array]) -> Array:
+    """Its one output, float32 (batch, ...), whatever that is called."""
+    (answer,) = predictor.predict(inputs).values()
+    return answer
 
 
 def probabilities(predictor: Predictor, inputs: Mapping[str, Array], batch: int = 256) -> Array:
-    """Probabilities (n, classes) of all rows, `batch` rows a call so that memory stays bounded."""
+    """Probabilities (n, classes), or numbers (n, k), of all rows, `batch` rows a call so that memory stays bounded."""
     rows = len(next(iter(inputs.values())))
     parts = [
-        predictor.predict({name: values[start : start + batch] for name, values in inputs.items()})[OUTPUT]
+        answered(predictor, {name: values[start : start + batch] for name, values in inputs.items()})
         for start in range(0, rows, batch)
     ]
     return np.concatenate(parts)

@@ -12,12 +12,16 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from trimtab.bootstrap import CORRECTED_ROWS, RESAMPLES
 from trimtab.candidate import Interval, Json
+from trimtab.compress.search.record import SearchRecord
 from trimtab.recipe.schema import Budget
-from trimtab.verify import confusion, pareto, reliability_diagram, words
+from trimtab.task import CLASSIFICATION, Task
+from trimtab.verify import confusion, exploration, pareto, reliability_diagram, scatter, words
 from trimtab.verify.attribution import picture
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
+from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.predictor import Array
 from trimtab.verify.seen import Seen
 from trimtab.verify.words import percent, smaller, times
@@ -34,10 +38,12 @@ class Meta(TypedDict):
     Keys:
         budget: the recipe's. candidate, label, target, precision: of the finalist the evidence is about.
         labels: class names. confusion_before, confusion_after: int (C, C) on the gate split, original and finalist.
-        seen: the original on validation and on the gate.
+            Of a regression no names, and float (n, k, 2) [true, answered] of gate rows.
+        seen: the original on validation and on the gate; None of a regression.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
         explained: row → name → input of the validation rows whose attributions are drawn. patch: the recipe's.
+        search: what the search found; absent where none was made.
     """
 
     budget: Budget
@@ -48,11 +54,12 @@ class Meta(TypedDict):
     labels: Sequence[str]
     confusion_before: Array
     confusion_after: Array
-    seen: Seen
+    seen: Seen | None
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     explained: NotRequired[Mapping[int, Mapping[str, Array]]]
     patch: NotRequired[int | None]
+    search: NotRequired[SearchRecord]
 
 
 def render(
@@ -79,8 +86,14 @@ def render(
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
     spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
-    labels = meta["labels"]
+    task = task_of(evidence)
+    before, after = pictures(meta, task)
+    search = _shown(meta)
     return template.render(
+        task=task,
+        numbers=task.regression,
+        resamples=RESAMPLES,
+        corrected_rows=CORRECTED_ROWS,
         title=title,
         evidence=evidence,
         decision=decision,
@@ -95,9 +108,29 @@ def render(
         costs={"candidate": _spot(points, meta, winner[0]), "original": _uncut(points, meta)},
         trust_image="" if evidence.trust is None else _inline(reliability_diagram.figure(evidence.trust)),
         **_attributions(evidence, meta),
-        front_image=_inline(pareto.figure(points, front, meta["budget"], winner)),
-        before_image=_inline(confusion.figure(meta["confusion_before"], labels, "before: the original")),
-        after_image=_inline(confusion.figure(meta["confusion_after"], labels, "after: this candidate")),
+        front_image=_inline(pareto.figure(points, front, meta["budget"], winner, task)),
+        search=search,
+        search_image=_inline(exploration.figure(search)) if search is not None else None,
+        before_image=_inline(before),
+        after_image=_inline(after),
+    )
+
+
+def task_of(evidence: Evidence) -> Task:
+    """What the evidence is about, by what was compared."""
+    first = next(iter(evidence.paired.values()))
+    return Task("regression", first.metric) if isinstance(first, PairedNumbers) else CLASSIFICATION
+
+
+def pictures(meta: Meta, task: Task) -> tuple[Figure, Figure]:
+    """Original and finalist on the gate: confusion matrices, or answers against labels."""
+    before, after = meta["confusion_before"], meta["confusion_after"]
+    if task.regression:
+        return scatter.figure(before, "before: the original"), scatter.figure(after, "after: this candidate")
+    labels = meta["labels"]
+    return (
+        confusion.figure(before, labels, "before: the original"),
+        confusion.figure(after, labels, "after: this candidate"),
     )
 
 
@@ -109,7 +142,14 @@ def as_json(
     front: Sequence[Any],
     meta: Meta,
 ) -> dict[str, Json]:
-    """The content of `render`, JSON-safe; matrices instead of images."""
+    """The content of `render`, JSON-safe; matrices instead of images, of a regression "scatter" of answers."""
+    before, after = np.asarray(meta["confusion_before"]).tolist(), np.asarray(meta["confusion_after"]).tolist()
+    seen, task = meta["seen"], task_of(evidence)
+    shown: dict[str, Json] = {
+        "confusion": {"labels": [str(label) for label in meta["labels"]], "before": before, "after": after}
+    }
+    if task.regression:
+        shown = {"task": task.kind, "metric": task.metric, "scatter": {"before": before, "after": after}}
     return {
         "title": title,
         "summary": sentence(evidence, decision, original=original_on(points, evidence, meta)),
@@ -125,16 +165,19 @@ def as_json(
                 ("uncompressed", _uncut(points, meta)),
             )
         },
-        "confusion": {
-            "labels": [str(label) for label in meta["labels"]],
-            "before": np.asarray(meta["confusion_before"]).tolist(),
-            "after": np.asarray(meta["confusion_after"]).tolist(),
-        },
-        "seen": {**meta["seen"].to_json(), "found": meta["seen"].found},
+        **shown,
+        **({} if seen is None else {"seen": {**seen.to_json(), "found": seen.found}}),
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
+        **({"search": search.to_json()} if (search := _shown(meta)) is not None else {}),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
     }
+
+
+def _shown(meta: Meta) -> SearchRecord | None:
+    """The search, where one was made and saw anything."""
+    search = meta.get("search")
+    return search if search is not None and search.seen else None
 
 
 def original_on(points: Sequence[Any], evidence: Evidence, meta: Meta) -> tuple[str, float] | None:
@@ -166,8 +209,8 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
     if original is not None:
         speed += f" (the uncompressed original on {original[0]}: {original[1]:.1f}x, on validation)"
     said = (
-        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, accuracy on {split} "
-        f"{percent(paired.candidate.value)} ({percent(paired.original.value)} before)"
+        f"{WORDS[decision.answer]}: {speed}, {times(evidence.size_ratio, 'smaller', 'larger', 1)}, "
+        f"{paired.name} on {split} {paired.show(paired.candidate.value)} ({paired.show(paired.original.value)} before)"
     )
     failed = [check.name for check in decision.checks if check.passed is False]
     if failed:
@@ -195,7 +238,11 @@ def _attributions(evidence: Evidence, meta: Meta) -> dict[str, Any]:
     found, inputs = evidence.attributions, meta.get("explained")
     if found is None or not found.examples or not inputs:
         return {"attribution_image": "", "attribution_maps": False}
-    drawing = picture.figure(found, inputs, meta.get("patch"), meta["labels"])
+    labels = meta["labels"]
+    if task_of(evidence).regression:
+        outputs = np.shape(meta["confusion_before"])[1]
+        labels = [f"output {index}" for index in range(outputs)] if outputs > 1 else [""]
+    drawing = picture.figure(found, inputs, meta.get("patch"), labels)
     image = next(iter(inputs.values()))
     return {
         "attribution_image": _inline(drawing, dpi=110),

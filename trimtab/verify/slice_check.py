@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from trimtab.verify.decision import ROUNDING, Check
 from trimtab.verify.planning import more, rows_for_difference
 from trimtab.verify.slices import Slice, Slices, corrected
-from trimtab.verify.words import points
 
 NAME = "slices"
 NAMED = 3  # slices named in the reason; all are in the report's table
@@ -31,13 +30,13 @@ def check_slices(slices: Slices, max_slice_drop: float) -> tuple[Check, int | No
     doubtful = sorted((one for one in slices.measured if _keeps(one, limit) is None), key=_low)
     if failing:
         failing.sort(key=lambda one: one.paired.difference.high)
-        reason = f"{_listed(failing)}: the whole interval is below {points(limit)}"
+        reason = f"{_listed(failing)}: the whole interval is below {slices.worst.paired.bare(limit)}"
         return _check(failing[0], False, limit, reason, slices), None
     if doubtful or slices.unmeasured:
         first = doubtful[0] if doubtful else min(slices.measured, key=_low)
         return _check(first, None, limit, _too_few(doubtful, slices, limit), slices), _rows(doubtful, slices, limit)
     worst = min(slices.measured, key=_low)
-    reason = f"every whole interval is at or above {points(limit)}, the lowest is of {worst}"
+    reason = f"every whole interval is {slices.worst.paired.within(limit)}, the lowest is of {worst}"
     return _check(worst, True, limit, reason, slices), None
 
 
@@ -63,7 +62,7 @@ def _too_few(doubtful: Sequence[Slice], slices: Slices, limit: float) -> str:
     if len(doubtful) > NAMED:
         parts.append(f"and {len(doubtful) - NAMED} more")
     if doubtful:
-        parts[0] = f"too few rows to say whether all is at or above {points(limit)}: {parts[0]}"
+        parts[0] = f"too few rows to say whether all is {slices.worst.paired.within(limit)}: {parts[0]}"
     if slices.unmeasured:
         names = ", ".join(f'"{name}"' for name in slices.unmeasured[:NAMED])
         rest = len(slices.unmeasured) - NAMED

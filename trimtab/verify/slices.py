@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -21,7 +21,7 @@ import numpy as np
 from trimtab.candidate import Json
 from trimtab.errors import DataError
 from trimtab.verify.accuracy import Paired, paired
-from trimtab.verify.words import percent, points
+from trimtab.verify.numbers import PairedNumbers, paired_from_json
 
 Array = np.ndarray
 Kind = Literal["class", "recipe"]
@@ -34,16 +34,15 @@ class Slice:
 
     name: str
     kind: Kind
-    paired: Paired
+    paired: Paired | PairedNumbers
 
     def __str__(self) -> str:
         """E.g. '"cat": 98.0 % → 91.0 %, −7.00 points (99.5 % interval −11.1 to …; 9 lost, 2 gained of 100 rows)'."""
         one, difference = self.paired, self.paired.difference
         return (
-            f'"{self.name}": {percent(one.original.value)} → {percent(one.candidate.value)}, '
-            f"{points(difference.value)} points ({100 * difference.confidence:.5g} % interval "
-            f"{points(difference.low)} to {points(difference.high)}; {one.lost} lost, {one.gained} gained of "
-            f"{difference.n} rows)"
+            f'"{self.name}": {one.show(one.original.value)} → {one.show(one.candidate.value)}, '
+            f"{one.amount(difference.value)} ({100 * difference.confidence:.5g} % interval "
+            f"{one.bare(difference.low)} to {one.bare(difference.high)}; {one.counts})"
         )
 
 
@@ -96,7 +95,7 @@ class Slices:
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Slices:
         """The inverse of `to_json`."""
-        measured = tuple(Slice(one["name"], one["kind"], Paired.from_json(one["paired"])) for one in value["measured"])
+        measured = tuple(Slice(one["name"], one["kind"], paired_from_json(one["paired"])) for one in value["measured"])
         return cls(value["rows"], value["confidence"], measured, tuple(value["unmeasured"]))
 
 
@@ -130,17 +129,66 @@ def compare_slices(
     Raises:
         DataError: arrays of different length, a slice without a row, or no row at all.
     """
+    masks, unmeasured = _masks(labels, names, own)
+    if strange := [name for name, _, mask in masks if mask.shape != original.shape or not mask.any()]:
+        raise DataError(f"{strange} do not select from {len(original)} rows", where="slices", fix="one bool a row")
+    if not masks:
+        raise DataError("there is no row to compare", where="slices", fix="give at least one row")
+
+    def pair(mask: Array, each: float) -> Paired:
+        return paired(original[mask], candidate[mask], each)
+
+    return _measured(masks, pair, len(original), confidence, unmeasured)
+
+
+def compare_own_slices(
+    own: Mapping[str, Array], pair: Callable[[Array, float], PairedNumbers], rows: int, confidence: float
+) -> Slices | None:
+    """Two regressions on every slice of the recipe's; None where it has none.
+
+    Args:
+        own: name → bool (rows,). pair: (mask, confidence) → both on the rows of the mask.
+        confidence: with which all intervals are to hold together.
+
+    Raises:
+        DataError: a slice has too few rows for an interval.
+    """
+    masks: list[tuple[str, Kind, Array]] = [(name, "recipe", np.asarray(mask, bool)) for name, mask in own.items()]
+    return _measured(masks, pair, rows, confidence) if masks else None
+
+
+def _measured(
+    masks: Sequence[tuple[str, Kind, Array]],
+    pair: Callable[[Array, float], Paired | PairedNumbers],
+    rows: int,
+    confidence: float,
+    unmeasured: tuple[str, ...] = (),
+) -> Slices:
+    each = corrected(confidence, len(masks))
+    measured = [Slice(name, kind, pair(mask, each)) for name, kind, mask in masks]
+    measured.sort(key=lambda one: (one.paired.difference.value, one.paired.difference.low, one.name))
+    return Slices(rows, confidence, tuple(measured), unmeasured)
+
+
+def largest_drop(
+    original: Array, candidate: Array, labels: Array, names: Sequence[str], own: Mapping[str, Array]
+) -> tuple[str, float]:
+    """The slice that loses most, and what it loses, as estimated: no interval, so that many candidates can be ordered.
+
+    Args: as of `compare_slices`. There has to be a row at least.
+    """
+    masks, _ = _masks(labels, names, own)
+    drops = {name: float(original[mask].mean() - candidate[mask].mean()) for name, _, mask in masks}
+    return max(drops.items(), key=lambda item: item[1])
+
+
+def _masks(
+    labels: Array, names: Sequence[str], own: Mapping[str, Array]
+) -> tuple[list[tuple[str, Kind, Array]], tuple[str, ...]]:
+    """Name, kind and rows of each class that has some, then of each slice of the recipe's; and the classes without."""
     masks: list[tuple[str, Kind, Array]] = [
         (name, "class", np.asarray(labels) == index) for index, name in enumerate(names)
     ]
     unmeasured = tuple(name for name, _, mask in masks if not mask.any())
     masks = [one for one in masks if one[2].any()]
-    masks += [(name, "recipe", np.asarray(mask, bool)) for name, mask in own.items()]
-    if strange := [name for name, _, mask in masks if mask.shape != original.shape or not mask.any()]:
-        raise DataError(f"{strange} do not select from {len(original)} rows", where="slices", fix="one bool a row")
-    if not masks:
-        raise DataError("there is no row to compare", where="slices", fix="give at least one row")
-    each = corrected(confidence, len(masks))
-    measured = [Slice(name, kind, paired(original[mask], candidate[mask], each)) for name, kind, mask in masks]
-    measured.sort(key=lambda one: (one.paired.difference.value, one.paired.difference.low, one.name))
-    return Slices(len(original), confidence, tuple(measured), unmeasured)
+    return [*masks, *((name, "recipe", np.asarray(mask, bool)) for name, mask in own.items())], unmeasured

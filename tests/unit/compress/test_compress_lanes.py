@@ -8,7 +8,15 @@ import pytest
 
 from trimtab import runtime
 from trimtab.candidate import Step
-from trimtab.compress.search.lanes import Lane, build_lanes, fastest_of_each_target, lanes_of
+from trimtab.compress.search.lanes import (
+    Lane,
+    LaneFacts,
+    build_lanes,
+    bytes_of,
+    fastest_of_each_target,
+    lanes_of,
+    not_worth_it,
+)
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.survey import Survey
 from trimtab.errors import UnsupportedError
@@ -18,6 +26,7 @@ from trimtab.recipe.schema import Compress
 from trimtab.settings import Settings
 from trimtab.workbench import Workbench
 
+ORT_AND_NNCF = [("quantize", "int8"), ("quantize_openvino", "int8-nncf")]
 CODE = """
 import numpy as np
 import torch
@@ -38,6 +47,9 @@ class Block(nn.Module):
 
 def build():
     return nn.Sequential(nn.Conv2d(3, 16, 3), Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+
+def wide():
+    return nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3))
 
 def summed():
     class Sum(nn.Module):
@@ -72,6 +84,24 @@ def test_each_target_keeps_its_fastest_lane() -> None:
     assert [lane.name for lane in fastest_of_each_target(lanes, latency)] == ["fp32 on b", "fp16 on a"]
 
 
+def test_an_int8_that_is_slower_and_no_smaller_than_another_of_its_target_is_not_worth_it() -> None:
+    ours = [Lane(Step(m, {"label": label}), "openvino-cpu") for m, label in ORT_AND_NNCF]
+    lanes = [Lane(None, "openvino-cpu"), *ours, Lane(ours[0].step, "onnxruntime-cpu")]
+    names = [lane.name for lane in lanes]
+
+    def left_out(**changed: LaneFacts) -> set[tuple[str, str]]:
+        found = [LaneFacts(1.0, 400), LaneFacts(0.9, 120), LaneFacts(0.5, 110), LaneFacts(2.0, 120)]
+        facts = dict(zip(names, found, strict=True))
+        return set(not_worth_it(lanes, facts | {names[1]: changed.get("ort", facts[names[1]])}, 0.05))
+
+    assert left_out() == {("int8", "openvino-cpu")}  # FP32 is slower and larger, but loses nothing
+    assert left_out(ort=LaneFacts(0.52, 120)) == set()  # within the noise
+    assert left_out(ort=LaneFacts(0.9, 100)) == set()  # smaller
+    kept = Lane(Step("quantize", {"label": "int8", "max_drop": 0.01}), "openvino-cpu")
+    facts = {lanes[2].name: LaneFacts(0.5, 110), kept.name: LaneFacts(0.9, 120)}
+    assert not_worth_it([lanes[2], kept], facts, 0.05) == {}  # it is another graph when it is made
+
+
 def test_a_shape_is_surveyed_cut_and_answers_in_every_lane(tmp_path: Path) -> None:
     opened = bench(tmp_path)
     survey = Survey(opened, opened.keep(make_original(opened)))
@@ -89,9 +119,18 @@ def test_a_shape_is_surveyed_cut_and_answers_in_every_lane(tmp_path: Path) -> No
     built, closed = build_lanes(opened, survey.cut(shape), lanes, tmp_path)
     assert not closed
     assert set(built) == {lane.name for lane in lanes}
+    sizes = bytes_of(tmp_path, built)
+    assert 0 < sizes["fp32 on onnxruntime-cpu"] == (built["fp32 on onnxruntime-cpu"] / "model.onnx").stat().st_size
     for lane in lanes:
         answers = runtime.load(lane.target, built[lane.name], 1).predict(opened.example)["probabilities"]
         assert answers.shape == (4, 3)
+
+
+def test_widths_to_measure_a_rounding_on_are_cut_to_the_channel(tmp_path: Path) -> None:
+    opened = bench(tmp_path, "wide")
+    survey = Survey(opened, opened.keep(make_original(opened)))
+    found = {offset: module[0].out_channels for offset, module in survey.widths().items()}
+    assert found == {0: 16, 8: 24, 12: 28, 16: 32}
 
 
 def _shape(parameters: dict[str, object]) -> Shape:

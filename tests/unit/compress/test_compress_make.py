@@ -21,6 +21,7 @@ from trimtab.compress.weights import load_candidate
 from trimtab.data import from_arrays
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.recipe.schema import Distil
+from trimtab.task import CLASSIFICATION
 
 Make = Callable[..., tuple[nn.Module, Candidate]]
 
@@ -45,6 +46,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         folder=lambda candidate: tmp_path / candidate,
         stored=lambda candidate: None,
         recipe=SimpleNamespace(model=SimpleNamespace(augment=None)),
+        task=CLASSIFICATION,
     )
     for room in (walking, module_steps):
         monkeypatch.setattr(room, "open_torch", lambda *_: original())

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from trimtab.candidate import Candidate, InputsDigest, Step
 from trimtab.compress.make import GRAPH_STEPS, MODULE_STEPS
-from trimtab.compress.search import ON_THE_GRAPH, Point, choose, front, how_near, plan, precision, replan, unsearched
+from trimtab.compress.search import (
+    ON_THE_GRAPH,
+    Point,
+    choose,
+    front,
+    how_near,
+    plan,
+    precision,
+    replan,
+    set_aside,
+    unsearched,
+)
+from trimtab.compress.search.grid import finished
 from trimtab.recipe.compressing import Clip, Cluster, Half, Shorten, Sparsify, Student
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
@@ -107,6 +119,19 @@ def test_beside_the_shapes_of_a_search_the_original_is_made_sparse_and_students_
     assert methods == [[], ["sparsify", "distil"], ["student", "distil"]]
 
 
+def test_after_a_search_each_start_comes_once_and_a_last_step_without_a_target_left_is_not_made() -> None:
+    compress, both = Compress(shorten=None, prune=None), ["onnxruntime-cpu", "openvino-cpu"]
+    shape = (Step("prune", {"label": "p"}),)
+
+    def found(without: set[tuple[str, str]]) -> list[str]:
+        plans = finished(compress, 7, both, [shape, ()], without)
+        return [" ".join(str(step.parameters["label"]) for step in steps) for steps in plans]
+
+    assert found(set()) == ["", "int8", "int8-nncf", "p", "p int8", "p int8-nncf"]
+    assert found({("int8", "openvino-cpu")}) == found(set())  # ONNX Runtime is left for it
+    assert found({("int8-nncf", "openvino-cpu")}) == ["", "int8", "p", "p int8"]
+
+
 def test_nncf_is_asked_for_where_openvino_is_a_target() -> None:
     def methods(targets: list[str]) -> set[str]:
         return {step.method for steps in plan(Compress(prune=None), 7, targets) for step in steps}
@@ -174,6 +199,21 @@ def test_a_drop_of_the_margin_exactly_is_within_budget() -> None:
     edge = Point("a", "t", "a", 0.9, 0.93 - 0.9, {1: 2.0}, 2.0, 1.0)
     assert edge.drop > 0.03
     assert choose([edge], Budget(max_drop=0.03), 1) == [edge]
+
+
+def test_who_breaks_a_slice_is_not_chosen_where_another_is_within_the_budget() -> None:
+    budget = Budget(max_drop=0.05, max_slice_drop=0.1)
+    breaking = replace(point("fast", 0.94, speedup=4.0), slice_drop=0.2, slice_name="night")
+    keeping = replace(point("slow", 0.94, speedup=2.0), slice_drop=0.1, slice_name="night")
+    outside = replace(point("bad", 0.5), slice_drop=0.0)
+
+    assert choose([breaking, keeping, outside], budget, 3) == [keeping]
+    assert set_aside([breaking, keeping], budget) == [
+        'fast on onnxruntime-cpu: "night" drops 0.2000 > max_slice_drop 0.1'
+    ]
+    assert choose([breaking, outside], budget, 3) == [breaking]  # it is for the gate to say
+    assert set_aside([breaking, outside], budget) == []
+    assert choose([breaking, keeping], Budget(max_drop=0.05), 3) == [breaking, keeping]
 
 
 def test_how_near_names_every_miss_with_figures_nearest_first() -> None:

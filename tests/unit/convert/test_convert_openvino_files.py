@@ -15,11 +15,11 @@ from trimtab.candidate import Converted
 from trimtab.convert import carries, convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.convert.openvino_format import save
-from trimtab.convert.targets import PRECISIONS
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.openvino_cpu import read_model
 from trimtab.serving.release import TOLERANCE
+from trimtab.targets import PRECISIONS
 
 EXAMPLE = {"input": np.random.default_rng(0).standard_normal((4, 1, 6, 6)).astype(np.float32)}
 SPEC = spec_of(EXAMPLE, 3)
@@ -113,4 +113,4 @@ def test_other_targets_refuse_an_openvino_candidate_and_say_why(
 
 
 def test_a_release_of_every_precision_that_a_target_carries_can_be_opened_by_the_service() -> None:
-    assert {precision for held in PRECISIONS.values() for precision in held} == TOLERANCE.keys()
+    assert set(PRECISIONS) == TOLERANCE.keys()

@@ -23,11 +23,12 @@ from trimtab.convert.graph import deployed, spec_of
 from trimtab.convert.onnx_format import export_onnx
 from trimtab.errors import ConversionError, UnsupportedError
 from trimtab.recipe.schema import Preprocess, Quantize
+from trimtab.runtime.availability import why_unavailable
 from trimtab.runtime.eager import Predictor as Eager
 from trimtab.runtime.onnxruntime_cpu import Predictor, open_session
 from trimtab.runtime.openvino_cpu import read_model
 
-TARGETS = sorted(runtime.TARGETS)
+TARGETS = [target for target in sorted(runtime.TARGETS) if target != "eager-cpu" and not why_unavailable(target)]
 PLAIN = Preprocess()
 
 
@@ -147,9 +148,17 @@ FROZEN = [
 ]
 
 
+KEEP_ITEMS = ("onnxruntime-cpu", "torch-export-cpu")  # a number taken from a tensor is an operation of the graph
+
+
 @pytest.mark.parametrize(
     ("target", "model", "line"),
-    [(t, *case) for t in TARGETS for case in FROZEN if (t, case[0]) != ("onnxruntime-cpu", ItemFromValue)],
+    [
+        (target, *case)
+        for target in TARGETS
+        for case in FROZEN
+        if target != "torchscript-cpu" and not (target in KEEP_ITEMS and case[0] is ItemFromValue)
+    ],
 )
 def test_code_that_decides_by_values_or_batch_is_refused_with_its_source_line(
     target: str, model: Callable[[], nn.Module], line: str, tmp_path: Path
@@ -161,13 +170,38 @@ def test_code_that_decides_by_values_or_batch_is_refused_with_its_source_line(
     assert line in caught.value.where
 
 
-def test_onnx_keeps_a_number_taken_from_a_tensor_in_the_graph(tmp_path: Path):
+@pytest.mark.parametrize("target", KEEP_ITEMS)
+def test_a_number_taken_from_a_tensor_stays_in_the_graph(target: str, tmp_path: Path):
     example = floats(4, 4)
     module, spec = deployed(ItemFromValue(), PLAIN), spec_of(example, 3)
-    convert("c0", "onnxruntime-cpu", module, example, spec, tmp_path)
+    convert("c0", target, module, example, spec, tmp_path)
     rows = {"input": -5 * floats(6, 4, seed=1)["input"]}
-    given = runtime.load("onnxruntime-cpu", tmp_path, threads=1).predict(rows)["probabilities"]
+    given = runtime.load(target, tmp_path, threads=1).predict(rows)["probabilities"]
     np.testing.assert_allclose(given, Eager(module, spec, threads=1).predict(rows)["probabilities"], atol=1e-5)
+
+
+class BeyondScript(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * max((1.0, -1.0), key=lambda sign: sign * float(x.mean()))
+
+
+@pytest.mark.parametrize("model", [BranchOnValue, NumberFromValue, BranchOnBatch, LoopOverRows])
+def test_torchscript_is_scripted_where_a_trace_would_freeze_a_decision(model: Callable[[], nn.Module], tmp_path: Path):
+    example = floats(4, 4)
+    module, spec = deployed(model(), Preprocess(scale=2)), spec_of(example, 3)
+    record = convert("c0", "torchscript-cpu", module, example, spec, tmp_path)
+    assert "torch.jit.script" in record.notes[0]
+    predictor, eager = runtime.load("torchscript-cpu", tmp_path, threads=1), Eager(module, spec, 1)
+    for rows in ({"input": abs(floats(6, 4)["input"])}, {"input": -abs(floats(2, 4)["input"])}):
+        given, expected = predictor.predict(rows)["probabilities"], eager.predict(rows)["probabilities"]
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+def test_what_torchscript_can_neither_trace_nor_script_is_refused_with_its_source_line(tmp_path: Path):
+    example = floats(4, 4)
+    with pytest.raises(ConversionError, match=r"decides by .* torch\.jit\.script raised") as caught:
+        convert("c0", "torchscript-cpu", deployed(BeyondScript(), PLAIN), example, spec_of(example, 3), tmp_path)
+    assert "key=lambda sign" in caught.value.where
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -270,7 +304,7 @@ def test_a_quantized_graph_for_torchscript_is_refused(int8_graph: Path, tmp_path
     example = floats(4, 1, 6, 6)
     with pytest.raises(UnsupportedError, match=r"does not carry int8: .*TorchScript"):
         convert("c0", "torchscript-cpu", int8_graph, example, spec_of(example, 3), tmp_path)
-    assert [carries(target, "int8") for target in TARGETS] == [True, True, False]
+    assert [target for target in TARGETS if carries(target, "int8")] == ["onnxruntime-cpu", "openvino-cpu"]
     with pytest.raises(UnsupportedError, match="unknown target"):
         carries("tpu", "fp32")
 

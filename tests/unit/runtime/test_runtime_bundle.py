@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from trimtab import runtime
-from trimtab.convert import convert
+from trimtab.convert import Code, convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.availability import why_unavailable
 
-TARGETS = sorted(runtime.TARGETS)
+TARGETS = [target for target in sorted(runtime.TARGETS) if not why_unavailable(target)]
 EXAMPLE = {"input": np.random.default_rng(0).random((4, 5), dtype=np.float32)}
 SPEC = spec_of(EXAMPLE, 3)
 
@@ -54,18 +55,21 @@ def test_each_bundle_alone_answers_like_the_predictor_in_every_form_mlflow_hands
     np.save(tmp_path / "rows.npy", rows)
     torch.manual_seed(0)
     module = deployed(nn.Linear(5, 3), Preprocess(scale=2))
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "net.py").write_text("from torch import nn\n\ndef build():\n    return nn.Linear(5, 3)\n")
+    code = Code("net:build", {}, tmp_path / "user", lambda: nn.Linear(5, 3))
     for target in TARGETS:
         release = tmp_path / target / "release"
         release.mkdir(parents=True)
-        convert("c0", target, module, EXAMPLE, SPEC, release)
+        convert("c0", target, module, EXAMPLE, SPEC, release, code=code)
         (release / "release.json").write_text(json.dumps({"threads": 1}))
         (tmp_path / target / "loader.py").write_text(runtime.bundle(target))
-    code = CHECK.format(
+    script = CHECK.format(
         repository=str(Path(runtime.__file__).parents[2]),
         requirements={target: runtime.requirements(target) for target in TARGETS},
     )
     environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-I", "-c", code]
+    command = [sys.executable, "-I", "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     refusal = "INVALID_PARAMETER_VALUE wrong inputs (missing: ['input'], unknown: ['wrong'])"
@@ -88,7 +92,7 @@ def test_a_bundle_names_nothing_of_ours_and_compiles(target: str):
 
 def test_requirements_are_pinned_to_published_versions():
     assert runtime.requirements("torchscript-cpu")[0] == f"torch=={torch.__version__.partition('+')[0]}"
-    for target in runtime.TARGETS:
+    for target in TARGETS:
         names = [requirement.partition("==") for requirement in runtime.requirements(target)]
         assert all(separator and version and "+" not in version for _, separator, version in names)
         assert "numpy" in [name for name, _, _ in names]

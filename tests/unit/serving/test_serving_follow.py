@@ -12,7 +12,7 @@ import pytest
 
 from trimtab.serving.follow import Follower
 from trimtab.serving.metrics import Metrics
-from trimtab.serving.release import ReleaseRefused, check_manifest, load_release
+from trimtab.serving.release import Loaded, ReleaseRefused, check_manifest, load_release
 
 SPEC = {
     "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 2]}],
@@ -224,3 +224,33 @@ def test_the_thread_outlives_a_step_that_fails(tmp_path, monkeypatch):
     assert third.wait(10)
     world.follower.stop()
     assert not world.follower._thread.is_alive()
+
+
+class Thousands:
+    """Answers numbers, plus what it is off by."""
+
+    spec, reentrant = SPEC, True
+
+    def __init__(self, off: float):
+        self.off = off
+
+    def predict(self, inputs):
+        return {"prediction": 1000 * inputs["input"][:, :1] + np.float32(self.off)}
+
+
+@pytest.mark.parametrize(("off", "refused"), [(0.5, False), (5.0, True)])
+def test_the_golden_answers_of_a_regression_are_compared_relative_to_their_scale(
+    tmp_path: Path, off: float, refused: bool
+) -> None:
+    folder = write_release(tmp_path / "release", off, task="regression", outputs=1, classes=None)
+    np.savez(folder / "golden.npz", **{"inputs/input": ROWS, "outputs/prediction": 1000 * ROWS[:, :1]})
+
+    def load_numbers() -> Loaded:
+        return load_release(folder, "1", check=lambda _: None, load=lambda *_: Thousands(off))
+
+    if refused:
+        with pytest.raises(ReleaseRefused, match="golden rows: answers differ"):
+            load_numbers()
+    else:
+        loaded = load_numbers()
+        assert (loaded.output, loaded.classes, loaded.regression) == ("prediction", 1, True)

@@ -11,6 +11,7 @@ import pytest
 
 from tasks import verify
 from tasks.evidence import Hits
+from trimtab.task import CLASSIFICATION, Task
 from trimtab.verify.seen import has_seen
 from trimtab.verify.slices import compare_slices
 
@@ -22,6 +23,7 @@ def test_slices_are_of_the_gate_and_compare_with_the_original() -> None:
     bench: Any = SimpleNamespace(
         splits={"gate": SimpleNamespace(labels=LABELS), "other": SimpleNamespace(labels=wrong)},
         class_names=["even", "odd"],
+        task=CLASSIFICATION,
         slices={"late": np.arange(200) >= 150},
     )
     own = LABELS.copy()
@@ -81,3 +83,27 @@ def test_metrics_hold_every_percentile_trust_reasons_and_rates_under_names_of_th
     trust = compare_trust(chances, chances, np.array([0, 1]), 0.95)
     assert _trust_metrics(trust)["calibration_error"] == pytest.approx(0.4)
     assert _trust_metrics(None) == _attribution_metrics(None) == {}
+
+
+def test_numbers_are_paired_by_split_and_by_the_recipe_s_slices_alone() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=(200, 1))
+    base = labels + rng.normal(size=(200, 1))
+    own = base.copy()
+    own[150:] += 3
+    bench: Any = SimpleNamespace(
+        splits={"gate": SimpleNamespace(labels=labels)},
+        task=Task("regression", "rmse"),
+        slices={"late": np.arange(200) >= 150, "early": np.arange(200) < 100},
+    )
+    hits = Hits(bench, {"gate": own}, {"gate": base}, {"gate": base})
+
+    slices = hits.by_slice(0.95)
+    assert slices is not None
+    assert [one.name for one in slices.measured] == ["late", "early"]
+    assert slices.pays_most is not None
+    assert slices.measured[1].paired.difference.value == 0
+    assert hits.against_original(0.95)["gate"] == (hits.against_champion(0.95) or {})["gate"]
+
+    bench.slices = {}
+    assert hits.by_slice(0.95) is None

@@ -11,9 +11,11 @@ from trimtab.candidate import Step
 from trimtab.compress.assess import eager, open_build
 from trimtab.compress.convert_candidate import convert_candidate
 from trimtab.compress.make import make
+from trimtab.compress.opening import open_torch
 from trimtab.optimize.original import make_original
 from trimtab.recipe.schema import Quantize
 from trimtab.settings import Settings
+from trimtab.verify.attribution.regions import usual
 from trimtab.workbench import Workbench
 
 CODE = """
@@ -49,6 +51,28 @@ def test_another_runtime_decides_for_the_same_reasons(recipe: Path) -> None:
     assert found is not None
     assert found.correlation.low > 0.99
     assert (found.regions, found.samples, found.note) == (6, 16, "")
+
+
+def test_of_a_regression_the_answered_number_is_explained_on_any_runtime(tmp_path: Path) -> None:
+    code = CODE.replace(" > 0).astype(np.int64)", ").astype(np.float32)")
+    network = "nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))"
+    (tmp_path / "numbers_net.py").write_text(code.replace(network, "nn.Linear(6, 1)"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "name: a\nmodel: numbers_net:build\ndata: numbers_net:split\ntask: regression\n"
+        "train: {epochs: 5, lr: 0.02, threads: 1}\n"
+    )
+    bench = Workbench(path, Settings(home=tmp_path / "home"))
+    original = bench.keep(make_original(bench))
+    build = bench.keep_converted(convert_candidate(bench, original, "onnxruntime-cpu"))
+    found = Reasons(bench, original, eager(bench, original)).of(build, original, open_build(bench, build), 0.95)
+    assert found is not None
+    assert found.correlation.low > 0.99
+    weights = open_torch(bench, original).weight.detach().numpy()[0]
+    away = usual(bench.splits["train"].inputs)["input"]
+    for one in found.examples:
+        expected = weights * (bench.splits["validation"].inputs["input"][one.row] - away)
+        assert one.candidate == pytest.approx(expected, abs=1e-4)
 
 
 def test_gradients_of_a_quantized_graph_are_those_of_the_module_before_and_the_note_says_so(recipe: Path) -> None:

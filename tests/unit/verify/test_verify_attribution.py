@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Budget, Explain
+from trimtab.task import CLASSIFICATION, Task
 from trimtab.verify.attribution import gradients
 from trimtab.verify.attribution.agreement import Agreement, compare_attributions
 from trimtab.verify.attribution.explainer import check_explain, explainer, why_unexplained
-from trimtab.verify.attribution.occlusion import log_odds, occlusion
+from trimtab.verify.attribution.occlusion import log_odds, number, occlusion
 from trimtab.verify.attribution.picture import figure
 from trimtab.verify.attribution.regions import divide, usual
 
@@ -70,6 +71,14 @@ def test_occlusion_gives_each_column_of_a_linear_model_its_own_share() -> None:
     assert other == pytest.approx(-found)
 
 
+def test_occlusion_of_a_regression_gives_each_column_its_share_of_the_number_that_is_asked_for() -> None:
+    weights, rows = np.array([[2.0, -1.0, 0.0], [0.0, 5.0, 1.0]]), np.array([[1.0, 1.0, 5.0], [3.0, 0.0, 1.0]])
+    model: Any = SimpleNamespace(predict=lambda inputs: {"prediction": 7 + inputs["input"] @ weights.T})
+    inputs, away = {"input": rows}, np.array([1.0, 0.5, 0.0])
+    found = occlusion(model, inputs, np.array([1, 0]), divide(inputs), {"input": away}, worth=number)
+    assert found == pytest.approx((rows - away) * weights[[1, 0]])
+
+
 def test_a_model_whose_rows_depend_on_each_other_is_asked_one_by_one() -> None:
     model, inputs = Linear(np.ones(6)), {"input": np.ones((2, 6))}
     occlusion(model, inputs, np.array([0, 0]), divide(inputs), {"input": np.zeros(6)}, rows_a_call=1)
@@ -117,7 +126,13 @@ def test_rows_that_nothing_changes_are_counted_and_of_one_model_alone_count_as_z
     assert (nothing.correlation.n, nothing.correlation.low, nothing.correlation.high) == (0, -1.0, 1.0)
 
 
-def bench(shape: tuple[int, ...], dtype: Any = np.float32, explain: Explain | None = None, least: float | None = None):
+def bench(
+    shape: tuple[int, ...],
+    dtype: Any = np.float32,
+    explain: Explain | None = None,
+    least: float | None = None,
+    task: Task = CLASSIFICATION,
+):
     class Split(SimpleNamespace):
         def __len__(self) -> int:
             return 30
@@ -129,6 +144,7 @@ def bench(shape: tuple[int, ...], dtype: Any = np.float32, explain: Explain | No
         ),
         example={"input": split.inputs["input"][:4]},
         splits={"train": split, "validation": split},
+        task=task,
     )
 
 
@@ -154,6 +170,14 @@ def test_the_same_rows_are_explained_each_time_and_never_more_than_there_are() -
     every = explainer(bench((4,), explain=Explain(samples=99)))
     assert every is not None
     assert every.rows.tolist() == list(range(30))
+
+
+def test_a_class_is_explained_as_decided_and_of_a_regression_its_numbers_take_turns() -> None:
+    answers = np.array([[0.1, 0.2, 0.7], [0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]])
+    for task, expected in ((CLASSIFICATION, [2, 0, 1, 2]), (Task("regression", "rmse"), [0, 1, 2, 0])):
+        made = explainer(bench((4,), explain=Explain(samples=4), task=task))
+        assert made is not None
+        assert made.decided(answers).tolist() == expected
 
 
 def test_a_missing_captum_is_named_with_the_command_and_whole_numbers_have_no_gradient(
@@ -190,6 +214,20 @@ def test_integrated_gradients_add_up_to_the_change_of_the_log_odds() -> None:
 
     change = odds(inputs["input"]) - odds(np.zeros((5, 2, 4, 4), np.float32))
     assert found.sum(axis=1) == pytest.approx(change, abs=0.02)
+
+
+def test_integrated_gradients_of_a_regression_add_up_to_the_change_of_the_number() -> None:
+    pytest.importorskip("captum", reason="captum is an optional extra: pip install 'trimtab[explain]'")
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    inputs = {"input": np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)}
+    replacement, decided = {"input": np.zeros(6, np.float32)}, np.array([0, 1, 0, 1])
+    found = gradients.integrated_gradients(module, inputs, decided, divide(inputs), replacement, numbers=True)
+    with torch.no_grad():
+        change = (module(torch.tensor(inputs["input"])) - module(torch.zeros(1, 6))).numpy()
+    assert found.sum(axis=1) == pytest.approx(number(change, decided), abs=0.02)
 
 
 def test_a_picture_has_an_image_and_two_maps_a_row_or_bars_of_a_table() -> None:

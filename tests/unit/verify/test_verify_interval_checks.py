@@ -30,7 +30,7 @@ def rank(value: float, low: float, rows: int = 16) -> Agreement:
 
 def line(evidence: Evidence, budget: Budget) -> tuple[Check, str, int | None]:
     decision = decide(evidence, budget, 0.95)
-    words = ("calibration error", "reasons")
+    words = ("calibration error", "attributions")
     return next(one for one in decision.checks if one.name.startswith(words)), decision.answer, decision.needed_rows
 
 
@@ -65,7 +65,7 @@ def test_without_a_limit_they_are_shown_only(make_evidence: Make) -> None:
     evidence = replace(make_evidence(), trust=rise(0.5, 0.4, 0.6), attributions=rank(-0.5, -0.9))
     decision = decide(evidence, Budget(), 0.95)
     assert decision.answer == "pass"
-    assert not [one for one in decision.checks if one.name.startswith(("calibration", "reasons"))]
+    assert not [one for one in decision.checks if one.name.startswith(("calibration", "attributions"))]
 
 
 def test_a_limit_on_what_was_not_measured_and_too_narrow_an_interval_are_refused(make_evidence: Make) -> None:

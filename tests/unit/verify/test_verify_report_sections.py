@@ -13,6 +13,7 @@ import pytest
 from trimtab.verify.attribution.agreement import compare_attributions
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
+from trimtab.verify.numbers import paired_numbers
 from trimtab.verify.reliability import compare_trust
 from trimtab.verify.report import as_json, render
 from trimtab.verify.throughput import Throughput
@@ -60,6 +61,39 @@ def test_what_was_measured_is_there_and_what_was_not_leaves_no_empty_section(
     assert page.count('src="data:image/png;base64,') == bare.count('src="data:image/png;base64,') + 2
     assert not re.search(r"https?:|//[a-z]|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
     assert len(page.encode()) <= 2_000_000
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_regression_has_costs_and_reasons_in_words_of_its_own_and_no_calibration(
+    full: Evidence, measured: list, explained: dict, outputs: int
+) -> None:
+    random = np.random.default_rng(0)
+    labels = random.normal(size=(60, outputs))
+    base, own = labels + 0.1 * random.normal(size=labels.shape), labels + 0.1 * random.normal(size=labels.shape)
+    values = random.normal(size=(4, 16))
+    given = {
+        **explained,
+        "labels": [],
+        "seen": None,
+        "confusion_before": np.stack([labels, base], axis=-1),
+        "confusion_after": np.stack([labels, own], axis=-1),
+    }
+    evidence = replace(
+        full,
+        paired={"gate": paired_numbers("rmse", base, own, labels, 0.95)},
+        parity=replace(full.parity, tolerance=0.1),
+        attributions=compare_attributions(
+            values, -values, range(4), [row % outputs for row in range(4)], 0.95, "occlusion"
+        ),
+        trust=None,
+    )
+    page = render("t", evidence, decide(evidence, given["budget"], 0.95), measured, [], given)
+    for there in ("Does it answer for the same reasons", "answered number loses by it", TITLES[2], "14,220"):
+        assert page.count(there) == 1, there
+    for absent in (*TITLES[:2], "log-odds", "probabilit", 'src=""', "class and"):
+        assert absent not in page, absent
+    assert ("numbers take turns" in page) == (outputs > 1)
+    assert page.count('src="data:image/png;base64,') == 4  # the front, two scatters, attributions
 
 
 def test_the_candidate_stands_beside_the_uncompressed_original_on_its_runtime(

@@ -17,7 +17,7 @@ from trimtab.verify.accuracy import paired
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Check, Decision, decide
 from trimtab.verify.slice_check import check_slices
-from trimtab.verify.slices import Slice, Slices, compare_slices, together
+from trimtab.verify.slices import Slice, Slices, compare_slices, largest_drop, together
 
 Make = Callable[..., Evidence]
 RIGHT = np.ones(1000, bool)
@@ -216,3 +216,11 @@ def test_a_row_more_that_is_right_never_gets_a_worse_answer(lost: list[int], mar
         check_slices(compare_slices(right, own, labels, TEN[:3], {}, 0.95), margin)[0].passed for own in (before, after)
     ]
     assert RANK[answers[1]] >= RANK[answers[0]]
+
+
+def test_the_largest_drop_is_that_of_the_worst_slice_by_point_estimate() -> None:
+    lost = losing(np.flatnonzero(LABELS == 3)[:25])
+    own = {"late": np.arange(1000) >= 990}
+    assert largest_drop(RIGHT, lost, LABELS, TEN, own) == ("class 3", pytest.approx(0.25))
+    assert largest_drop(RIGHT, losing([995, 996, 997, 998, 999]), LABELS, TEN, own) == ("late", pytest.approx(0.5))
+    assert largest_drop(lost, RIGHT, LABELS, TEN, {})[1] == 0.0  # a gain of one class hides no loss of another

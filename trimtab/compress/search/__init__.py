@@ -5,7 +5,7 @@ trained on. `points` holds what was found.
 """
 
 from trimtab.compress.search.grid import ON_THE_GRAPH, plan, precision, replan, unsearched, with_last_steps
-from trimtab.compress.search.points import Point, choose, front, how_near
+from trimtab.compress.search.points import Point, choose, front, how_near, set_aside
 
 __all__ = [
     "ON_THE_GRAPH",
@@ -16,6 +16,7 @@ __all__ = [
     "plan",
     "precision",
     "replan",
+    "set_aside",
     "unsearched",
     "with_last_steps",
 ]

@@ -186,7 +186,12 @@ def _hopeless(divergence: float, at_best: float, known: Sequence[Explored]) -> b
 
 def relative_latency(measured: Measured) -> float:
     """Geometric mean over batch sizes of latency over that of the uncut original, of the fastest lane."""
-    return min(_mean([1 / ratio for ratio in batches.values()]) for batches in measured.speedup.values())
+    return min(lane_latency(batches) for batches in measured.speedup.values())
+
+
+def lane_latency(speedup: Mapping[int, float]) -> float:
+    """Geometric mean over batch sizes of latency over that of the uncut original, from the speed-ups in one lane."""
+    return _mean([1 / ratio for ratio in speedup.values()])
 
 
 def _mean(values: Sequence[float]) -> float:

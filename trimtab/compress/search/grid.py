@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from trimtab.candidate import Step, digest_of
 from trimtab.compress.student import student_steps
+from trimtab.convert import carries
 from trimtab.recipe.schema import Compress
 
 QUANTIZE = frozenset({"quantize", "quantize_openvino"})
 OTHERS = {"quantize_openvino": "int8-nncf", "cluster": "clustered", "half": "fp16", "pack_sparse": "sparse"}
 ORIGINAL: tuple[Step, ...] = ()
+ROUND_TO = 8  # where nothing is measured
 ON_THE_GRAPH = frozenset(
     {"quantize", "quantize_openvino", "cluster", "half", "pack_sparse"}
 )  # methods that rewrite the ONNX graph, and come last
@@ -34,7 +36,7 @@ def plan(compress: Compress, seed: int, targets: Sequence[str]) -> list[tuple[St
     ]
     students = [(step,) for step in student_steps(compress.student, seed)]
     starts = [(*shape, *trained) if shape else ORIGINAL for shape in [*shapes, *students]]
-    return [steps for start in starts for steps in with_last_steps(compress, start, targets)]
+    return [steps for start in starts for steps in with_last_steps(compress, start, targets, seed)]
 
 
 def unsearched(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
@@ -44,12 +46,57 @@ def unsearched(compress: Compress, seed: int) -> list[tuple[Step, ...]]:
     return [ORIGINAL, *((*start, *trained) for start in others)]
 
 
-def with_last_steps(compress: Compress, start: tuple[Step, ...], targets: Sequence[str]) -> list[tuple[Step, ...]]:
-    """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8."""
+def finished(
+    compress: Compress,
+    seed: int,
+    targets: Sequence[str],
+    shapes: Sequence[tuple[Step, ...]],
+    without: Collection[tuple[str, str]] = (),
+) -> list[tuple[Step, ...]]:
+    """The plans after a search: the original and what stands beside the search, then its shapes; each start once, with
+    every last step but those of which no target is left.
+
+    Args:
+        without: (precision, target) that are not worth converting to, see `lanes.not_worth_it`.
+    """
+    starts = [*unsearched(compress, seed), *shapes]
+    once = [start for index, start in enumerate(starts) if start not in starts[:index]]
+    return [steps for start in once for steps in with_last_steps(compress, start, targets, seed, without)]
+
+
+def with_last_steps(
+    compress: Compress,
+    start: tuple[Step, ...],
+    targets: Sequence[str],
+    seed: int,
+    without: Collection[tuple[str, str]] = (),
+) -> list[tuple[Step, ...]]:
+    """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8.
+
+    With quantization-aware training on, INT8 is made without it and with it: what it gains can be seen.
+
+    Args:
+        without: (precision, target) that are not worth converting to, see `lanes.not_worth_it`.
+    """
     sparse = any(step.method == "sparsify" for step in start)
-    ends = [(step,) for step in on_the_graph(compress, targets) if step.method != "pack_sparse" or sparse]
+    ends = [
+        (step,)
+        for step in on_the_graph(compress, targets)
+        if (step.method != "pack_sparse" or sparse) and _wanted(step, targets, without)
+    ]
     clip = (Step("clip", {**compress.clip.model_dump(mode="json"), "label": "clip"}),) if compress.clip else ()
-    return [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
+    plans = [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
+    trained = trained_for_int8(compress, seed)
+    return plans + [(*start, *clip, *trained, *end) for end in ends if trained and end[0].method == "quantize"]
+
+
+def _wanted(step: Step, targets: Sequence[str], without: Collection[tuple[str, str]]) -> bool:
+    """Whether there is a target left for a last step; one that never had any is not this function's to judge."""
+    if not without:
+        return True
+    end = precision([step])
+    carrying = [target for target in targets if carries(target, end)]
+    return not carrying or any((end, target) not in without for target in carrying)
 
 
 def replan(finalists: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
@@ -99,7 +146,7 @@ def prune_settings(compress: Compress) -> dict[str, Any]:
     settings = compress.prune
     if settings is None:
         return {}
-    whole = {"round_to": settings.round_to, "scope": settings.scope, "rounds": settings.rounds}
+    whole = {"round_to": settings.round_to or ROUND_TO, "scope": settings.scope, "rounds": settings.rounds}
     return {key: value for key, value in whole.items() if (key, value) not in (("scope", "layer"), ("rounds", 1))}
 
 
@@ -124,6 +171,16 @@ def distilled(compress: Compress, seed: int, epochs: int | None = None, label: s
         return ()
     settings = compress.distil.model_dump(mode="json") | ({"epochs": epochs} if epochs else {})
     return (Step("distil", {**settings, "label": label}, seed),)
+
+
+def trained_for_int8(compress: Compress, seed: int) -> tuple[Step, ...]:
+    """The step of quantization-aware training, if the recipe has it on; with a teacher where distillation is on."""
+    if compress.qat is None or compress.quantize is None:
+        return ()
+    teacher = compress.distil.model_dump(include={"temperature", "alpha"}) if compress.distil else {}
+    # Ranges are of the file that follows: how it is calibrated decides where the training begins.
+    file = compress.quantize.model_dump(mode="json", exclude={"max_drop"})
+    return (Step("qat", {**compress.qat.model_dump(mode="json"), **teacher, "quantize": file, "label": "qat"}, seed),)
 
 
 def on_the_graph(compress: Compress, targets: Sequence[str]) -> list[Step]:

@@ -6,7 +6,7 @@ found decide the answers and not the latency.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from torch import nn
 
 from trimtab.candidate import Step
 from trimtab.compress.convert_candidate import GRAPH_FILES
-from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, form_of
+from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, Source, form_of
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
+from trimtab.convert.code import code_of
 from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.targets import SPEC_FILE
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Compress, Target
 from trimtab.workbench import Workbench
@@ -53,6 +55,47 @@ def lanes_of(compress: Compress, targets: Sequence[Target]) -> list[Lane]:
     ]
 
 
+@dataclass(frozen=True)
+class LaneFacts:
+    """The uncut original in a lane.
+
+    Attributes:
+        latency: over eager PyTorch's, geometric mean over batch sizes. size_bytes: as shipped.
+    """
+
+    latency: float
+    size_bytes: int
+
+
+def not_worth_it(
+    lanes: Sequence[Lane], facts: Mapping[str, LaneFacts], noise_floor: float
+) -> dict[tuple[str, str], str]:
+    """(precision, target) → why nothing is converted to it: another lane of the target is faster by more than the noise
+    floor, no larger, and no less exact.
+
+    What is faster and smaller than FP32 does not replace it, since what that loses is not known before it is tried: no
+    less exact is FP32 beside all others, and one INT8 beside another. INT8 that keeps layers in float (`max_drop`) is
+    measured without them, and is not compared.
+    """
+    found = {}
+    for lane in lanes:
+        if lane.step is None or lane.step.parameters.get("max_drop") is not None:
+            continue
+        for other in lanes:
+            if other.target == lane.target and other != lane and _as_exact(other, lane):
+                own, its = facts[lane.name], facts[other.name]
+                if own.latency > its.latency * (1 + noise_floor) and own.size_bytes >= its.size_bytes:
+                    found[lane.precision, lane.target] = (
+                        f"{other.name} takes {its.latency / own.latency:.2f} of its time and has "
+                        f"{its.size_bytes:,} bytes of its {own.size_bytes:,}"
+                    )
+    return found
+
+
+def _as_exact(other: Lane, lane: Lane) -> bool:
+    return other.step is None or (other.precision.startswith("int8") and lane.precision.startswith("int8"))
+
+
 def fastest_of_each_target(lanes: Sequence[Lane], latency: Mapping[str, float]) -> list[Lane]:
     """One lane a target, the fastest of the whole list first.
 
@@ -86,6 +129,16 @@ def build_lanes(
     return built, closed
 
 
+def bytes_of(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Lane's name → bytes shipped of what `build_lanes` wrote there."""
+    return {
+        name: sum(
+            path.stat().st_size for path in (folder / name).rglob("*") if path.is_file() and path.name != SPEC_FILE
+        )
+        for name in names
+    }
+
+
 class _Sketch:
     """A module in the lanes it is asked for; what several lanes need is written once."""
 
@@ -101,7 +154,8 @@ class _Sketch:
             graph = self.source if lane.step is None else self._graph(lane, lane.step)
             target = self.folder / lane.name
             target.mkdir()
-            convert("sketch", lane.target, graph, self.bench.example, self.spec, target, lane.precision)
+            code, opset = code_of(self.bench, {}), self.bench.recipe.convert.opset
+            convert("sketch", lane.target, graph, self.bench.example, self.spec, target, lane.precision, code, opset)
             self.written[lane.name] = target
         return self.written[lane.name]
 
@@ -111,7 +165,8 @@ class _Sketch:
             place = self.folder / lane.precision
             place.mkdir()
             float_build = self.in_lane(Lane(None, FLOAT_GRAPH[form]))
-            GRAPH_STEPS[step.method](self.bench, float_build, _on_few_rows(step), place / GRAPH_FILES[form])
+            source = Source(float_build)
+            GRAPH_STEPS[step.method](self.bench, source, _on_few_rows(step), place / GRAPH_FILES[form])
             self.rewritten[lane.precision] = place / GRAPH_FILES[form]
         return self.rewritten[lane.precision]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from trimtab.recipe.schema import Budget
 
+ROUNDING = 1e-12
 MEMORY_NOISE = 1.1  # allocators round up, and not alike in two processes
 
 
@@ -21,7 +22,8 @@ class Point:
 
     Attributes:
         candidate: id. target: e.g. "onnxruntime-cpu". label: short human name.
-        accuracy: share of right answers. drop: accuracy of the original minus it.
+        accuracy: share of right answers; of a regression its score (R², or minus the error). drop: accuracy of the
+            original minus it; of an error the relative worsening (see `task`).
         speedup: batch size → median latency of the eager original over the median here; the first one counts.
         size_ratio: bytes of the original's FP32 weights over bytes shipped.
         p99_ms: 99th percentile of the latency at the first batch size, in milliseconds.
@@ -30,6 +32,8 @@ class Point:
             the first batch size; None where that was not measured, or for that original itself.
         memory_mb: what a process grows by to load it and answer the largest batch, MiB at the peak; None: not measured.
         load_ms: milliseconds from nothing opened to its first answer, of the largest batch; None: not measured.
+        slice_drop: the largest drop of a class or of a slice of the recipe's, of the one called slice_name; None: not
+            looked at, as where the budget sets no limit.
     """
 
     candidate: str
@@ -44,6 +48,8 @@ class Point:
     gain: float | None = None
     memory_mb: float | None = None
     load_ms: float | None = None
+    slice_drop: float | None = None
+    slice_name: str = ""
 
     @property
     def first_speedup(self) -> float:
@@ -86,26 +92,51 @@ def front(points: Sequence[Point]) -> list[Point]:
 def choose(points: Sequence[Point], budget: Budget, finalists: int) -> list[Point]:
     """At most `finalists` points that meet the budget by point estimate, fastest first.
 
+    One in which a slice loses more than the budget lets it is chosen only where it is so in all of them: slices are
+    small, and which of them all lost beyond a margin the gate can tell better than this.
+
     Ties go to the more accurate, then the smaller, then by candidate and target, so the order of the input does not
     matter.
     """
-    return sorted((point for point in points if not _misses(point, budget)), key=_fastest_first)[:finalists]
+    within = [point for point in points if not _misses(point, budget)]
+    kept = [point for point in within if not _broken_slice(point, budget)]
+    return sorted(kept or within, key=_fastest_first)[:finalists]
 
 
-def how_near(points: Sequence[Point], budget: Budget) -> list[str]:
+def set_aside(points: Sequence[Point], budget: Budget) -> list[str]:
+    """A line for each point that meets the rest of the budget and is not chosen for what one of its slices loses."""
+    within = sorted((point for point in points if not _misses(point, budget)), key=_fastest_first)
+    broken = [(point, words) for point in within if (words := _broken_slice(point, budget))]
+    if len(broken) == len(within):
+        return []
+    return [f"{point.label} on {point.target}: {words}" for point, words in broken]
+
+
+def how_near(points: Sequence[Point], budget: Budget, metric: str = "accuracy") -> list[str]:
     """A line a point: what it misses and by how much, or that it meets the budget; nearest first."""
     ordered = sorted(points, key=lambda point: (len(_misses(point, budget)), point.drop, *_fastest_first(point)))
     return [
-        f"{point.label} on {point.target}: " + ("; ".join(_misses(point, budget)) or "meets the budget")
+        f"{point.label} on {point.target}: " + ("; ".join(_misses(point, budget, metric)) or "meets the budget")
         for point in ordered
     ]
 
 
-def _misses(point: Point, budget: Budget) -> list[str]:
+def _broken_slice(point: Point, budget: Budget) -> str:
+    """The slice that loses more than `budget.max_slice_drop` by point estimate, in words; "" if none does.
+
+    The gate asks for more, a whole interval within the margin: who is beyond it here will hardly be within it there.
+    """
+    drop, limit = point.slice_drop, budget.max_slice_drop
+    if limit is None or drop is None or drop <= limit + ROUNDING:
+        return ""
+    return f'"{point.slice_name}" drops {drop:.4f} > max_slice_drop {limit:g}'
+
+
+def _misses(point: Point, budget: Budget, metric: str = "accuracy") -> list[str]:
     misses = []
     # A drop that is the margin exactly must not fail by rounding of a difference of two shares.
-    if point.drop > budget.max_drop + 1e-12:
-        misses.append(f"accuracy drop {point.drop:.4f} > max_drop {budget.max_drop:g}")
+    if point.drop > budget.max_drop + ROUNDING:
+        misses.append(f"{metric} drop {point.drop:.4f} > max_drop {budget.max_drop:g}")
     if point.first_speedup < budget.min_speedup:
         misses.append(f"speed-up {point.first_speedup:.2f} < min_speedup {budget.min_speedup:g}")
     if point.size_ratio < budget.min_size_ratio:

@@ -36,6 +36,11 @@ class Shape:
         """What tells shapes apart; the norm counts where channels are removed only."""
         return digest_of([sorted(self.dropped), dict(self.ratios), self.norm if self.ratios else None])[:16]
 
+    @property
+    def label(self) -> str:
+        """Short name for people: the labels of its steps, or "uncut"."""
+        return " ".join(str(step.parameters["label"]) for step in self.steps(1, 0)) or "uncut"
+
     def steps(self, round_to: int, seed: int) -> tuple[Step, ...]:
         """What makes it of the original: blocks first, so that no group inside a dropped one is looked for."""
         steps = []

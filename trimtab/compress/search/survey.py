@@ -15,6 +15,8 @@ from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, RANKING_ROWS,
 from trimtab.compress.opening import open_torch
 from trimtab.compress.search.explore import Probe
 from trimtab.compress.search.features import features_of, shares
+from trimtab.compress.search.grid import ROUND_TO
+from trimtab.compress.search.rounding import Rounding, asked, shapes_to_measure
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.space import Space
 from trimtab.compress.sensitivity import channel_sensitivity
@@ -32,6 +34,7 @@ class Survey:
         self.rows = {name: torch.from_numpy(values) for name, values in rows_of(bench, RANKING_ROWS).items()}
         self.answers = log_probabilities(self.module, self.rows, bench.forward)
         self.features = features_of(self.module, self.rows, bench.forward)
+        self.rounding = asked(bench.recipe.compress) or Rounding(ROUND_TO, "not measured yet")
         self._last: tuple[str, nn.Module] | None = None
 
     def space(self) -> tuple[Space, list[str]]:
@@ -45,7 +48,7 @@ class Survey:
             except UnsupportedError as error:
                 notes.append(str(error))
         if compress.prune is not None:
-            found = groups(self.module, self.bench.example, self.bench.forward, compress.prune.round_to)
+            found = groups(self.module, self.bench.example, self.bench.forward, self.rounding.round_to)
             notes += [f"{group.root}: {group.reason}" for group in found if group.reason]
             able = [group for group in found if not group.reason]
             sensitivity = channel_sensitivity(
@@ -67,15 +70,26 @@ class Survey:
             UnsupportedError: the model cannot be cut so.
         """
         if self._last is None or self._last[0] != shape.key:
-            self._last = shape.key, self._cut(shape)
+            self._last = shape.key, self._cut(shape, self.rounding.round_to)
         return self._last[1]
 
-    def _cut(self, shape: Shape) -> nn.Module:
+    def widths(self) -> dict[int, nn.Module]:
+        """The original at the widths that its rounding is measured at: channels above a multiple of 16 → module.
+
+        Latency does not depend on weights, so batch norms are left as the cut leaves them.
+
+        Raises:
+            UnsupportedError: a width cannot be cut.
+        """
+        found = groups(self.module, self.bench.example, self.bench.forward, 1)
+        return {offset: self._cut(shape, 1, settle=False) for offset, shape in shapes_to_measure(found).items()}
+
+    def _cut(self, shape: Shape, round_to: int, settle: bool = True) -> nn.Module:
         module = copy.deepcopy(self.module)
-        prune = self.bench.recipe.compress.prune
-        for step in shape.steps(prune.round_to if prune else 1, self.bench.recipe.train.seed):
+        for step in shape.steps(round_to, self.bench.recipe.train.seed):
             MODULE_STEPS[step.method](self.bench, module, step)
-            reestimate(module, rows_of(self.bench, NORM_ROWS), self.bench.forward)
+            if settle:
+                reestimate(module, rows_of(self.bench, NORM_ROWS), self.bench.forward)
         return module
 
     def probe(self, shape: Shape) -> Probe:

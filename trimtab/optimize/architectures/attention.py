@@ -37,7 +37,7 @@ def attention(
 
     Args:
         features: values a step.
-        classes: number of logits.
+        classes: number of logits; of a regression, numbers a row.
         steps: steps of every sequence.
         width: values a step inside the network; a multiple of `heads`.
         heads: attention heads, of width / heads values each.

@@ -17,7 +17,7 @@ def cnn(
 
     Args:
         channels: channels of the image, 1 for grey.
-        classes: number of logits.
+        classes: number of logits; of a regression, numbers a row.
         widths: channels of each convolution; multiples of 8 prune and quantize best.
         size: height and width of the image in pixels, at least 2 ** len(widths).
         dropout: probability that a feature of the head is dropped in training; 0 leaves the layer out.

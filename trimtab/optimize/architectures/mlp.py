@@ -12,7 +12,7 @@ def mlp(features: int, classes: int, hidden: Sequence[int] = (64, 64), dropout: 
 
     Args:
         features: values a row; inputs of higher rank are flattened first.
-        classes: number of logits.
+        classes: number of logits; of a regression, numbers a row.
         hidden: widths of the hidden layers; multiples of 8 prune and quantize best.
         dropout: probability that a hidden unit is dropped in training; 0 leaves the layer out.
     """

@@ -29,7 +29,7 @@ def mobilenet(
 
     Args:
         channels: channels of the image, 1 for grey, 3 for RGB.
-        classes: number of logits.
+        classes: number of logits; of a regression, numbers a row.
         widths: channels between the blocks of each stage; multiples of 8 prune and quantize best.
         blocks: inverted residual blocks in each stage.
         expansion: the depthwise convolution inside a block has this many times the channels that enter the block.

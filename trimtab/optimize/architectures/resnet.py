@@ -23,7 +23,7 @@ def resnet(channels: int, classes: int, widths: Sequence[int] = (16, 32, 64), bl
 
     Args:
         channels: channels of the image, 1 for grey, 3 for RGB.
-        classes: number of logits.
+        classes: number of logits; of a regression, numbers a row.
         widths: channels of each stage; multiples of 8 prune and quantize best.
         blocks: basic blocks (two 3×3 convolutions each) in each stage.
 

@@ -32,7 +32,7 @@ def rnn(
 
     Args:
         features: values a step.
-        classes: number of logits.
+        classes: number of logits; of a regression, numbers a row.
         hidden: units of the hidden state.
         layers: recurrent layers on top of each other.
         cell: "gru" or "lstm".

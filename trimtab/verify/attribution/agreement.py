@@ -1,4 +1,4 @@
-"""Do two models decide for the same reasons: how alike their attributions are, row by row.
+"""Do two models answer for the same reasons: how alike their attributions are, row by row.
 
 Two figures a row. Spearman's rank correlation of all regions, signs and all: 1 where both order them alike, 0 where one
 tells nothing of the other. And the share of the `k` regions that weigh most in one (whichever way) that are also among
@@ -28,7 +28,11 @@ SHOWN = 4  # rows whose attributions are kept for pictures
 
 @dataclass(frozen=True)
 class Example:
-    """One row of the split with both attributions, one value a region. `decided`: the original's class."""
+    """One row of the split with both attributions, one value a region.
+
+    Attributes:
+        decided: the original's class; of a regression which of its numbers.
+    """
 
     row: int
     decided: int
@@ -101,7 +105,8 @@ def compare_attributions(
     """Compare attributions of the same rows.
 
     Args:
-        original, candidate: float (n, regions). rows: the place of each row in its split. decided: its class.
+        original, candidate: float (n, regions). rows: the place of each row in its split.
+        decided: its class, or which number.
         confidence: of both intervals.
 
     Raises:

@@ -12,7 +12,7 @@ from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Explain
 from trimtab.verify.attribution.agreement import Agreement, compare_attributions
 from trimtab.verify.attribution.gradients import check_gradients, integrated_gradients
-from trimtab.verify.attribution.occlusion import ROWS_A_CALL, occlusion
+from trimtab.verify.attribution.occlusion import ROWS_A_CALL, log_odds, number, occlusion
 from trimtab.verify.attribution.regions import Layout, divide, usual
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Explainer:
     Attributes:
         rows: int (n,), places in the validation split. inputs: name → array (n, ...), those rows.
         replacement: name → one row, what stands in a part that is taken away.
+        numbers: whether it is a regression, whose answered numbers are explained instead of decisions.
     """
 
     settings: Explain
@@ -38,19 +39,31 @@ class Explainer:
     inputs: dict[str, Array]
     layout: Layout
     replacement: dict[str, Array]
+    numbers: bool = False
+
+    def decided(self, answers: Array) -> Array:
+        """What is explained of each row, int (n,): the class it was given; of a regression which of its k numbers.
+
+        Ranks are compared within a row, so that numbers of any unit may take turns: row after row the next one.
+
+        Args:
+            answers: of the original on the rows here, float (n, classes) or (n, k).
+        """
+        return np.arange(len(answers)) % answers.shape[1] if self.numbers else answers.argmax(axis=1)
 
     def attributions(
         self, predictor: Any, module: Callable[[], nn.Module], decided: Array, rows_a_call: int = ROWS_A_CALL
     ) -> Array:
-        """Float (n, regions): what each part speaks for the decided class.
+        """Float (n, regions): what each part speaks for the decided class, or adds to the number.
 
         Args:
             predictor: is asked by occlusion. module: makes the torch module that gradients are taken of.
             rows_a_call: 1 where a row's answer depends on the rows beside it.
         """
         if self.settings.method == "integrated_gradients":
-            return integrated_gradients(module(), self.inputs, decided, self.layout, self.replacement)
-        return occlusion(predictor, self.inputs, decided, self.layout, self.replacement, rows_a_call)
+            return integrated_gradients(module(), self.inputs, decided, self.layout, self.replacement, self.numbers)
+        worth = number if self.numbers else log_odds
+        return occlusion(predictor, self.inputs, decided, self.layout, self.replacement, rows_a_call, worth)
 
     def compared(
         self, original: Array, candidate: Array, decided: Array, confidence: float, note: str = ""
@@ -96,4 +109,4 @@ def explainer(bench: Workbench) -> Explainer | None:
     rows = np.sort(np.random.default_rng(0).choice(len(split), samples, replace=False))
     inputs = {name: values[rows] for name, values in split.inputs.items()}
     layout = divide(inputs, settings.patch)
-    return Explainer(settings, rows, inputs, layout, usual(bench.splits["train"].inputs))
+    return Explainer(settings, rows, inputs, layout, usual(bench.splits["train"].inputs), bench.task.regression)

@@ -1,6 +1,7 @@
 """Integrated gradients (Sundararajan et al. 2017), by Captum: gradients summed on the way from usual values to the row.
 
-They add up to the log-odds of the row minus those of the usual values, each region with its share. A gradient needs the
+They add up to the log-odds of the row (of a regression: the answered number) minus those of the usual values, each
+region with its share. A gradient needs the
 torch module and floating-point inputs; of a quantized graph the module it was made from is explained.
 """
 
@@ -50,13 +51,15 @@ def integrated_gradients(
     decided: Array,
     layout: Layout,
     replacement: Mapping[str, Array],
+    numbers: bool = False,
 ) -> Array:
-    """What each region speaks for a decision, float64 (n, regions), in log-odds.
+    """What each region speaks for a decision, float64 (n, regions), in log-odds; of a regression in its numbers' unit.
 
     Args:
-        module: raw inputs → probabilities (n, classes), as deployed.
-        inputs: name → float array (n, ...). decided: int (n,), the class whose odds are looked at.
+        module: raw inputs → probabilities (n, classes), or numbers (n, k), as deployed.
+        inputs: name → float array (n, ...). decided: int (n,), the class whose odds are looked at, or which number.
         replacement: name → one row, where the way begins.
+        numbers: whether it is a regression.
 
     Raises:
         UnsupportedError: as `check_gradients`.
@@ -69,15 +72,17 @@ def integrated_gradients(
 
     names = list(inputs)
 
-    def odds(*values: Tensor) -> Tensor:
+    def worth(*values: Tensor) -> Tensor:
         *tensors, chosen = values
-        chances = call(module, dict(zip(names, tensors, strict=True))).double()
-        mask = torch.nn.functional.one_hot(chosen, chances.shape[1]).bool()
-        own = chances.masked_fill(~mask, 0).sum(dim=1)
-        others = chances.masked_fill(mask, 0).sum(dim=1)
+        answers = call(module, dict(zip(names, tensors, strict=True))).double()
+        mask = torch.nn.functional.one_hot(chosen, answers.shape[1]).bool()
+        own = answers.masked_fill(~mask, 0).sum(dim=1)
+        if numbers:
+            return own
+        others = answers.masked_fill(mask, 0).sum(dim=1)
         return own.clamp_min(LEAST).log() - others.clamp_min(LEAST).log()
 
-    found = IntegratedGradients(odds).attribute(
+    found = IntegratedGradients(worth).attribute(
         tuple(torch.tensor(inputs[name]) for name in names),
         baselines=tuple(torch.tensor(replacement[name])[None] for name in names),
         additional_forward_args=(torch.tensor(decided, dtype=torch.int64),),

@@ -25,7 +25,7 @@ def figure(
 
     Args:
         inputs: row → name → that row of the split, without the batch axis. patch: as in the recipe.
-        labels: class names.
+        labels: names of classes, or of numbers; "" where there is nothing to tell apart.
     """
     batches = {row: {name: values[None] for name, values in one.items()} for row, one in inputs.items()}
     layouts = {row: divide(batch, patch) for row, batch in batches.items()}
@@ -105,4 +105,5 @@ def _part(name: str, region: str) -> str:
 
 
 def _name(one: Example, labels: Sequence[str]) -> str:
-    return f"row {one.row}: {str(labels[one.decided])[:14]}"
+    name = str(labels[one.decided])[:14]
+    return f"row {one.row}: {name}" if name else f"row {one.row}"

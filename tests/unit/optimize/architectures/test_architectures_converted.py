@@ -18,9 +18,10 @@ from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Preprocess
+from trimtab.runtime.availability import why_unavailable
 from trimtab.runtime.eager import Predictor as Eager
 
-TARGETS = sorted(runtime.TARGETS)
+TARGETS = [target for target in sorted(runtime.TARGETS) if target != "eager-cpu" and not why_unavailable(target)]
 NAMES = ["resnet", "mobilenet", "gru", "lstm", "attention", "sinusoidal"]
 PRUNED = ["resnet", "mobilenet", "attention", "sinusoidal"]
 

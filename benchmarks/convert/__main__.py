@@ -1,0 +1,64 @@
+"""The conversion matrix: every model on every target, and deliberately wrong conversions that must be caught.
+
+    make bench-convert            (or: python -m benchmarks.convert [--targets onnxruntime-cpu openvino-cpu])
+
+One process a target, one after the other. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.convert.mutations import caught
+
+from benchmarks.convert.models import MODELS
+from benchmarks.machine import commit, cpu
+from trimtab.runtime import TARGETS
+
+LIMIT_S = 3600  # of a target: the first conversion may make an environment for its converter
+
+
+def column(target: str) -> dict[str, Any]:
+    """All models on a target; where its process dies or hangs, every cell says so."""
+    command = [sys.executable, "-m", "benchmarks.convert.cells", target]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {name: {"ok": False, "why": f"not ended after {LIMIT_S} s"} for name in MODELS}
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        return {name: {"ok": False, "why": f"its process ended with {done.returncode}"} for name in MODELS}
+    cells: dict[str, Any] = json.loads(lines[-1])
+    return cells
+
+
+def main() -> None:
+    """All of it."""
+    parser = argparse.ArgumentParser(prog="make bench-convert")
+    parser.add_argument("--targets", nargs="+", choices=sorted(TARGETS), default=sorted(TARGETS))
+    given = parser.parse_args()
+    targets = {target: column(target) for target in given.targets}
+    cells = [cell for column in targets.values() for cell in column.values()]
+    mutations = caught()
+    print(
+        json.dumps(
+            {
+                "commit": commit(),
+                "cpu": cpu(),
+                "targets": targets,
+                "ok": sum(cell["ok"] for cell in cells),
+                "cells": len(cells),
+                "mutations_caught": sum(mutations.values()),
+                "mutations": len(mutations),
+                "missed": [name for name, found in mutations.items() if not found],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`trimtab targets`: what a candidate can be converted to, what carries compression, and what is installed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deployments.cli.output import AsJson, console, emit, errors
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trimtab.runtime.matrix import Row
+
+
+def targets(as_json: AsJson = False) -> None:
+    """The targets: format, runtime, device, what is installed, what carries compression, operating systems.
+
+    Example: trimtab targets --json
+    """
+    with errors(as_json):
+        from trimtab.runtime.matrix import IN_THE_MODULE, rows
+
+        found = rows()
+        if as_json:
+            emit({"targets": [row.to_json() for row in found]}, as_json, "")
+            return
+        console.print(table(found))
+        console.print(f"Every target carries what changes the module itself: {', '.join(IN_THE_MODULE)}.")
+        for row in found:
+            if row.unavailable:
+                console.print(f"{row.target}: {row.unavailable}; {row.install}", markup=False)
+
+
+def table(found: list[Row]) -> Table:
+    """One line a target."""
+    from rich.table import Table
+
+    from trimtab.runtime.matrix import IN_THE_GRAPH
+
+    shown = Table()
+    shown.add_column("target", no_wrap=True)
+    for head in ("format", "device", "here", "carries besides FP32", "operating systems"):
+        shown.add_column(head, overflow="fold")
+    for row in found:
+        versions = ", ".join(f"{name} {row.installed[name]}" for name in row.runtime if row.installed[name])
+        carried = [word for precision, word in IN_THE_GRAPH.items() if row.carries[precision]]
+        here = "no" if row.unavailable else versions
+        shown.add_row(row.target, row.format, row.device, here, ", ".join(carried) or "–", ", ".join(row.systems))
+    return shown

@@ -1,0 +1,108 @@
+"""The loop of halving: who is trained when and for how long, what drops are counted from, decided once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trimtab.candidate import Step
+from trimtab.compress.search.course import CONTROL, Lap, Limit, Terms, Way, run_course
+from trimtab.compress.search.halving import Runner
+from trimtab.errors import UnsupportedError
+
+TERMS = Terms(epochs=7, drops=[0.02], accuracy=0.9, control=False)
+
+
+class Club:
+    """Trains by arithmetic: a shape loses 8 points, a third of that after 3 epochs, and so on; the control nothing."""
+
+    def __init__(self, cannot: tuple[str, ...] = (), seconds: float = 1.0) -> None:
+        self.laps: list[tuple[str, int]] = []
+        self.cannot, self.seconds = cannot, seconds
+
+    def train(self, way: Way, epochs: int) -> Lap | None:
+        self.laps.append((way.runner.key, epochs))
+        if way.runner.key in self.cannot:
+            return None
+        total = sum(way.runner.epochs) + epochs
+        accuracy = 0.95 if way.runner.key == CONTROL else 0.9 - 0.08 / total
+        return Lap((*way.steps, Step("distil", {"epochs": epochs})), accuracy, self.seconds)
+
+
+def ways(count: int) -> list[Way]:
+    return [Way(Runner(f"s{i}", 0.3 + 0.1 * i, (), ()), (Step("shorten", {"drop": [i]}),)) for i in range(count)]
+
+
+def test_half_the_shapes_go_on_for_twice_the_epochs_from_where_they_were() -> None:
+    club = Club()
+
+    ended = run_course(ways(4), TERMS, club.train)
+
+    assert club.laps == [*((f"s{i}", 1) for i in range(4)), ("s0", 2), ("s1", 2), ("s0", 4)]
+    assert [(way.runner.key, way.runner.epochs) for way in ended] == [
+        *(("s0", (1, 2, 4)), ("s2", (1,))),
+        *(("s3", (1,)), ("s1", (1, 2))),
+    ]
+    assert [step.parameters.get("epochs") for step in ended[0].steps] == [None, 1, 2, 4]
+    assert ended[0].runner.drops == pytest.approx((0.08, 0.08 / 3, 0.08 / 7))
+
+
+def test_with_a_control_drops_are_counted_from_it_and_it_runs_every_rung() -> None:
+    club = Club()
+
+    ended = run_course(ways(2), Terms(3, [0.02], 0.9, control=True), club.train)
+
+    assert club.laps == [(CONTROL, 1), ("s0", 1), ("s1", 1), (CONTROL, 2), ("s0", 2)]
+    assert ended[-1].runner.key == CONTROL
+    assert ended[-1].runner.drops == (0.0, 0.0)
+    assert ended[0].runner.drops[0] == pytest.approx(0.95 - 0.82)
+
+
+def test_a_shape_that_cannot_be_trained_leaves_and_a_control_that_cannot_is_refused() -> None:
+    ended = run_course(ways(3), TERMS, Club(cannot=("s0",)).train)
+    assert {way.runner.key for way in ended} == {"s1", "s2"}
+    with pytest.raises(UnsupportedError, match="no control to count drops from"):
+        run_course(ways(3), Terms(3, [0.02], 0.9, control=True), Club(cannot=(CONTROL,)).train)
+
+
+def test_what_was_trained_is_told_as_it_is_after_it() -> None:
+    told: list[tuple[str, int, float]] = []
+    left: list[int] = []
+
+    run_course(
+        ways(2),
+        TERMS,
+        Club().train,
+        None,
+        lambda way, accuracy: told.append((way.runner.key, sum(way.runner.epochs), accuracy)),
+        lambda ways: left.append(len(ways)),
+    )
+
+    assert [one[:2] for one in told] == [("s0", 2), ("s1", 2), ("s0", 7)]
+    assert told[0][2] == pytest.approx(0.9 - 0.04)
+    assert left == [2, 1]
+
+
+def test_a_time_limit_is_decided_once_for_each_rung_and_holds_after_a_kill() -> None:
+    kept: dict[str, Any] = {}
+
+    def remember(key: str, decide: Any) -> Any:
+        if key not in kept:
+            kept[key] = decide()
+        return kept[key]
+
+    first = Club(seconds=10.0)
+    run_course(ways(4), TERMS, first.train, Limit(lambda: 60.0, lambda: 10.0, remember))
+    again = Club(seconds=1000.0)  # slower now, and no time is left: what was decided holds
+    run_course(ways(4), TERMS, again.train, Limit(lambda: 0.0, lambda: 1000.0, remember))
+
+    assert list(kept) == ["3 rungs left", "2 rungs left", "1 rungs left"]
+    assert kept["3 rungs left"] == [[4, 1], [2, 1], [1, 2]]  # 12 shape epochs of 10 s are asked for, there are 60 s
+    assert again.laps == first.laps
+
+
+def test_no_shapes_train_nothing() -> None:
+    club = Club()
+    assert run_course([], Terms(3, [0.02], 0.9, control=True), club.train) == []
+    assert club.laps == []

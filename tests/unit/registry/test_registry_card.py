@@ -1,0 +1,119 @@
+"""The model card and the bill of materials: the same release has the same bytes, and nothing is claimed bare."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trimtab.registry.card import NOT_SAID, card
+from trimtab.registry.sbom import bill
+from trimtab.verify.numbers import paired_numbers
+from trimtab.verify.slices import compare_slices
+
+REQUIREMENTS = ["onnxruntime==1.32.0", "numpy==2.4.6", "pandas==2.3.3"]
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    labels, right = np.arange(300) % 3, np.ones(300, bool)
+    own = right.copy()
+    own[np.flatnonzero(labels == 1)[:30]] = False
+    slices = compare_slices(right, own, labels, ["a", "b|c", "d"], {}, 0.95)
+    paired = slices.measured[0].paired.to_json()
+    evidence = {
+        "paired": {"gate": paired},
+        "latency": [
+            {
+                "batch": 1,
+                "speedup": 3.0,
+                "speedup_low": 2.8,
+                "speedup_high": 3.1,
+                "rounds": 5,
+                "p50_s": 0.001,
+                "p99_s": 0.002,
+            }
+        ],
+        "size_bytes": 1000,
+        "original_size_bytes": 4000,
+        "slices": slices.to_json(),
+    }
+    return {
+        "name": "digits",
+        "label": "int8",
+        "target": "onnxruntime-cpu",
+        "precision": "int8",
+        "threads": 1,
+        "classes": 3,
+        "labels": ["a", "b|c", "d"],
+        "gate": {"answer": "pass", "checks": [{"name": "size", "passed": True, "reason": "4.00x smaller"}]},
+        "lineage": [{"method": "train", "parameters": {"epochs": 3}, "seed": 1}],
+        "evidence": evidence,
+        "intended_use": "reading digits",
+        **changes,
+    }
+
+
+def test_the_card_has_every_section_and_no_accuracy_without_its_interval() -> None:
+    text = card(facts(), {"train": 900, "gate": 300})
+    heads = re.findall(r"^## (.*)$", text, re.M)
+    assert heads[0] == "Intended use"
+    assert {"Data", "How it was made", "Accuracy", "By class and slice", "Speed and size", "Limits"} <= set(heads)
+    assert "reading digits" in text
+    assert "1. **train** (epochs 3, seed 1)" in text
+    shares = re.findall(r"\d+\.\d\d%(?! \[|,|\])", text)
+    assert shares == []
+
+
+def test_a_name_with_a_pipe_does_not_break_the_table() -> None:
+    (line,) = [line for line in card(facts(), {}).splitlines() if line.startswith("| b\\|c")]
+    assert line.replace("\\|", "").count("|") == 5
+
+
+def test_what_is_not_known_is_said_to_be_unknown() -> None:
+    text = card(facts(intended_use="", evidence={}, labels=None), {})
+    assert NOT_SAID in text
+    assert "Not measured." in text
+    assert "(0, 1, 2)" in text
+
+
+def test_the_bill_names_what_is_needed_with_versions_and_has_no_time_in_it() -> None:
+    first = bill("digits", "abc", REQUIREMENTS)
+    assert first == bill("digits", "abc", REQUIREMENTS)
+    value = json.loads(first)
+    names = {each["name"] for each in value["components"]}
+    assert {"onnxruntime", "numpy", "pandas", "python-dateutil"} <= names  # the last one is what pandas needs
+    assert not {"torch", "mlflow", "prefect", "pytest"} & names
+    assert "timestamp" not in first.decode()
+    references = {each["bom-ref"] for each in value["components"]} | {"release"}
+    assert all({entry["ref"], *entry["dependsOn"]} <= references for entry in value["dependencies"])
+    assert all(re.fullmatch(r"pkg:pypi/[a-z0-9-]+@[^@]+", each["purl"]) for each in value["components"])
+
+
+def test_a_requirement_that_is_not_installed_is_an_error_and_not_left_out() -> None:
+    from importlib.metadata import PackageNotFoundError
+
+    with pytest.raises(PackageNotFoundError):
+        bill("digits", "abc", ["no-such-package==1.0"])
+
+
+def test_the_card_of_a_regression_speaks_of_its_metric_and_not_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(200, 1))
+    paired = paired_numbers(
+        "rmse", truth + rng.normal(size=truth.shape), truth + rng.normal(size=truth.shape), truth, 0.95
+    )
+    changes = {
+        "classes": None,
+        "labels": None,
+        "outputs": 1,
+        "metric": "rmse",
+        "evidence": {"paired": {"gate": paired.to_json()}},
+    }
+    text = card(facts(**changes), {"train": 900, "gate": 200})
+    assert f"| gate | 200 | {paired.original.value:.4g} [" in text
+    assert "## RMSE" in text
+    assert "1 number(s)" in text
+    assert "class" not in text.split("## Limits")[1]

@@ -1,0 +1,169 @@
+"""The loop of successive halving: shapes on their way through the rungs, with the control beside them.
+
+How a shape is trained, where decisions are kept and what is said of each step is the caller's; `halving` says who goes
+on. So the loop knows no store and no clock but the one it is given, and runs in a test without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trimtab.candidate import Step
+from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs
+from trimtab.errors import UnsupportedError
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A shape on its way: its runner, and the steps of the furthest candidate made of it."""
+
+    runner: Runner
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What a rung did to a shape.
+
+    Attributes:
+        steps: of the candidate that was made. accuracy: its share of right answers on the validation split.
+        seconds: an epoch took; None where the candidate had been made before.
+    """
+
+    steps: tuple[Step, ...]
+    accuracy: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a search is asked for.
+
+    Attributes:
+        epochs: of who goes all the way. drops: accuracies that may be lost, a line of shapes for each.
+        accuracy: of the original on the validation split; what drops are counted from where there is no control.
+        control: whether the uncut original runs along, and drops are counted from it.
+    """
+
+    epochs: int
+    drops: Sequence[float]
+    accuracy: float
+    control: bool
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A time limit.
+
+    Attributes:
+        left: seconds that are left. pace: seconds that an epoch is expected to take; asked before any was trained.
+        remember: (key, what to decide) → what holds: what was decided under this key before, or what is decided now.
+    """
+
+    left: Callable[[], float]
+    pace: Callable[[], float]
+    remember: Callable[[str, Callable[[], Any]], Any]
+
+
+Train = Callable[[Way, int], Lap | None]  # None: this shape cannot be trained
+
+
+def run_course(
+    ways: Sequence[Way],
+    terms: Terms,
+    train: Train,
+    limit: Limit | None = None,
+    trained: Callable[[Way, float], None] = lambda way, accuracy: None,
+    rung_done: Callable[[Sequence[Way]], None] = lambda left: None,
+) -> list[Way]:
+    """Train rung by rung.
+
+    Args:
+        ways: the shapes, nothing trained yet.
+        train: takes a way so many epochs further.
+        limit: without one all epochs are trained.
+        trained: called with each way that was trained, as it is after it, and its accuracy.
+        rung_done: called with those that are left after each rung.
+
+    Returns:
+        All ways that could be trained, each as far as it came: those that went on to the end first, then the others,
+        then the control if there is one.
+
+    Raises:
+        UnsupportedError: a control is asked for and cannot be trained.
+    """
+    return _Course(terms, train, limit, trained, rung_done).run(list(ways)) if ways else []
+
+
+class _Course:
+    def __init__(
+        self,
+        terms: Terms,
+        train: Train,
+        limit: Limit | None,
+        trained: Callable[[Way, float], None],
+        rung_done: Callable[[Sequence[Way]], None],
+    ) -> None:
+        self.terms, self.train, self.limit, self.trained, self.rung_done = terms, train, limit, trained, rung_done
+        self.seconds: list[float] = []
+
+    def run(self, left: list[Way]) -> list[Way]:
+        terms, behind = self.terms, list[Way]()
+        control = Way(Runner(CONTROL, 1.0, (), ()), ()) if terms.control else None
+        steps = self._in_time(rungs(len(left), terms.epochs, len(terms.drops)))
+        for index in range(len(steps)):
+            if index:
+                steps[index:] = self._in_time(steps[index:])
+                total = sum(one.epochs for one in steps)
+                kept = promote([way.runner for way in left], steps[index].shapes, terms.drops, total)
+                keys = {one.key for one in kept}
+                behind += [way for way in left if way.runner.key not in keys]
+                left = [way for way in left if way.runner.key in keys]
+            reference = terms.accuracy
+            if control is not None:
+                control, reference = self._control(control, steps[index])
+            further = [self._further(way, steps[index], reference) for way in left]
+            left = [way for way, _ in filter(None, further)]
+            self.rung_done(left)
+        return [*left, *behind, *([control] if control is not None else [])]
+
+    def _control(self, control: Way, rung: Rung) -> tuple[Way, float]:
+        found = self._further(control, rung, None)
+        if found is None:
+            raise UnsupportedError(
+                "the uncut original cannot be trained on, so there is no control to count drops from",
+                where="compress.search.reference",
+                fix="see the warning before this for the reason, or set it to original",
+            )
+        return found
+
+    def _further(self, way: Way, rung: Rung, reference: float | None) -> tuple[Way, float] | None:
+        """The way after so many epochs more, and its accuracy; its own drop is 0 where it is the reference itself."""
+        lap = self.train(way, rung.epochs)
+        if lap is None:
+            return None
+        if lap.seconds is not None:
+            self.seconds.append(lap.seconds)
+        before = way.runner
+        drop = 0.0 if reference is None else reference - lap.accuracy
+        runner = replace(before, drops=(*before.drops, drop), epochs=(*before.epochs, rung.epochs))
+        further = Way(runner, lap.steps)
+        self.trained(further, lap.accuracy)
+        return further, lap.accuracy
+
+    def _in_time(self, left: Sequence[Rung]) -> list[Rung]:
+        """The rungs that are left, with fewer epochs where the time limit asks for it; decided once."""
+        limit = self.limit
+        if limit is None:
+            return list(left)
+
+        def decide() -> list[list[int]]:
+            each = sum(self.seconds) / len(self.seconds) if self.seconds else limit.pace()
+            shorter = fit_in(left, each, limit.left(), int(self.terms.control))
+            return [[rung.shapes, rung.epochs] for rung in shorter]
+
+        return [Rung(*one) for one in limit.remember(f"{len(left)} rungs left", decide)]

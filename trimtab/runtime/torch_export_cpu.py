@@ -1,0 +1,66 @@
+"""torch.export on the CPU: `model.pt2` of a converted folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+# bundle: drop
+from trimtab.runtime.door import check_inputs, load_spec
+from trimtab.runtime.pt2_archive import open_program
+
+# bundle: keep
+
+
+class Predictor:
+    """An exported program, its operations called one after the other.
+
+    Reentrant: the graph keeps nothing between calls and inference mode belongs to the calling thread. The number of
+    threads is a setting of torch for the whole process, as for TorchScript: `predict` sets it when it finds another.
+
+    Attributes:
+        spec: inputs and outputs, as in spec.json; inputs are passed by position in this order.
+        reentrant: whether `predict` may be called from several threads at once.
+    """
+
+    reentrant = True
+
+    def __init__(self, program: torch.export.ExportedProgram, spec: dict[str, Any], threads: int) -> None:
+        self.spec = spec
+        self._module = program.module()
+        self._threads = threads
+        self._inputs = [tensor["name"] for tensor in spec["inputs"]]
+        self._output = spec["outputs"][0]["name"]
+
+    @classmethod
+    def load(cls, folder: Path, threads: int) -> Predictor:
+        """Open `folder`; `threads` holds for all of torch in this process.
+
+        Raises:
+            ValueError: the archive holds more than a graph of tensor operations.
+        """
+        spec = load_spec(Path(folder))
+        return cls(open_program((Path(folder) / "model.pt2").read_bytes()), spec, threads)
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs name → array (batch, ...).
+
+        Raises:
+            InputError: the inputs do not fit the specification.
+        """
+        ready = check_inputs(self.spec, inputs)
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            output = self._module(*(_tensor(ready[name]) for name in self._inputs))
+        return {self._output: output.numpy()}
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    # from_numpy warns about read-only arrays (a row of a memory map, a decoded buffer): those are copied.
+    return torch.from_numpy(array if array.flags.writeable else np.array(array))
