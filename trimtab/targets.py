@@ -37,6 +37,8 @@ class Target:
         precisions: what it carries, of `PRECISIONS`; why_not: the reason why not the others.
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.
+        convert_worker, load_worker: worker environment (`trimtab.worker`) in which that happens instead, which
+            `trimtab targets --make` makes; "" for ours.
         install: the command that installs what is missing.
         parts: further files of `trimtab.runtime` that the runtime's file is built on; the loader has them before it.
         device: what computes. systems: operating systems for which the distributions are published.
@@ -49,6 +51,8 @@ class Target:
     precisions: tuple[str, ...] = ("fp32",)
     why_not: str = ""
     converts_with: tuple[str, ...] = ()
+    convert_worker: str = ""
+    load_worker: str = ""
     install: str = "pip install trimtab"
     parts: tuple[str, ...] = ()
     device: str = "CPU"
@@ -121,6 +125,36 @@ TARGETS: dict[str, Target] = {
         parts=("preprocessing",),
         loads_with=("torch", "safetensors"),
         why_not="a compressed graph is ONNX or OpenVINO and no longer the user's module",
+    ),
+    "litert-cpu": Target(
+        format="LiteRT",
+        converter="litert_format",
+        runtime="litert_cpu",
+        loads_with=("ai-edge-litert",),
+        convert_worker="litert",
+        why_not="a compressed graph is ONNX or OpenVINO, which litert-torch cannot read",
+        install="pip install 'trimtab[litert]' && trimtab targets --make litert-cpu",
+        systems=("Linux", "macOS"),
+    ),
+    "executorch-cpu": Target(
+        format="ExecuTorch",
+        converter="executorch_format",
+        runtime="executorch_cpu",
+        loads_with=("executorch", "torch"),
+        why_not="a compressed graph is ONNX or OpenVINO, which ExecuTorch cannot read",
+        install="pip install 'trimtab[executorch]'",
+        systems=("Linux", "macOS"),
+    ),
+    "savedmodel-cpu": Target(
+        format="TensorFlow SavedModel",
+        converter="savedmodel_format",
+        runtime="savedmodel_cpu",
+        loads_with=("tensorflow-cpu",),
+        convert_worker="tensorflow",
+        load_worker="tensorflow",
+        why_not="TensorFlow would compute the integer layers of a quantized graph in FP32",
+        install="trimtab targets --make savedmodel-cpu",
+        systems=("Linux", "macOS"),
     ),
 }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from deployments.cli.output import AsJson, console, emit, errors
+import typer
+
+from deployments.cli.output import AsJson, Home, console, emit, errors, settings_for
+from trimtab.settings import Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,7 +15,13 @@ if TYPE_CHECKING:
     from trimtab.runtime.matrix import Row
 
 
-def targets(as_json: AsJson = False) -> None:
+def targets(
+    make: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="Make the worker environments of a target (gigabytes).")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
     """The targets: format, runtime, device, what is installed, what carries compression, operating systems.
 
     Example: trimtab targets --json
@@ -20,6 +29,8 @@ def targets(as_json: AsJson = False) -> None:
     with errors(as_json):
         from trimtab.runtime.matrix import IN_THE_MODULE, rows
 
+        if make is not None:
+            _make(make, settings_for(home))
         found = rows()
         if as_json:
             emit({"targets": [row.to_json() for row in found]}, as_json, "")
@@ -29,6 +40,15 @@ def targets(as_json: AsJson = False) -> None:
         for row in found:
             if row.unavailable:
                 console.print(f"{row.target}: {row.unavailable}; {row.install}", markup=False)
+
+
+def _make(name: str, settings: Settings) -> None:
+    from trimtab.targets import target
+    from trimtab.worker import ENVIRONMENTS, interpreter_of
+
+    entry = target(name)
+    for worker in sorted({entry.convert_worker, entry.load_worker} - {""}):
+        interpreter_of(ENVIRONMENTS[worker], settings.home)
 
 
 def table(found: list[Row]) -> Table:

@@ -33,7 +33,7 @@ def write(job: Job) -> list[str]:
         if is_refusal(error):
             raise frozen(job.module, job.example, error, job.target) from None
         raise _failed(job, f"torch.export raised {type(error).__name__}: {first_line(error)[:500]}") from None
-    archive = _saved(program)
+    archive = saved(program)
     try:
         check_archive(archive)
     except ValueError as error:
@@ -42,7 +42,8 @@ def write(job: Job) -> list[str]:
     return [f"torch.export, {len(program.graph.nodes)} nodes", *_unused(program, list(job.example))]
 
 
-def _saved(program: torch.export.ExportedProgram) -> bytes:
+def saved(program: torch.export.ExportedProgram) -> bytes:
+    """The bytes of a .pt2 archive in which nothing is pickled and nothing names a file of this machine."""
     # Written by default: the example (a user's rows, pickled), and with each node the stack it came from.
     program._example_inputs = None
     program._guards_code = []  # what they check, the door of the predictor checks

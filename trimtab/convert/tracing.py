@@ -57,13 +57,18 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
                 logger.disabled = disabled
 
 
-def exported(module: nn.Module, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
-    """The module captured by `torch.export` with a dynamic batch, common to all inputs.
+def exported(
+    module: nn.Module, example: Mapping[str, Array], largest: int | None = None
+) -> torch.export.ExportedProgram:
+    """The module captured by `torch.export` with a dynamic batch of at most `largest` rows, common to all inputs.
+
+    With `largest` the example is repeated to that many rows: torch 2.13's convolution asks whether there are fewer than
+    16, and what is decomposed later keeps the answer for the example as the bound.
 
     Raises whatever torch.export raises; see `is_refusal`.
     """
-    values = example_tensors(example)
-    batch = torch.export.Dim("batch")
+    values = example_tensors(example, least=largest or 2)
+    batch = torch.export.Dim("batch", max=largest)
     with quiet():
         # On a refusal it prints the graph so far to stderr; only its own print is silenced, not other threads'.
         _trace_module.print = lambda *_, **__: None  # type: ignore[attr-defined]

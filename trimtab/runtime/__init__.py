@@ -36,11 +36,16 @@ def load(target: str, folder: Path, threads: int) -> Predictor:
     """The predictor of a converted folder.
 
     Raises:
-        ValueError: the target is unknown. UnsupportedError: this machine cannot run it.
+        ValueError: the target is unknown. UnsupportedError: this machine cannot run it. StateError: it runs in a
+            worker environment, which cannot be made.
     """
     if target not in TARGETS:
         raise ValueError(f"unknown target {target!r}; one of {sorted(TARGETS)}")
     refuse_unavailable(target, converting=False)
+    if TARGETS[target].load_worker:
+        from trimtab.runtime import remote
+
+        return remote.Predictor.load(target, folder, threads)
     module = import_module(f"trimtab.runtime.{TARGETS[target].runtime}")
     predictor: Predictor = module.Predictor.load(folder, threads)
     return predictor

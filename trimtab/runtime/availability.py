@@ -6,7 +6,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from trimtab.errors import UnsupportedError
+from trimtab.settings import Settings
 from trimtab.targets import target
+from trimtab.worker import ENVIRONMENTS, made
 
 # Distributions that bring the same package; only one of them can be installed.
 _SAME = {"onnxruntime": ("onnxruntime-gpu",)}
@@ -33,9 +35,17 @@ def why_unavailable(name: str, converting: bool = True) -> str:
         UnsupportedError: the target is unknown.
     """
     entry = target(name)
-    needed = (*entry.loads_with, *(entry.converts_with if converting else ()))
+    ours = () if entry.load_worker else entry.loads_with
+    needed = (*ours, *(entry.converts_with if converting else ()))
     if missing := [distribution for distribution in needed if installed(distribution) is None]:
         return f"not installed: {', '.join(missing)}"
+    workers = {entry.load_worker, entry.convert_worker if converting else ""} - {""}
+    home = Settings.load().home
+    if absent := [worker for worker in sorted(workers) if made(ENVIRONMENTS[worker], home) is None]:
+        needs = ENVIRONMENTS[absent[0]].megabytes
+        return f"the worker environment {absent[0]!r} is not made yet (needs {needs} MB of disk)"
+    if entry.load_worker:  # its runtime cannot be imported here
+        return ""
     module = import_module(f"trimtab.runtime.{entry.runtime}")
     return module.unavailable() if hasattr(module, "unavailable") else ""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from trimtab.runtime.availability import installed, why_unavailable
-from trimtab.targets import PRECISIONS, TARGETS
+from trimtab.targets import PRECISIONS, TARGETS, Target
+from trimtab.worker import ENVIRONMENTS
 
 # What compression does to the module itself, before any format: each target gets the smaller or changed module.
 IN_THE_MODULE = ("pruning", "shortening", "distillation", "clipping", "zeroed weights")
@@ -60,12 +61,20 @@ def rows() -> list[Row]:
             module=IN_THE_MODULE,
             carries={precision: precision in entry.precisions for precision in PRECISIONS},
             why_not=entry.why_not,
-            installed={needed: installed(needed) for needed in (*entry.loads_with, *entry.converts_with)},
-            unavailable=why_unavailable(name),
+            installed=_installed(entry, why),
+            unavailable=why,
             install=entry.install,
         )
         for name, entry in TARGETS.items()
+        for why in [why_unavailable(name)]
     ]
+
+
+def _installed(entry: Target, unavailable: str) -> dict[str, str | None]:
+    """Versions of what a target needs; of a worker environment that is made, those it was made with."""
+    found = {needed: installed(needed) for needed in (*entry.loads_with, *entry.converts_with)}
+    workers = () if unavailable else {entry.convert_worker, entry.load_worker} - {""}
+    return {**found, **{name: one for worker in workers for name, one in ENVIRONMENTS[worker].versions.items()}}
 
 
 def markdown() -> str:

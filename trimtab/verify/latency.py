@@ -30,7 +30,7 @@ BASELINE = "baseline"
 AGAIN = "baseline again"
 WARM_UP_CALLS = 5  # before the first round of a batch size
 SETTLE_CALLS = 2  # untimed, at the start of every turn: the turn before has used the caches
-RUNTIMES = ("torch", "onnxruntime", "openvino", "numpy")
+RUNTIMES = ("torch", "onnxruntime", "openvino", "ai-edge-litert", "executorch", "numpy")
 
 
 @dataclass(frozen=True)

@@ -127,12 +127,13 @@ def test_a_converted_model_answers_like_torch_at_any_batch_and_its_record_is_com
             predictor.predict(rows)["probabilities"], eager.predict(rows)["probabilities"], atol=1e-5
         )
     assert json.loads((tmp_path / "spec.json").read_text()) == spec
-    assert set(record.files) == {path.name for path in tmp_path.iterdir()}
-    assert record.size_bytes == sum(p.stat().st_size for p in tmp_path.iterdir() if p.name != "spec.json")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert set(record.files) == {path.relative_to(tmp_path).as_posix() for path in written}
+    assert record.size_bytes == sum(path.stat().st_size for path in written if path.name != "spec.json")
     assert (record.candidate, record.target, record.precision) == ("c0", target, "fp32")
     assert record.notes
     site_packages = str(Path(torch.__file__).parents[1]).encode()
-    for path in tmp_path.iterdir():  # nothing shipped names files of the machine that made it
+    for path in written:  # nothing shipped names files of the machine that made it
         held = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         assert site_packages not in held
         assert Path(__file__).name.encode() not in held
