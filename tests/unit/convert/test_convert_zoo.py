@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trimtab import runtime
 from trimtab.convert import Code, convert
 from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.onnx_format import export_onnx
 from trimtab.errors import ConversionError, TrimtabError
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.availability import why_unavailable
@@ -121,6 +122,15 @@ def test_a_regression_answers_its_numbers_as_they_are(target: str, tmp_path: Pat
         expected = eager.predict(inputs("mlp", rows, seed=rows))
         assert list(given) == ["prediction"]
         np.testing.assert_allclose(given["prediction"], expected["prediction"], atol=2e-5)
+
+
+@pytest.mark.parametrize("target", ["onnxruntime-cpu", "openvino-cpu"])
+def test_a_rewritten_graph_of_a_regression_is_carried_too(target: str, tmp_path: Path):
+    module, example = deployed(BUILD["mlp"](), Preprocess(), regression=True), inputs("mlp", 4)
+    export_onnx(module, example, tmp_path / "graph.onnx")
+    (out := tmp_path / "out").mkdir()
+    convert("c0", target, tmp_path / "graph.onnx", example, spec_of(example, 4, "prediction"), out, "int8")
+    assert list(runtime.load(target, out, threads=1).predict(example)) == ["prediction"]
 
 
 @pytest.mark.parametrize("target", [t for t, why in WHY_NOT.items() if not why and t != "eager-cpu"])
