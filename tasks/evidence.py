@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from prefect import task
 
 from tasks.caching import JSON_RESULT, content_key
 from tasks.progress import Progress
+from tasks.reasons import Reasons
 from trimtab import runtime
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import build_name, eager, open_build, original_bytes, parent_of, predicted
@@ -21,11 +22,13 @@ from trimtab.verify.accuracy import Paired, paired
 from trimtab.verify.confusion import counts
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
-from trimtab.verify.latency import Timings, measure
+from trimtab.verify.latency import BASELINE, Timings, measure
 from trimtab.verify.numbers import PairedNumbers, paired_numbers
 from trimtab.verify.parity import Parity, compare
+from trimtab.verify.reliability import compare_trust
 from trimtab.verify.seen import Seen, has_seen
 from trimtab.verify.slices import Slices, compare_own_slices, compare_slices
+from trimtab.verify.throughput import throughput
 from trimtab.watch import Watch
 from trimtab.workbench import Workbench
 
@@ -50,25 +53,37 @@ def measure_finalists(
     baseline = eager(bench, Candidate.from_json(original))
     predictors = {build_name(build): open_build(bench, build) for build in parsed}
     with bench.measuring(), bench.stopwatch.on("measuring"), Progress("verifying on the gate") as progress:
-        gate = bench.splits[GATE]
+        gate, settings = bench.splits[GATE], bench.recipe.measure
         timings = measure(
             baseline,
             predictors,
             gate.inputs,
-            bench.recipe.measure,
+            settings,
             lambda done, total: progress(done, total, "rounds of latency"),
         )
+        everyone = {BASELINE: baseline, **predictors}
+        rates = throughput(everyone, gate.inputs, bench.recipe.serving.threads, settings.batch_sizes[0])
         rivals = _champion_answers(bench, champion)
-        base = _answers(bench, baseline)
+        reasons = Reasons(bench, Candidate.from_json(original), baseline)
+        answers = _answers(bench, baseline)
+        base = _decisions(bench, answers)
         size = original_bytes(bench, original["id"])
         shown = _confusion if not bench.task.regression else _scatter
         pictures = {"baseline": shown(bench, base)}
         found = []
         for build in parsed:
-            own = _answers(bench, predictors[build_name(build)])
+            given = _answers(bench, predictors[build_name(build)])
+            own = _decisions(bench, given)
             pictures[build_name(build)] = shown(bench, own)
             parity = _parity(bench, made[build.candidate], build, predictors[build_name(build)], confidence)
-            evidence = _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence)
+            evidence = replace(
+                _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence),
+                trust=None
+                if bench.task.regression
+                else compare_trust(answers[GATE], given[GATE], gate.labels, confidence),
+                attributions=reasons.of(build, made[build.candidate], predictors[build_name(build)], confidence),
+                throughput={"original": rates[BASELINE], "candidate": rates[build_name(build)]},
+            )
             decision = decide(evidence, bench.recipe.budget, confidence)
             found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})
         if bench.task.regression:
@@ -158,9 +173,13 @@ def _compared(bench: Workbench) -> list[str]:
 
 
 def _answers(bench: Workbench, predictor: Any) -> dict[str, Array]:
-    """Split → class a row, int64 (n,); of a regression numbers, float32 (n, k)."""
-    answers = {name: predicted(predictor, bench.splits[name].inputs) for name in _compared(bench)}
-    return answers if bench.task.regression else {name: value.argmax(axis=1) for name, value in answers.items()}
+    """Split → probabilities (n, classes); of a regression numbers, float32 (n, k)."""
+    return {name: predicted(predictor, bench.splits[name].inputs) for name in _compared(bench)}
+
+
+def _decisions(bench: Workbench, answers: Mapping[str, Array]) -> dict[str, Array]:
+    """Split → class a row, int64 (n,); of a regression the numbers as they are."""
+    return dict(answers) if bench.task.regression else {name: value.argmax(axis=1) for name, value in answers.items()}
 
 
 def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array] | None:
@@ -168,7 +187,7 @@ def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array
         return None
     folder = Watch(bench.code.path, bench.settings).release(champion)
     facts = json.loads((folder / "release.json").read_bytes())
-    return _answers(bench, runtime.load(facts["target"], folder, facts["threads"]))
+    return _decisions(bench, _answers(bench, runtime.load(facts["target"], folder, facts["threads"])))
 
 
 def _seen(bench: Workbench, baseline: Any, answers: Mapping[str, Array], confidence: float) -> Seen:

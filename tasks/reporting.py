@@ -15,10 +15,14 @@ from tasks.artifacts import artifact_key, page_url
 from tasks.bench import ReleaseRun
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.search import Point
+from trimtab.data import Array
 from trimtab.store import write_atomic
-from trimtab.verify import pareto, report
+from trimtab.verify import pareto, reliability_diagram, report
+from trimtab.verify.attribution.agreement import Agreement
+from trimtab.verify.attribution.explainer import SPLIT
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
+from trimtab.verify.reliability import Trust
 from trimtab.verify.seen import Seen
 from trimtab.verify.slices import Slices
 from trimtab.workbench import Workbench
@@ -36,7 +40,7 @@ def publish_report(
     measured: Mapping[str, Any],
 ) -> str | None:
     """Render the report once and put it everywhere; its address, None where no service of ours serves files."""
-    meta = _meta(bench, build, candidate, measured)
+    meta = _meta(bench, build, candidate, measured, evidence)
     if run.search is not None:
         meta["search"] = run.search
     title = f"{bench.recipe.name}: {candidate.label} on {build.target}"
@@ -56,7 +60,9 @@ def publish_report(
     before, after = report.pictures(meta, bench.task)
     run.tracking.log_figure(run.run_id, before, f"plots/{kind}_before.png")
     run.tracking.log_figure(run.run_id, after, f"plots/{kind}.png")
-    run.tracking.log_metrics(run.run_id, metrics(evidence))
+    if evidence.trust is not None:
+        run.tracking.log_figure(run.run_id, reliability_diagram.figure(evidence.trust), "plots/reliability.png")
+    run.tracking.log_metrics(run.run_id, {**metrics(evidence), **cost_metrics(points, winner)})
     url = page_url(bench.settings, bench.recipe, name)
     sentence = report.sentence(evidence, decision)
     pays = "" if evidence.slices is None else f"\n\nBy class and slice: {evidence.slices.sentence()}."
@@ -66,7 +72,9 @@ def publish_report(
     return url
 
 
-def _meta(bench: Workbench, build: Converted, candidate: Candidate, measured: Mapping[str, Any]) -> report.Meta:
+def _meta(
+    bench: Workbench, build: Converted, candidate: Candidate, measured: Mapping[str, Any], evidence: Evidence
+) -> report.Meta:
     numbers = bench.task.regression
     names = [] if numbers else bench.recipe.labels or [str(index) for index in range(bench.classes)]
     timings, shown = measured["timings"], measured["scatter" if numbers else "confusion"]
@@ -82,7 +90,16 @@ def _meta(bench: Workbench, build: Converted, candidate: Candidate, measured: Ma
         seen=None if numbers else Seen.from_json(measured["seen"]),
         lineage=[asdict(step) for step in candidate.lineage],
         environment={key: timings[key] for key in ("host", "cpu", "cores", "threads", "versions")},
+        explained=_explained(bench, evidence),
+        patch=explain.patch if (explain := bench.recipe.verify.explain) is not None else None,
     )
+
+
+def _explained(bench: Workbench, evidence: Evidence) -> dict[int, dict[str, Array]]:
+    """Inputs of the rows whose attributions are drawn."""
+    examples = () if evidence.attributions is None else evidence.attributions.examples
+    inputs = bench.splits[SPLIT].inputs
+    return {one.row: {name: values[one.row] for name, values in inputs.items()} for one in examples}
 
 
 def metrics(evidence: Evidence) -> dict[str, float]:
@@ -95,13 +112,58 @@ def metrics(evidence: Evidence) -> dict[str, float]:
         "gate_difference_low": gate.difference.low,
         "size_ratio": evidence.size_ratio,
         "p50_ms": latency.p50_s * 1000,
+        **({} if latency.p95_s is None else {"p95_ms": latency.p95_s * 1000}),
         "p99_ms": latency.p99_s * 1000,
+        **_latency_metrics(evidence),
         **{f"speedup_b{batch}": value.speedup for batch, value in evidence.latency.items()},
         **{
             f"champion_difference_{split}": paired.difference.value
             for split, paired in (evidence.versus_champion or {}).items()
         },
         **_slice_metrics(evidence.slices),
+        **_trust_metrics(evidence.trust),
+        **_attribution_metrics(evidence.attributions),
+        **{f"requests_per_s_{name}": one.per_s for name, one in evidence.throughput.items()},
+    }
+
+
+def cost_metrics(points: Sequence[Point], winner: tuple[str, str]) -> dict[str, float]:
+    """Peak memory and loading of the finalist, as the selection measured them."""
+    found = [point for point in points if point.key == winner]
+    figures = {"peak_memory_mb": found[0].memory_mb, "load_ms": found[0].load_ms} if found else {}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _latency_metrics(evidence: Evidence) -> dict[str, float]:
+    """Percentiles of every batch size, in milliseconds."""
+    return {
+        f"{name}_ms_b{batch}": 1000 * seconds
+        for batch, one in evidence.latency.items()
+        for name, seconds in (("p50", one.p50_s), ("p95", one.p95_s), ("p99", one.p99_s))
+        if seconds is not None
+    }
+
+
+def _trust_metrics(trust: Trust | None) -> dict[str, float]:
+    if trust is None:
+        return {}
+    return {
+        "calibration_error": trust.candidate.ece.value,
+        "calibration_error_original": trust.original.ece.value,
+        "calibration_rise_high": trust.ece_rise.high,
+        "brier_score": trust.candidate.brier.value,
+        "brier_score_original": trust.original.brier.value,
+    }
+
+
+def _attribution_metrics(found: Agreement | None) -> dict[str, float]:
+    if found is None:
+        return {}
+    rank, share = found.correlation, found.overlap
+    return {
+        "attribution_correlation": rank.value,
+        "attribution_correlation_low": rank.low,
+        "attribution_top_overlap": share.value,
     }
 
 

@@ -30,7 +30,7 @@ from trimtab.data import Array
 from trimtab.errors import BudgetNotMet, DataError, UserCodeError
 from trimtab.recipe.schema import Measure
 from trimtab.verify.latency import measure
-from trimtab.verify.memory import peak_memory
+from trimtab.verify.memory import footprints
 from trimtab.verify.slices import largest_drop
 from trimtab.workbench import Workbench
 
@@ -71,7 +71,7 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
         )
         folders = {build_name(b): (b.target, bench.target_folder(b.candidate, b.target)) for b in parsed}
         settings = bench.recipe.measure
-        memory = peak_memory(folders, validation.inputs, max(settings.batch_sizes), settings.threads)
+        costs = footprints(folders, validation.inputs, max(settings.batch_sizes), settings.threads)
     search = bench.recipe.compress.search
     if search is not None and bench.new_rows is None:
         right[BASELINE] = right[reference(list(by_id.values()), hits, search.reference)]
@@ -79,7 +79,10 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
     worst = _worst_slices(bench, right)
     first = bench.recipe.measure.batch_sizes[0]
     size = original_bytes(bench, original.id)
-    found = points(bench, parsed, by_id, hits, timings.by_name, size, timings.noise_floor[first], memory, worst)
+    memory = {name: cost.peak_mb for name, cost in costs.items()}
+    loading = {name: 1000 * cost.load_s for name, cost in costs.items()}
+    noise = timings.noise_floor[first]
+    found = points(bench, parsed, by_id, hits, timings.by_name, size, noise, memory, loading, worst)
     return {"points": [point.to_json() for point in found], "timings": timings.to_json(), "accuracy": hits[BASELINE]}
 
 

@@ -154,7 +154,7 @@ class Latency:
     """Latency of one predictor at one batch size, interleaved with the baseline in one run; seconds per call.
 
     Attributes:
-        p50_s, p99_s: percentiles over all timed calls.
+        p50_s, p95_s, p99_s: percentiles over all timed calls.
         n: number of timed calls.
         speedup: median over rounds of baseline p50 / own p50 of the same round.
         speedup_low, speedup_high: smallest and largest of those ratios over the rounds (the spread).
@@ -170,3 +170,4 @@ class Latency:
     speedup_low: float
     speedup_high: float
     rounds: int
+    p95_s: float | None = None  # None in what was recorded before it was taken

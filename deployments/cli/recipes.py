@@ -63,6 +63,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     from trimtab.optimize.optimizers import check_options
     from trimtab.optimize.space import check_arguments
     from trimtab.settings import Settings
+    from trimtab.verify.attribution.explainer import check_explain
     from trimtab.workbench import Workbench
 
     bench = Workbench(recipe, Settings.load(home))
@@ -71,6 +72,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     check_augment(bench)
     check_students(bench)
     check_arguments(bench)
+    check_explain(bench)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
     compress, seed, targets = bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets
@@ -108,7 +110,8 @@ def _text(found: dict[str, Any]) -> str:
     budget, numbers = found["budget"], "outputs" in found
     task = Task("regression", found["metric"]) if numbers else Task()
     answers = f"{found['outputs']} numbers a row, judged by {task.name}" if numbers else f"{found['classes']} classes"
-    by_slice = budget["max_slice_drop"]
+    by_slice, trust = budget["max_slice_drop"], budget["max_calibration_rise"]
+    reasons = budget["min_attribution_correlation"]
     start = "train the model" if found["trains"] else "take the weights as given"
     if search := found["search"]:
         most = f" or {search['minutes']:g} minutes" if search["minutes"] else ""
@@ -134,7 +137,9 @@ def _text(found: dict[str, Any]) -> str:
             "  4. choose on validation, verify the finalists on the gate, against: "
             f"{_drop(task, budget['max_drop'])} (lower bound), speed-up ≥ {budget['min_speedup']}x, "
             f"size ≥ {budget['min_size_ratio']}x smaller"
-            + ("" if by_slice is None else f", drop of every {'' if numbers else 'class and '}slice ≤ {by_slice:.1%}"),
+            + ("" if by_slice is None else f", drop of every {'' if numbers else 'class and '}slice ≤ {by_slice:.1%}")
+            + ("" if trust is None else f", rise of the calibration error ≤ {trust:g} (upper bound)")
+            + ("" if reasons is None else f", rank correlation of attributions ≥ {reasons:g} (lower bound)"),
             "  5. register what passes, promote it, serve it",
         ]
     )

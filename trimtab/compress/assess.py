@@ -75,6 +75,7 @@ def points(
     original_size: int,
     noise: float = 0.0,
     memory: Mapping[str, float] | None = None,
+    loading: Mapping[str, float] | None = None,
     worst: Mapping[str, tuple[str, float]] | None = None,
 ) -> list[Point]:
     """One point a build from what was measured.
@@ -84,6 +85,7 @@ def points(
         timings: build name → batch size → Latency.
         original_size: bytes of the original's FP32 weights.
         noise: noise floor at the first batch size. memory: build name → peak in MiB.
+        loading: build name → milliseconds to the first answer.
         worst: build name → its slice that lost most, and how much.
     """
     first = bench.recipe.measure.batch_sizes[0]
@@ -112,6 +114,7 @@ def points(
             noise=noise,
             gain=gain(build),
             memory_mb=(memory or {}).get(build_name(build)),
+            load_ms=(loading or {}).get(build_name(build)),
             slice_drop=(worst or {}).get(build_name(build), ("", None))[1],
             slice_name=(worst or {}).get(build_name(build), ("", None))[0],
         )

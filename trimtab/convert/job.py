@@ -64,6 +64,11 @@ class Job:
         assert isinstance(self.source, Path)
         return self.source
 
+    @property
+    def output(self) -> str:
+        """What the graph has to call its answer."""
+        return str(self.spec["outputs"][0]["name"])
+
 
 class Format(Protocol):
     """A module of `trimtab.convert`, named by the `converter` of a target; imported when it is used."""

@@ -48,7 +48,7 @@ def write_graph(job: Job) -> list[str]:
     Raises:
         ConversionError: it is not a usable ONNX file.
     """
-    notes = check_file(job.graph, list(job.example), job.spec["outputs"][0]["name"])
+    notes = check_file(job.graph, list(job.example), job.output)
     shutil.copyfile(job.graph, job.out / "model.onnx")
     for path in side_files(job.graph):
         shutil.copyfile(path, job.out / path.name)

@@ -45,7 +45,7 @@ def write_graph(job: Job) -> list[str]:
         return copy_compressed(job.graph, job.out)
     from trimtab.convert.onnx_format import check_file
 
-    notes = check_file(job.graph, list(job.example), job.spec["outputs"][0]["name"])
+    notes = check_file(job.graph, list(job.example), job.output)
     convert = write_openvino_unfolded if job.precision in STORED else write_openvino_from_onnx
     return [*convert(job.graph, job.out), *notes]
 

@@ -35,6 +35,7 @@ __all__ = [
     "Compress",
     "Convert",
     "Distil",
+    "Explain",
     "Measure",
     "Model",
     "Monitoring",
@@ -128,6 +129,19 @@ class Budget(Section):
         description="share of answers that differ from the torch model: other decisions, or numbers "
         "beyond verify.tolerance",
     )
+    max_calibration_rise: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="upper bound of the rise of the expected calibration error, which regression has none of; null: it "
+        "is shown only",
+    )
+    min_attribution_correlation: float | None = Field(
+        None,
+        gt=-1,
+        lt=1,
+        description="lower bound of the mean rank correlation of attributions; null: it is shown only",
+    )
 
 
 class Measure(Section):
@@ -138,6 +152,18 @@ class Measure(Section):
     rounds: int = Field(9, ge=3, description="interleaved rounds at the gate")
     screening_rounds: int = Field(3, ge=3, description="the same when all builds are compared on validation")
     calls: int = Field(30, ge=1, description="timed calls a round and predictor")
+
+
+class Explain(Section):
+    """What answers rest on: attributions of original and candidate on the same validation rows, compared."""
+
+    method: Literal["occlusion", "integrated_gradients"] = Field(
+        "occlusion", description="integrated_gradients: of the torch module, by Captum (pip install 'trimtab[explain]')"
+    )
+    samples: int = Field(16, ge=2, description="validation rows")
+    patch: int | None = Field(
+        None, ge=1, description="side of an image's squares, in pixels; null: an eighth of its shorter side"
+    )
 
 
 class Verify(Section):
@@ -162,6 +188,7 @@ class Verify(Section):
         description="of regression: a compressed answer counts as another one beyond this share of the answers' "
         "standard deviation",
     )
+    explain: Explain | None = Field(default_factory=Explain)
 
 
 class Serving(Section):
@@ -252,6 +279,12 @@ class Recipe(Section):
         of_ours = [key for key in self.train.search.space if key.startswith(TRAIN)]
         if self.model.train is not None and of_ours:
             raise ValueError(f"train.search.space.{of_ours[0]} would change nothing: model.train trains in its own way")
+        return self
+
+    @model_validator(mode="after")
+    def _attributions_are_taken_where_the_budget_speaks_of_them(self) -> Recipe:
+        if self.budget.min_attribution_correlation is not None and self.verify.explain is None:
+            raise ValueError("budget.min_attribution_correlation has nothing to hold: verify.explain is null")
         return self
 
     @property

@@ -60,6 +60,8 @@ def _of_regression(recipe: Recipe) -> Iterator[str]:
         yield "compress.quantize.max_drop is of task: classification so far: leave it out; budget.max_drop decides"
     if compress.qat is not None:
         yield "compress.qat is of task: classification so far: leave it out"
+    if recipe.budget.max_calibration_rise is not None:
+        yield "budget.max_calibration_rise is of task: classification: numbers come without probabilities; leave it out"
     if recipe.budget.max_slice_drop is not None and recipe.verify.slices is None:
         yield "budget.max_slice_drop needs verify.slices: task: regression has no classes to be slices"
 

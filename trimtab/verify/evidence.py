@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass, field
 from trimtab.candidate import Json, Latency
 from trimtab.errors import DataError
 from trimtab.verify.accuracy import Paired
+from trimtab.verify.attribution.agreement import Agreement
 from trimtab.verify.numbers import PairedNumbers, paired_from_json
 from trimtab.verify.parity import Parity
+from trimtab.verify.reliability import Trust
 from trimtab.verify.slices import Slices
+from trimtab.verify.throughput import Throughput
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Evidence:
         baseline_latency: batch size → Latency of the eager original, for the report.
         slices: candidate against the original on each class and slice of the gate; None where there is none (a
             regression without slices of its own).
+        trust: how far the probabilities of both can be trusted, on the gate; None of a regression, which has none.
+        attributions: what the answers of both rest on, on validation; None where it was not asked for.
+        throughput: requests a second with several callers, by "original" and "candidate".
     """
 
     paired: Mapping[str, Paired | PairedNumbers]
@@ -40,6 +46,9 @@ class Evidence:
     must_improve: str | None = None
     baseline_latency: Mapping[int, Latency] = field(default_factory=dict)
     slices: Slices | None = None
+    trust: Trust | None = None
+    attributions: Agreement | None = None
+    throughput: Mapping[str, Throughput] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse evidence that cannot decide anything.
@@ -84,6 +93,9 @@ class Evidence:
             "original_size_bytes": self.original_size_bytes,
             "must_improve": self.must_improve,
             "slices": None if self.slices is None else self.slices.to_json(),
+            "trust": None if self.trust is None else self.trust.to_json(),
+            "attributions": None if self.attributions is None else self.attributions.to_json(),
+            "throughput": {name: asdict(one) for name, one in self.throughput.items()},
         }
 
     @classmethod
@@ -101,4 +113,7 @@ class Evidence:
             original_size_bytes=value["original_size_bytes"],
             must_improve=value["must_improve"],
             slices=None if value["slices"] is None else Slices.from_json(value["slices"]),
+            trust=None if value["trust"] is None else Trust.from_json(value["trust"]),
+            attributions=None if value["attributions"] is None else Agreement.from_json(value["attributions"]),
+            throughput={name: Throughput(**one) for name, one in value["throughput"].items()},
         )

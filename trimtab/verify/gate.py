@@ -15,6 +15,7 @@ from trimtab.recipe.schema import Budget
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.decision import ROUNDING, Answer, Check, Decision
 from trimtab.verify.evidence import Evidence
+from trimtab.verify.interval_checks import check_attributions, check_trust
 from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.parity import Parity
 from trimtab.verify.planning import more, rows_for_difference, rows_for_share
@@ -63,6 +64,8 @@ def _accuracy_checks(evidence: Evidence, budget: Budget) -> Iterator[tuple[Check
         if evidence.slices is None:
             raise DataError("no slices were measured", where="budget.max_slice_drop", fix="measure them for the gate")
         yield check_slices(evidence.slices, budget.max_slice_drop)
+    yield from check_trust(evidence.trust, budget.max_calibration_rise)
+    yield from check_attributions(evidence.attributions, budget.min_attribution_correlation)
     yield from _parity(evidence.parity, budget)
 
 
@@ -163,6 +166,10 @@ def _check_confidence(evidence: Evidence, confidence: float) -> None:
     lowest = min(one.confidence for one in (*intervals, evidence.parity.disagreement))
     if evidence.slices is not None:
         lowest = min(lowest, together(evidence.slices))
+    if evidence.trust is not None:
+        lowest = min(lowest, evidence.trust.ece_rise.confidence)
+    if evidence.attributions is not None:
+        lowest = min(lowest, evidence.attributions.correlation.confidence)
     if lowest < confidence - ROUNDING:
         raise DataError(
             f"an interval of {lowest:g} cannot decide at {confidence:g}",

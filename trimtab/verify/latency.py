@@ -120,6 +120,7 @@ def summarize(baseline: Sequence[Sequence[float]], own: Sequence[Sequence[float]
         batch=batch,
         threads=threads,
         p50_s=float(np.median(calls)),
+        p95_s=float(np.percentile(calls, 95)),
         p99_s=float(np.percentile(calls, 99)),
         n=len(calls),
         speedup=float(np.median(ratios)),

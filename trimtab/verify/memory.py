@@ -1,8 +1,10 @@
-"""Peak memory of a build: what a process grows by when it loads the build and answers the largest batch.
+"""What a build costs to open: how long it takes, and what a process grows by until it answers the largest batch.
 
 One process imports the runtimes and nothing else; for each build it forks a child, which opens the build and predicts.
 The children share what was imported, so the difference between their peak and where they began is the build's own:
 weights, the runtime's workspace, activations. Linux: `VmHWM` of /proc, its high-water mark reset before (man 5 proc).
+The time counts to the first answer, since some runtimes compile when they load and some when they are first asked; the
+runtime itself is imported before, and the files are in the page cache.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -25,10 +29,18 @@ from trimtab.verify.predictor import Array
 CALLS = 3
 
 
-def peak_memory(
+@dataclass(frozen=True)
+class Footprint:
+    """Peak memory in MiB, and seconds from nothing opened to the first answer, once in a fresh process."""
+
+    peak_mb: float
+    load_s: float
+
+
+def footprints(
     builds: Mapping[str, tuple[str, Path]], inputs: Mapping[str, Array], batch: int, threads: int
-) -> dict[str, float]:
-    """Name → MiB.
+) -> dict[str, Footprint]:
+    """Name → Footprint.
 
     Args:
         builds: name → (target, folder).
@@ -55,8 +67,7 @@ def peak_memory(
         raise StateError(
             f"peak memory could not be measured: {done.stderr.strip()[-500:]}", where="trimtab.verify.memory"
         )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return {name: Footprint(*figures) for name, figures in json.loads(done.stdout).items()}
 
 
 def _main(rows: str, threads: str) -> None:
@@ -70,7 +81,8 @@ def _main(rows: str, threads: str) -> None:
     print(json.dumps(found))
 
 
-def _in_a_child(target: str, folder: Path, inputs: Mapping[str, Array], threads: int) -> float:
+def _in_a_child(target: str, folder: Path, inputs: Mapping[str, Array], threads: int) -> list[float]:
+    """Peak in MiB, seconds to the first answer."""
     from trimtab import runtime
 
     reading, writing = os.pipe()
@@ -79,10 +91,13 @@ def _in_a_child(target: str, folder: Path, inputs: Mapping[str, Array], threads:
         try:
             before = _status("VmRSS")
             Path("/proc/self/clear_refs").write_text("5")
+            start = time.perf_counter()
             predictor = runtime.load(target, folder, threads)
-            for _ in range(CALLS):
+            predictor.predict(inputs)
+            seconds = time.perf_counter() - start
+            for _ in range(CALLS - 1):
                 predictor.predict(inputs)
-            os.write(writing, str((_status("VmHWM") - before) / 1024).encode())
+            os.write(writing, json.dumps([max((_status("VmHWM") - before) / 1024, 0.0), seconds]).encode())
             os._exit(0)
         except BaseException as error:
             os.write(2, f"{target} {folder}: {type(error).__name__}: {error}\n".encode())
@@ -92,7 +107,8 @@ def _in_a_child(target: str, folder: Path, inputs: Mapping[str, Array], threads:
         answer = stream.read()
     if os.waitpid(child, 0)[1]:
         raise SystemExit(1)
-    return max(float(answer), 0.0)
+    figures: list[float] = json.loads(answer)
+    return figures
 
 
 def _status(key: str) -> int:

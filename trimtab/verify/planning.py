@@ -39,6 +39,13 @@ def rows_for_share(share: Interval, limit: float) -> int | None:
     return _more_rows(share.n, z / statistic)
 
 
+def rows_for_end(interval: Interval, limit: float) -> int | None:
+    """The same of any mean: until the end of its interval on the limit's side is there; the width falls with √rows."""
+    end = interval.low if interval.value > limit else interval.high
+    distance = abs(interval.value - limit)
+    return _more_rows(interval.n, abs(interval.value - end) / distance) if distance > ROUNDING else None
+
+
 def more(rows: int | None) -> str:
     """The number in words, to be put behind "too few rows to say"."""
     return f"; about {rows:,} more rows would, at these rates" if rows is not None else "; no number of rows would"

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from trimtab.bootstrap import CORRECTED_ROWS, RESAMPLES
@@ -17,7 +17,8 @@ from trimtab.candidate import Interval, Json
 from trimtab.compress.search.record import SearchRecord
 from trimtab.recipe.schema import Budget
 from trimtab.task import CLASSIFICATION, Task
-from trimtab.verify import confusion, exploration, pareto, scatter, words
+from trimtab.verify import confusion, exploration, pareto, reliability_diagram, scatter, words
+from trimtab.verify.attribution import picture
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import Decision
 from trimtab.verify.numbers import PairedNumbers
@@ -41,6 +42,7 @@ class Meta(TypedDict):
         seen: the original on validation and on the gate; None of a regression.
         lineage: steps applied, as mappings with method, parameters, seed.
         environment: name → value, e.g. host, cpu, cores, threads, versions.
+        explained: row → name → input of the validation rows whose attributions are drawn. patch: the recipe's.
         search: what the search found; absent where none was made.
     """
 
@@ -55,6 +57,8 @@ class Meta(TypedDict):
     seen: Seen | None
     lineage: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    explained: NotRequired[Mapping[int, Mapping[str, Array]]]
+    patch: NotRequired[int | None]
     search: NotRequired[SearchRecord]
 
 
@@ -72,9 +76,13 @@ def render(
         title: of the page.
         points, front: of the search, as `pareto.spots` takes them.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, smaller=smaller, points=words.points, kb=_kilobytes, ms=_milliseconds)
-    template = environment.from_string(files("trimtab.verify").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_source)
+    )
+    environment.filters.update(
+        percent=percent, smaller=smaller, points=words.points, signed=words.signed, kb=_kilobytes, ms=_milliseconds
+    )
+    template = environment.get_template(TEMPLATE)
     winner = (meta["candidate"], meta["target"])
     best = {spot.key for spot in pareto.spots(front)}
     spots = sorted(pareto.spots(points), key=lambda spot: (-spot.first_speedup, -spot.accuracy, spot.key))
@@ -97,6 +105,9 @@ def render(
         meta=meta,
         slices_shown=SLICES_SHOWN,
         bars=[_bar(name, paired.difference, -meta["budget"].max_drop) for name, paired in evidence.paired.items()],
+        costs={"candidate": _spot(points, meta, winner[0]), "original": _uncut(points, meta)},
+        trust_image="" if evidence.trust is None else _inline(reliability_diagram.figure(evidence.trust)),
+        **_attributions(evidence, meta),
         front_image=_inline(pareto.figure(points, front, meta["budget"], winner, task)),
         search=search,
         search_image=_inline(exploration.figure(search)) if search is not None else None,
@@ -147,6 +158,13 @@ def as_json(
         "points": [spot.to_json() for spot in pareto.spots(points)],
         "front": [spot.to_json() for spot in pareto.spots(front)],
         "budget": meta["budget"].model_dump(mode="json"),
+        "costs": {
+            name: None if spot is None else {"peak_memory_mb": spot.memory_mb, "load_ms": spot.load_ms}
+            for name, spot in (
+                ("candidate", _spot(points, meta, meta["candidate"])),
+                ("uncompressed", _uncut(points, meta)),
+            )
+        },
         **shown,
         **({} if seen is None else {"seen": {**seen.to_json(), "found": seen.found}}),
         "lineage": [dict(step) for step in meta["lineage"]],
@@ -203,6 +221,40 @@ def sentence(evidence: Evidence, decision: Decision, *, original: tuple[str, flo
     return f"{said}."
 
 
+def _spot(points: Sequence[Any], meta: Meta, candidate: str) -> pareto.Point | None:
+    """A candidate on the finalist's target, as the selection measured it."""
+    key = (candidate, meta["target"])
+    return next((spot for spot in pareto.spots(points) if spot.key == key), None)
+
+
+def _uncut(points: Sequence[Any], meta: Meta) -> pareto.Point | None:
+    """The uncompressed original on the finalist's target; None where the finalist is that itself."""
+    here = [spot for spot in pareto.spots(points) if spot.target == meta["target"] and spot.label == ORIGINAL]
+    return next((spot for spot in here if spot.candidate != meta["candidate"]), None)
+
+
+def _attributions(evidence: Evidence, meta: Meta) -> dict[str, Any]:
+    """The picture of the explained rows, where their inputs are at hand."""
+    found, inputs = evidence.attributions, meta.get("explained")
+    if found is None or not found.examples or not inputs:
+        return {"attribution_image": "", "attribution_maps": False}
+    labels = meta["labels"]
+    if task_of(evidence).regression:
+        outputs = np.shape(meta["confusion_before"])[1]
+        labels = [f"output {index}" for index in range(outputs)] if outputs > 1 else [""]
+    drawing = picture.figure(found, inputs, meta.get("patch"), labels)
+    image = next(iter(inputs.values()))
+    return {
+        "attribution_image": _inline(drawing, dpi=110),
+        "attribution_maps": len(image) == 1 and next(iter(image.values())).ndim == 3,
+    }
+
+
+def _source(name: str) -> str:
+    """The text of a template beside this file."""
+    return files("trimtab.verify").joinpath(name).read_text(encoding="utf-8")
+
+
 def _bar(name: str, difference: Interval, margin: float) -> dict[str, Any]:
     """An interval and the margin on one scale: positions in percent of the width."""
     lowest, highest = min(difference.low, margin, 0.0), max(difference.high, 0.0)
@@ -215,16 +267,18 @@ def _bar(name: str, difference: Interval, margin: float) -> dict[str, Any]:
     return {"name": name, "difference": difference, "at": {key: at(value) for key, value in values.items()}}
 
 
-def _inline(drawing: Figure) -> str:
+def _inline(drawing: Figure, dpi: int = 150) -> str:
     """A figure as a data URL (PNG, transparent)."""
     stream = io.BytesIO()
-    drawing.savefig(stream, format="png", dpi=150, transparent=True, metadata={"Software": None})
+    drawing.savefig(stream, format="png", dpi=dpi, transparent=True, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _kilobytes(size: int) -> str:
+def _kilobytes(size: float) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def _milliseconds(seconds: float) -> str:
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
     return f"{1e3 * seconds:.3f}" if seconds < 0.1 else f"{1e3 * seconds:.1f}"

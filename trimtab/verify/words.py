@@ -22,6 +22,11 @@ def points(share: float) -> str:
     return f"{100 * share:+.2f}".replace("-", "−")
 
 
+def signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign, e.g. -0.0619 → "−0.0619"."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A share, e.g. 0.982 → "98.2 %"."""
     return f"{100 * share:.{digits}f} %"

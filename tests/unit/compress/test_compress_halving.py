@@ -53,6 +53,7 @@ def test_a_time_limit_takes_epochs_and_never_the_last_one() -> None:
     left = [Rung(4, 4), Rung(2, 8)]
     assert fit_in(left, 1.0, 100.0) == left
     assert fit_in(left, 1.0, 16.0) == [Rung(4, 2), Rung(2, 4)]
+    assert fit_in(left, 1.0, 20.0) == [Rung(4, 2), Rung(2, 6)]  # 5 rounded down, and 2 seconds left over
     assert fit_in(left, 1.0, -5.0) == [Rung(4, 1), Rung(2, 1)]
     assert fit_in(left, 1.0, 44.0, more=1) == left  # 5 * 4 + 3 * 8 = 44
     assert fit_in(left, 1.0, 43.0, more=1) != left

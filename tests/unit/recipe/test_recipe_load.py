@@ -37,6 +37,7 @@ def test_every_default_in_the_template_is_the_real_default():
         ("targets: [tensorrt]", "'tensorrt' is not allowed"),
         ("budget: {max_drop: -1}", "-1 is not allowed"),
         ("monitoring: {schedule: {interval_s: 60, cron: '* * * * *'}}", "exactly one of interval_s and cron"),
+        ("budget: {min_attribution_correlation: 0.8}\nverify: {explain: null}", "verify.explain is null"),
     ],
 )
 def test_an_error_names_the_key_the_value_and_what_is_allowed(line, said):

@@ -67,6 +67,7 @@ def test_a_regression_has_no_search_over_shapes_by_default_and_keeps_the_other_m
         ("compress: {search: {}}\n", "compress.search"),
         ("compress: {distil: {temperature: 2}}\n", "compress.distil.temperature"),
         ("compress: {quantize: {max_drop: 0.1}}\n", "compress.quantize.max_drop"),
+        ("budget: {max_calibration_rise: 0.1}\n", "budget.max_calibration_rise"),
         ("budget: {max_slice_drop: 0.1}\n", "needs verify.slices"),
     ],
 )

@@ -67,6 +67,24 @@ def test_the_log_says_neither_where_there_is_neither(
     assert told(monkeypatch, caplog, lost=1, validation=150) == [(logging.INFO, "int8 on here: pass")]
 
 
+def test_metrics_hold_every_percentile_trust_reasons_and_rates_under_names_of_their_own() -> None:
+    from tasks.reporting import _attribution_metrics, _latency_metrics, _trust_metrics, cost_metrics
+    from trimtab.candidate import Latency
+    from trimtab.compress.search import Point
+    from trimtab.verify.reliability import compare_trust
+
+    latency = Latency(32, 1, 0.002, 0.004, 270, 2.0, 1.9, 2.1, 9, p95_s=0.003)
+    evidence: Any = SimpleNamespace(latency={32: latency})
+    assert _latency_metrics(evidence) == {"p50_ms_b32": 2.0, "p95_ms_b32": 3.0, "p99_ms_b32": 4.0}
+    point = Point("c", "here", "x", 0.9, 0.0, {1: 2.0}, 3.0, 1.0, memory_mb=4.0, load_ms=31.0)
+    assert cost_metrics([point], ("c", "here")) == {"peak_memory_mb": 4.0, "load_ms": 31.0}
+    assert cost_metrics([point], ("c", "there")) == {}
+    chances = np.array([[0.8, 0.2], [0.6, 0.4]])
+    trust = compare_trust(chances, chances, np.array([0, 1]), 0.95)
+    assert _trust_metrics(trust)["calibration_error"] == pytest.approx(0.4)
+    assert _trust_metrics(None) == _attribution_metrics(None) == {}
+
+
 def test_numbers_are_paired_by_split_and_by_the_recipe_s_slices_alone() -> None:
     rng = np.random.default_rng(0)
     labels = rng.normal(size=(200, 1))

@@ -218,7 +218,9 @@ def test_the_page_shows_who_pays_worst_first_with_figures_and_interval(
     make_evidence: Make, points: list, meta: dict
 ) -> None:
     page = shown(with_slices(make_evidence()), points, meta)
-    rows = re.findall(r"<tr[^>]*><td>([^<]*)</td><td class=\"text\">(class|recipe)</td><td>(\d+)</td>", page)
+    rows = re.findall(
+        r"<tr[^>]*><td>([^<]*)</td><td class=\"text roomy\">(class|recipe)</td><td class=\"roomy\">(\d+)</td>", page
+    )
     assert rows[0] == ("class 3", "class", "100")
     assert ("&lt;b&gt;night", "recipe", "500") in rows
     assert len(rows) == 11
@@ -231,7 +233,7 @@ def test_the_page_shows_who_pays_worst_first_with_figures_and_interval(
 def test_a_margin_for_slices_stands_in_the_table(make_evidence: Make, points: list, meta: dict) -> None:
     margin = {**meta, "budget": Budget(max_drop=0.05, max_slice_drop=0.1)}
     page = shown(with_slices(make_evidence()), points, margin)
-    assert page.count("<td>−10.00</td>") == 11
+    assert page.count('<td class="roomy">−10.00</td>') == 11
     assert "not met: slices" in page
 
 
@@ -239,7 +241,7 @@ def test_of_very_many_slices_the_worst_are_shown_and_the_rest_counted(
     make_evidence: Make, points: list, meta: dict
 ) -> None:
     page = shown(with_slices(make_evidence(), classes=100), points, meta)
-    assert len(re.findall(r'<td class="text">(?:class|recipe)</td>', page)) == SLICES_SHOWN
+    assert len(re.findall(r'<td class="text roomy">(?:class|recipe)</td>', page)) == SLICES_SHOWN
     assert f"{101 - SLICES_SHOWN} more are in slices.csv" in page
 
 

@@ -114,10 +114,11 @@ class _Course:
     def run(self, left: list[Way]) -> list[Way]:
         terms, behind = self.terms, list[Way]()
         control = Way(Runner(CONTROL, 1.0, (), ()), ()) if terms.control else None
-        steps = self._in_time(rungs(len(left), terms.epochs, len(terms.drops)))
+        asked = rungs(len(left), terms.epochs, len(terms.drops))
+        steps = self._in_time(asked)
         for index in range(len(steps)):
             if index:
-                steps[index:] = self._in_time(steps[index:])
+                steps[index:] = self._in_time(asked[index:])  # time may have been gained since, too
                 total = sum(one.epochs for one in steps)
                 kept = promote([way.runner for way in left], steps[index].shapes, terms.drops, total)
                 keys = {one.key for one in kept}

@@ -97,6 +97,8 @@ def _worth(runner: Runner, drop: float, total: int) -> tuple[float, float, str]:
 def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0) -> list[Rung]:
     """The same rungs with fewer epochs where they would take longer than there is time, each at least one.
 
+    What rounding down leaves over goes to the last.
+
     Args:
         seconds: of one epoch of one shape. time_left: in seconds. more: shapes trained beside those of the rungs.
     """
@@ -104,7 +106,11 @@ def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0
     if needed <= time_left:
         return list(left)
     share = max(time_left, 0.0) / needed
-    return [Rung(rung.shapes, max(1, math.floor(rung.epochs * share))) for rung in left]
+    fewer = [Rung(rung.shapes, max(1, math.floor(rung.epochs * share))) for rung in left]
+    last = fewer[-1]
+    spare = time_left - sum((rung.shapes + more) * rung.epochs for rung in fewer) * seconds
+    longer = last.epochs + max(0, math.floor(spare / ((last.shapes + more) * seconds)))
+    return [*fewer[:-1], Rung(last.shapes, min(longer, left[-1].epochs))]
 
 
 def worth_keeping(runners: Sequence[Runner], count: int) -> list[Runner]:

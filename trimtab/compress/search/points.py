@@ -31,6 +31,7 @@ class Point:
         gain: how many times as fast as the original that was not cut, on the same target in the same precision, at
             the first batch size; None where that was not measured, or for that original itself.
         memory_mb: what a process grows by to load it and answer the largest batch, MiB at the peak; None: not measured.
+        load_ms: milliseconds from nothing opened to its first answer, of the largest batch; None: not measured.
         slice_drop: the largest drop of a class or of a slice of the recipe's, of the one called slice_name; None: not
             looked at, as where the budget sets no limit.
     """
@@ -46,6 +47,7 @@ class Point:
     noise: float = 0.0
     gain: float | None = None
     memory_mb: float | None = None
+    load_ms: float | None = None
     slice_drop: float | None = None
     slice_name: str = ""
 
