@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.lock torch.lock pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
+CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
@@ -48,8 +49,17 @@ bench-compress: env ## The compression search against its peers: DATA=<cifar10 f
 	@[ -n "$(DATA)" ] && [ -n "$(WEIGHTS)" ] || { echo "say where the task is: make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict of the ResNet-20>"; exit 1; }
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.compress --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(UNSEEN_MINUTES),--unseen-minutes $(UNSEEN_MINUTES))
 
-bench-convert: env ## Five models on every target, compared with eager PyTorch, and wrong conversions that must be caught
-	@PYTHONPATH=. $(BIN)/python -m benchmarks.convert $(if $(TARGETS),--targets $(TARGETS))
+bench-convert: $(CONVERT) ## Five models on every target against eager PyTorch, and wrong conversions that must be caught
+	@PYTHONPATH=. $(VENV)-convert/bin/python -m benchmarks.convert $(if $(TARGETS),--targets $(TARGETS))
+
+# The environment with the runtimes that are extras, on top of the first.
+$(CONVERT): $(STAMP)
+	@$(BIN)/python -m venv --clear $(VENV)-convert
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)-convert/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(VENV)-convert/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$($(BIN)/python -c 'import tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*e["litert"], *e["executorch"])')
+	@touch $@
 
 bench-shortcuts: env ## What it gives to write slice-and-pad shortcuts as convolutions
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.shortcuts

@@ -18,13 +18,17 @@ from typing import Any
 from benchmarks.convert.models import MODELS
 from benchmarks.convert.mutations import caught
 from benchmarks.machine import commit, cpu
-from trimtab.runtime import TARGETS
+from trimtab.targets import TARGETS
+from trimtab.worker import ENVIRONMENTS, interpreter_of
 
 LIMIT_S = 3600  # of a target: the first conversion may make an environment for its converter
 
 
 def column(target: str) -> dict[str, Any]:
     """All models on a target; where its process dies or hangs, every cell says so."""
+    entry = TARGETS[target]
+    for worker in sorted({entry.convert_worker, entry.load_worker} - {""}):
+        interpreter_of(ENVIRONMENTS[worker])  # made once; minutes and gigabytes
     command = [sys.executable, "-m", "benchmarks.convert.cells", target]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
@@ -40,7 +44,8 @@ def column(target: str) -> dict[str, Any]:
 def main() -> None:
     """All of it."""
     parser = argparse.ArgumentParser(prog="make bench-convert")
-    parser.add_argument("--targets", nargs="+", choices=sorted(TARGETS), default=sorted(TARGETS))
+    cpus = sorted(name for name, entry in TARGETS.items() if entry.device == "CPU")
+    parser.add_argument("--targets", nargs="+", choices=sorted(TARGETS), default=cpus)
     given = parser.parse_args()
     targets = {target: column(target) for target in given.targets}
     cells = [cell for column in targets.values() for cell in column.values()]

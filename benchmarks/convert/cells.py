@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.convert.models import MODELS, Task, build
+from benchmarks.convert.models import MODELS, Task, build, code_of
 from trimtab import runtime
 from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
@@ -32,7 +32,7 @@ THREADS, EXAMPLE_ROWS, ATOL = 1, 16, 1e-4
 MEASURE = Measure(batch_sizes=[1, 32], threads=THREADS, rounds=7, calls=15)
 
 
-def cell(target: str, task: Task, folder: Path) -> dict[str, Any]:
+def cell(target: str, name: str, task: Task, folder: Path) -> dict[str, Any]:
     """Convert, compare on all validation rows, time against eager.
 
     Raises:
@@ -42,7 +42,7 @@ def cell(target: str, task: Task, folder: Path) -> dict[str, Any]:
     example = {name: values[:EXAMPLE_ROWS] for name, values in task.train.items()}
     spec = spec_of(example, task.classes)
     start = time.perf_counter()
-    converted = convert("bench", target, module, example, spec, folder)
+    converted = convert("bench", target, module, example, spec, folder, code=code_of(name))
     seconds = time.perf_counter() - start
     eager, own = Eager(module, spec, THREADS), runtime.load(target, folder, THREADS)
     parity = compare(eager, own, task.validation, ATOL, 0.95)
@@ -70,7 +70,7 @@ def main(target: str) -> dict[str, Any]:
         print(f"{target}: {name}", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found[name] = cell(target, build(name), Path(folder))
+                found[name] = cell(target, name, build(name), Path(folder))
             except TrimtabError as error:
                 found[name] = {"ok": False, "why": str(error)}
             except Exception as error:  # a crash is a finding about us: kept apart from what is refused by name

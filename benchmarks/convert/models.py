@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks.compress.cifar import ResNet
-from trimtab.optimize.architectures.mlp import mlp
-from trimtab.optimize.architectures.rnn import rnn
+from benchmarks.convert.user import nets
+from trimtab.convert import Code
 from trimtab.runtime.eager import call
 
 Inputs = dict[str, NDArray[np.generic]]
@@ -41,40 +41,6 @@ class Task:
     validation: Inputs
     classes: int
     accuracy: float
-
-
-class DigitsCNN(nn.Module):
-    """Two convolutions with batch norm and max pooling over 8x8 images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Flatten(), nn.Linear(32 * 4, 10)),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (n, 1, 8, 8) → logits (n, 10)."""
-        return self.layers(x)
-
-
-class TokenTransformer(nn.Module):
-    """A transformer encoder over integer tokens and their segments, with padding masked: two named integer inputs."""
-
-    def __init__(self, vocabulary: int = 17, segments: int = 8, width: int = 32, steps: int = 64) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(vocabulary, width)
-        self.segments = nn.Embedding(segments, width)
-        self.positions = nn.Parameter(torch.randn(1, steps, width) * 0.02)
-        layer = nn.TransformerEncoderLayer(width, 4, 64, dropout=0.0, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
-        self.head = nn.Linear(width, 10)
-
-    def forward(self, tokens: Tensor, segments: Tensor) -> Tensor:
-        """Tokens and segments int64 (n, 64) → logits (n, 10)."""
-        x = self.tokens(tokens) + self.segments(segments) + self.positions
-        return self.head(self.encoder(x).mean(1))
 
 
 def trained(module: nn.Module, inputs: Inputs, labels: NDArray[np.int64], classes: int, epochs: int) -> Task:
@@ -106,20 +72,20 @@ def _digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def digits_cnn() -> Task:
     """Images float32 (n, 1, 8, 8)."""
     images, labels = _digits()
-    return trained(DigitsCNN(), {"input": images.reshape(-1, 1, 8, 8)}, labels, 10, 10)
+    return trained(nets.digits_cnn(), {"input": images.reshape(-1, 1, 8, 8)}, labels, 10, 10)
 
 
 def resnet20() -> Task:
     """Images float32 (n, 3, 32, 32)."""
     images, labels = _digits()
     large = np.repeat(np.kron(images.reshape(-1, 1, 8, 8), np.ones((4, 4), np.float32)), 3, axis=1)
-    return trained(ResNet(), {"input": large[:600]}, labels[:600], 10, 3)
+    return trained(nets.resnet20(), {"input": large[:600]}, labels[:600], 10, 3)
 
 
 def gru() -> Task:
     """Sequences float32 (n, 8, 8): the rows of an image, one after the other."""
     images, labels = _digits()
-    return trained(rnn(8, 10, hidden=32), {"input": images.reshape(-1, 8, 8)}, labels, 10, 20)
+    return trained(nets.gru(), {"input": images.reshape(-1, 8, 8)}, labels, 10, 20)
 
 
 def transformer() -> Task:
@@ -127,14 +93,14 @@ def transformer() -> Task:
     images, labels = _digits()
     tokens = np.rint(images * 16).astype(np.int64)
     segments = np.tile(np.repeat(np.arange(8), 8), (len(tokens), 1)).astype(np.int64)
-    return trained(TokenTransformer(), {"tokens": tokens, "segments": segments}, labels, 10, 15)
+    return trained(nets.transformer(), {"tokens": tokens, "segments": segments}, labels, 10, 15)
 
 
 def tabular_mlp() -> Task:
     """Standardised table float32 (n, 30)."""
     table, labels = load_breast_cancer(return_X_y=True)
     scaled = ((table - table.mean(0)) / table.std(0)).astype(np.float32)
-    return trained(mlp(30, 2), {"input": scaled}, labels.astype(np.int64), 2, 20)
+    return trained(nets.tabular_mlp(), {"input": scaled}, labels.astype(np.int64), 2, 20)
 
 
 MODELS: Mapping[str, Callable[[], Task]] = {
@@ -150,3 +116,9 @@ def build(name: str) -> Task:
     """The named model; the same weights each time."""
     torch.manual_seed(0)
     return MODELS[name]()
+
+
+def code_of(name: str) -> Code:
+    """What builds the named model, for the format that takes the code along."""
+    factory = MODELS[name].__name__
+    return Code(f"nets:{factory}", {}, Path(nets.__file__).parent, getattr(nets, factory))
