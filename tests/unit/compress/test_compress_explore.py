@@ -172,6 +172,13 @@ def test_promising_shapes_are_the_front_first_spread_along_it_without_its_ends()
     assert len(promising([*beaten, *front], 12)) == 12
 
 
+def test_more_shapes_are_taken_where_the_answers_change_fast() -> None:
+    crowded = [explored(f"c{i}", 2.3 - 0.01 * i, 0.30 + 0.01 * i) for i in range(12)]
+    few = [explored(f"f{i}", 1.6 - 0.5 * i, 0.45 + 0.02 * i) for i in range(4)]
+    chosen = [one.shape.dropped[0][0] for one in promising([*crowded, *few], 4)]
+    assert chosen == ["c", "c", "f", "f"]  # by count alone it would be three of the crowd
+
+
 def test_the_shape_of_the_original_is_never_trained_as_one_of_them() -> None:
     whole = Explored(0, Shape(), Probe(0.0, {}), 1.0, None, Measured({"a": {1: 1.0}}, {1: 1.0}))
     assert promising([whole], 3) == []

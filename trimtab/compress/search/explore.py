@@ -120,11 +120,11 @@ def noise_of(known: Sequence[Explored]) -> float:
 
 
 def promising(known: Sequence[Explored], count: int) -> list[Explored]:
-    """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread over latency.
+    """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread along it.
 
     Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor. Of a
-    front that does not fit whole those are taken that lie evenly along it; not its very ends, which are cut to the bone
-    or hardly faster.
+    front that does not fit whole those are taken that lie at even distances along it; not its very ends, which are cut
+    to the bone or hardly faster.
     """
     slowest = 1 / (1 + noise_of(known))
     left = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
@@ -137,10 +137,18 @@ def promising(known: Sequence[Explored], count: int) -> list[Explored]:
 
 
 def _spread(front: Sequence[Explored], count: int) -> list[Explored]:
+    """So many of a front, at even distances along it, both axes counting alike: where answers change fast, more."""
     ordered = sorted(front, key=lambda one: (one.latency, one.shape.key))
     if len(ordered) <= count:
         return ordered
-    return [ordered[int((index + 0.5) * len(ordered) / count)] for index in range(count)]
+    points = np.array([(one.latency, one.probe.divergence) for one in ordered])
+    extent = np.ptp(points, axis=0)
+    steps = np.hypot(*(np.diff(points, axis=0) / np.where(extent > 0, extent, 1.0)).T)
+    position = np.concatenate([[0.0], np.cumsum(steps)]) / max(float(steps.sum()), np.finfo(float).tiny)
+    left = list(range(len(ordered)))
+    for place in range(count):
+        left.remove(min(left, key=lambda index: abs(position[index] - (place + 0.5) / count)))
+    return [one for index, one in enumerate(ordered) if index not in left]
 
 
 def _beats(one: Explored, other: Explored) -> bool:
