@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trimtab.journal.reader import end, window
+from trimtab.registry.keys import Keyring
 from trimtab.registry.package import Facts, Golden, pack, release_key
+from trimtab.registry.signing import sign_folder
+from trimtab.settings import Settings
 
 pytestmark = pytest.mark.integration
 ROWS = {"instances": np.full((2, 1, 4, 4), 0.5).tolist()}
@@ -119,7 +123,10 @@ class _MlflowHandler(BaseHTTPRequestHandler):
             return self._send(200, {"artifact_uri": f"mlflow-artifacts:/7/models/m-{version}"})
         _, found, rest = unquote(parts.path).partition("/mlflow-artifacts/artifacts/7/models/m-")
         number, _, file = rest.partition("/artifacts/release/")
-        return self._send(200, (folders[int(number)] / file).read_bytes()) if found else self._send(404, {})
+        content = folders[int(number)] / file if found else None
+        if content is None or not content.is_file():
+            return self._send(404, {})
+        return self._send(200, content.read_bytes())
 
     def _send(self, status: int, value: dict | bytes) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -186,8 +193,12 @@ def test_kill_9_loses_no_answered_request_and_the_next_start_goes_on(tmp_path, r
 def test_a_promotion_is_followed_without_a_failed_request_and_a_bad_one_is_refused(tmp_path, release):
     mlflow = FakeMlflow()
     mlflow.folders = {
-        1: release, 2: write_release(tmp_path / "two", 2), 3: write_release(tmp_path / "three", 3, spoil=True),
-    }  # fmt: skip
+        1: Path(shutil.copytree(release, tmp_path / "one")),
+        2: write_release(tmp_path / "two", 2),
+        3: write_release(tmp_path / "three", 3, spoil=True),
+    }
+    for folder in mlflow.folders.values():
+        sign_folder(folder, "tiny", Keyring(Settings.load(tmp_path / "home").keys))
     arguments = ("--home", str(tmp_path / "home"), "--mlflow", mlflow.address)
     statuses, versions, stop = [], [], threading.Event()
     with process("deployments.scoring", *arguments) as (child, client):
