@@ -45,7 +45,7 @@ def scoring_service(name: str, settings: Settings, threads: int | None = None) -
         StateError: no MLflow server is known, or the state directory cannot be written.
         Conflict: another service of this name runs.
     """
-    keys = Keyring(settings.keys)
+    keys = Keyring(settings.signing_keys)
     source = Champion(settings.tracking_uri(), name, keys)
     return following(name, settings, source, check=partial(verify_release, keys=keys, name=name), threads=threads)
 

@@ -92,7 +92,7 @@ class Stock:
         """
         into = self.settings.home / "stock" / self.name / str(version)
         try:
-            download_model(self.settings.tracking_uri(), self.name, version, into, Keyring(self.settings.keys))
+            download_model(self.settings.tracking_uri(), self.name, version, into, Keyring(self.settings.signing_keys))
         except RegistryError as error:
             if version != self.refused:
                 print(f"version {version} refused, {self.version} stays: {error}", file=sys.stderr)

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         return self.home / "locks"
 
     @property
-    def keys(self) -> Path:
+    def signing_keys(self) -> Path:  # not "keys": dict() would take the settings for a mapping, and Prefect calls it
         """Keys that sign releases, and the public ones that are trusted; the folder is its owner's alone."""
         return self.home / "keys"
 

@@ -114,7 +114,7 @@ class Watch:
         Raises:
             RegistryError: nor does what MLflow has.
         """
-        folder, keys = self.settings.home / "releases" / self.name / str(version), Keyring(self.settings.keys)
+        folder, keys = self.settings.home / "releases" / self.name / str(version), Keyring(self.settings.signing_keys)
         try:
             verify_release(folder, keys=keys, name=self.name)
         except RegistryError:

@@ -77,7 +77,7 @@ def _ledger(settings: Settings, fix: bool) -> list[str]:
 def _keys(settings: Settings, fix: bool) -> list[str]:
     from trimtab.registry.keys import Keyring
 
-    found = Keyring(settings.keys).every()  # reads the private key too: says so if others can read it
+    found = Keyring(settings.signing_keys).every()  # reads the private key too: says so if others can read it
     count = {state: sum(key.state == state for key in found) for state in ("signs", "trusted", "revoked")}
     return [", ".join(f"{number} {state}" for state, number in count.items() if number) or "none yet"]
 

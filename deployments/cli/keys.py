@@ -22,7 +22,7 @@ def show(home: Home = None, as_json: AsJson = False) -> None:
     with errors(as_json):
         from trimtab.registry.keys import Keyring
 
-        keys = Keyring(settings_for(home).keys).every()
+        keys = Keyring(settings_for(home).signing_keys).every()
         lines = [f"{key.state:<8} {key.fingerprint[:16]}  {key.path}" for key in keys]
         text = "\n".join(lines) or "no key yet: the first release makes one"
         emit({"keys": [key.to_json() for key in keys]}, as_json, text)
@@ -37,7 +37,7 @@ def rotate(home: Home = None, as_json: AsJson = False) -> None:
     with errors(as_json):
         from trimtab.registry.keys import Keyring
 
-        name = Keyring(settings_for(home).keys).rotate()
+        name = Keyring(settings_for(home).signing_keys).rotate()
         emit({"signs": name}, as_json, f"key {name[:16]} signs from now on; the ones before stay trusted")
 
 
@@ -50,7 +50,7 @@ def revoke(key: Fingerprint, home: Home = None, as_json: AsJson = False) -> None
     with errors(as_json):
         from trimtab.registry.keys import Keyring
 
-        name = Keyring(settings_for(home).keys).revoke(key)
+        name = Keyring(settings_for(home).signing_keys).revoke(key)
         then = "sign what it signed again (`trimtab keys sign NAME VERSION`), then restart services"
         text = f"key {name[:16]} is revoked; {then}"
         emit({"revoked": name}, as_json, text)
@@ -69,7 +69,7 @@ def trust(
     with errors(as_json):
         from trimtab.registry.keys import Keyring
 
-        name = Keyring(settings_for(home).keys).trust(file.read_bytes(), str(file))
+        name = Keyring(settings_for(home).signing_keys).trust(file.read_bytes(), str(file))
         emit({"trusted": name}, as_json, f"key {name[:16]} is trusted")
 
 

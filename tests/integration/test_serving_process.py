@@ -198,7 +198,7 @@ def test_a_promotion_is_followed_without_a_failed_request_and_a_bad_one_is_refus
         3: write_release(tmp_path / "three", 3, spoil=True),
     }
     for folder in mlflow.folders.values():
-        sign_folder(folder, "tiny", Keyring(Settings.load(tmp_path / "home").keys))
+        sign_folder(folder, "tiny", Keyring(Settings.load(tmp_path / "home").signing_keys))
     arguments = ("--home", str(tmp_path / "home"), "--mlflow", mlflow.address)
     statuses, versions, stop = [], [], threading.Event()
     with process("deployments.scoring", *arguments) as (child, client):

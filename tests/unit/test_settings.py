@@ -55,3 +55,7 @@ def test_a_broken_stack_file_is_no_traceback(tmp_path: Path):
     (tmp_path / "stack.json").write_text("{half")
     with pytest.raises(StateError, match="cannot be read"):
         Settings.load(tmp_path)
+
+
+def test_settings_become_a_dict_of_their_fields_as_prefect_needs_it(tmp_path: Path) -> None:
+    assert dict(Settings(home=tmp_path))["home"] == tmp_path

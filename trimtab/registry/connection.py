@@ -68,7 +68,7 @@ class Registry:
         Raises:
             StateError: no MLflow server is known, or the ledger cannot be opened.
         """
-        return cls.connect(settings.tracking_uri(), Ledger(settings.ledger), settings.locks, settings.keys)
+        return cls.connect(settings.tracking_uri(), Ledger(settings.ledger), settings.locks, settings.signing_keys)
 
     @contextlib.contextmanager
     def lock(self, what: str, name: str) -> Iterator[None]:

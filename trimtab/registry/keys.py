@@ -45,7 +45,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Keyring:
-    """The keys below a folder (`Settings.keys`); safe to use from many processes."""
+    """The keys below a folder (`Settings.signing_keys`); safe to use from many processes."""
 
     folder: Path
 
