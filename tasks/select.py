@@ -29,6 +29,7 @@ from trimtab.compress.search import Point, choose, front, how_near, set_aside
 from trimtab.data import Array
 from trimtab.errors import BudgetNotMet, DataError, UserCodeError
 from trimtab.recipe.schema import Measure
+from trimtab.targets import TARGETS
 from trimtab.verify.latency import measure
 from trimtab.verify.memory import footprints
 from trimtab.verify.slices import largest_drop
@@ -69,7 +70,9 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
             screening(bench),
             lambda done, total: progress(done, total, "rounds of latency"),
         )
-        folders = {build_name(b): (b.target, bench.target_folder(b.candidate, b.target)) for b in parsed}
+        # Of a runtime in a process of its own only our end of the pipe could be measured.
+        here = [build for build in parsed if not TARGETS[build.target].load_worker]
+        folders = {build_name(b): (b.target, bench.target_folder(b.candidate, b.target)) for b in here}
         settings = bench.recipe.measure
         costs = footprints(folders, validation.inputs, max(settings.batch_sizes), settings.threads)
     search = bench.recipe.compress.search

@@ -22,13 +22,15 @@ from trimtab.runtime.availability import installed
 from trimtab.settings import Settings
 from trimtab.stopwatch import Stopwatch
 from trimtab.store import file_digest, matches, os_lock, write_atomic
+from trimtab.targets import TARGETS
 from trimtab.task import Task
+from trimtab.worker import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino", "nncf")
-METHODS = 3  # to be raised when a method gives another result for the same parameters: old candidates are not reused
+METHODS = 4  # to be raised when a method gives another result for the same parameters: old candidates are not reused
 EXAMPLE_ROWS = 4
 
 
@@ -135,10 +137,21 @@ class Workbench:
                 {
                     **{"trimtab": __version__, "methods": METHODS},
                     **{name: installed(name) for name in DECIDING},
+                    **self._of_targets(),
                     **({} if self.recipe.convert.opset is None else {"opset": self.recipe.convert.opset}),
                 }
             ),
         )
+
+    def _of_targets(self) -> dict[str, Any]:
+        """Versions of what only some targets are converted with or run on."""
+        entries = [TARGETS[name] for name in self.recipe.targets]
+        here = {name for entry in entries for name in (*entry.loads_with, *entry.converts_with)}
+        workers = {name for entry in entries for name in (entry.convert_worker, entry.load_worker) if name}
+        return {
+            **{name: installed(name) for name in sorted(here - set(DECIDING))},
+            **{f"{name} worker": list(ENVIRONMENTS[name].pinned) for name in sorted(workers)},
+        }
 
     @property
     def key(self) -> str:

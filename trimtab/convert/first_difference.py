@@ -59,12 +59,12 @@ def first_difference(
         return f"layers cannot be compared: {target} does not give its intermediate results"
     try:
         original, graph = layer_values(module, inputs), operations(target, folder, inputs)
+        if not graph:
+            return "layers cannot be compared: the graph shows no result that depends on an input"
+        return locate(original, graph, quantized=quantized)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         return f"layers cannot be compared: {type(error).__name__}: {reason}"
-    if not graph:
-        return "layers cannot be compared: the graph shows no result that depends on an input"
-    return locate(original, graph, quantized=quantized)
 
 
 def locate(original: Sequence[Value], graph: Sequence[Operation], *, quantized: bool = False) -> FirstDifference | str:
@@ -214,8 +214,8 @@ def _described(
     if wrong.array is None or wrong.array.size != expected.array.size:
         return FirstDifference(layer, operation, *before, None, (), None, None, resolution)
     given = wrong.array.reshape(expected.array.shape).astype(np.float64)
-    distance = np.abs(given - expected.array)
-    distance[~np.isfinite(distance)] = np.inf
+    distance = np.abs(given - expected.array)  # a figure without axes gives a NumPy scalar here
+    distance = np.where(np.isfinite(distance), distance, np.inf)
     index = np.unravel_index(int(distance.argmax()), distance.shape)
     return FirstDifference(
         layer,

@@ -139,7 +139,7 @@ def scripted(module: nn.Module, example: Mapping[str, Array], target: str) -> to
             where=target,
             fix="write forward in TorchScript's subset of Python, or with tensor operations alone",
         ) from None
-    return traced(Deployed(compiled, module.preprocess).eval(), example, target)
+    return traced(type(module)(compiled, module.preprocess).eval(), example, target)
 
 
 def _judge(module: nn.Module, example: Mapping[str, Array], suspects: list[str], target: str) -> None:

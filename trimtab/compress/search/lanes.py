@@ -6,6 +6,7 @@ found decide the answers and not the latency.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,12 +148,14 @@ class _Sketch:
         self.spec, self.source = spec_of(bench.example, bench.classes), deployed(module, bench.recipe.preprocess)
         self.written: dict[str, Path] = {}
         self.rewritten: dict[str, Path] = {}
+        self.refused: dict[str, UnsupportedError] = {}  # precision → why; its other targets hear the same
 
     def in_lane(self, lane: Lane) -> Path:
         """The folder of the build in this lane."""
         if lane.name not in self.written:
             graph = self.source if lane.step is None else self._graph(lane, lane.step)
             target = self.folder / lane.name
+            shutil.rmtree(target, ignore_errors=True)  # of a conversion that was refused before
             target.mkdir()
             code, opset = code_of(self.bench, {}), self.bench.recipe.convert.opset
             convert("sketch", lane.target, graph, self.bench.example, self.spec, target, lane.precision, code, opset)
@@ -160,13 +163,18 @@ class _Sketch:
         return self.written[lane.name]
 
     def _graph(self, lane: Lane, step: Step) -> Path:
+        if lane.precision in self.refused:
+            raise self.refused[lane.precision]
         if lane.precision not in self.rewritten:
             form = form_of(step.method)
             place = self.folder / lane.precision
-            place.mkdir()
-            float_build = self.in_lane(Lane(None, FLOAT_GRAPH[form]))
-            source = Source(float_build)
-            GRAPH_STEPS[step.method](self.bench, source, _on_few_rows(step), place / GRAPH_FILES[form])
+            place.mkdir(exist_ok=True)
+            source = Source(self.in_lane(Lane(None, FLOAT_GRAPH[form])))
+            try:
+                GRAPH_STEPS[step.method](self.bench, source, _on_few_rows(step), place / GRAPH_FILES[form])
+            except UnsupportedError as error:
+                self.refused[lane.precision] = error
+                raise
             self.rewritten[lane.precision] = place / GRAPH_FILES[form]
         return self.rewritten[lane.precision]
 
