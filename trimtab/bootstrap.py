@@ -10,6 +10,7 @@ with 4 degrees of freedom).
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ CORRECTED_ROWS = 2000  # up to so many rows the interval is BCa
 LEAST_ROWS = 20
 AT_ONCE = 4_000_000  # numbers held by a batch of resamples
 SEED = 0
+LEAST_BEYOND = 20  # draws beyond an end: an interval corrected for many slices takes more draws
 
 
 def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float) -> tuple[Array, Array, Array]:
@@ -34,6 +36,7 @@ def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float)
     from scipy.stats import bootstrap  # here, because importing scipy.stats takes a second
 
     n, width = rows.shape
+    tail = (1 - confidence) / 2
 
     def statistic(index: Array, axis: int = -1) -> Array:
         return figures(rows[index].mean(axis=-2))
@@ -43,7 +46,7 @@ def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float)
         found = bootstrap(
             (np.arange(n),),
             statistic,
-            n_resamples=RESAMPLES,
+            n_resamples=max(RESAMPLES, math.ceil(LEAST_BEYOND / tail)),
             batch=max(1, AT_ONCE // (n * width)),
             vectorized=True,
             confidence_level=confidence,
@@ -51,7 +54,6 @@ def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float)
             rng=np.random.default_rng(SEED),
         )
     # Where all draws agree, BCa divides 0 by 0 and gives NaN; the percentiles then are that one value.
-    tail = (1 - confidence) / 2
     plain = np.nanquantile(found.bootstrap_distribution, [tail, 1 - tail], axis=-1)
     low, high = found.confidence_interval
     ends = np.where(np.isfinite(low), low, plain[0]), np.where(np.isfinite(high), high, plain[1])

@@ -26,7 +26,7 @@ def card(facts: Mapping[str, Any], rows: Mapping[str, int]) -> str:
         "Data": _table(("split", "rows"), rows.items()) if rows else ["Not recorded."],
         "How it was made": [f"{number}. {_step(step)}" for number, step in enumerate(facts.get("lineage") or [], 1)],
         _metric(facts): _accuracy(facts.get("evidence") or {}, facts.get("metric")),
-        "By class and slice": _slices((facts.get("evidence") or {}).get("slices")),
+        "By class and slice": _slices((facts.get("evidence") or {}).get("slices"), facts.get("metric")),
         "Speed and size": _cost(facts.get("evidence") or {}),
         "The gate": [f"Answer: {facts['gate'].get('answer')}.", "", *_gate(facts["gate"].get("checks") or [])],
         "Limits": _limits(facts),
@@ -55,21 +55,22 @@ def _difference(metric: str | None) -> str:
     return "difference" if metric == "r2" else "better by %, negative where worse"
 
 
-def _slices(slices: Mapping[str, Any] | None) -> list[str]:
+def _slices(slices: Mapping[str, Any] | None, metric: str | None = None) -> list[str]:
     if not slices:
         return ["Not measured."]
     rows = [
         (
             one["name"],
             one["paired"]["difference"]["n"],
-            _share(one["paired"]["candidate"]),
-            _points(one["paired"]["difference"]),
+            (_figure if metric else _share)(one["paired"]["candidate"]),
+            (_figure if metric == "r2" else _points)(one["paired"]["difference"]),
         )
         for one in slices["measured"]
     ]
     unknown = ", ".join(slices.get("unmeasured") or [])
     said = [f"Worst first; all intervals hold together with {slices['confidence']:.0%}.", ""]
-    table = _table(("slice", "rows", "accuracy", "difference from the original in points"), rows)
+    heads = (NAMES[metric], _difference(metric)) if metric else ("accuracy", "difference from the original in points")
+    table = _table(("slice", "rows", *heads), rows)
     return [*said, *table, *(["", f"Without a row, so nothing is known of: {unknown}."] if unknown else [])]
 
 

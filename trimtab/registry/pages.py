@@ -16,6 +16,7 @@ from trimtab.registry.history import Change, Mark
 from trimtab.registry.promotions import stream
 
 MARK_TAG = "trimtab.history"
+LONGEST_PAGE = 5000
 HEADING = "\n\n## History\n\n"
 
 
@@ -53,9 +54,19 @@ def renew(registry: Registry, name: str) -> list[str]:
 
 
 def with_history(description: str, changes: list[Change]) -> str:
-    """The page with its history renewed; what is above it stays."""
+    """The page with its history renewed; what is above it stays.
+
+    MLflow's description holds 5,000 characters (on PostgreSQL a longer one is an error): the oldest changes go first.
+    """
     above = description.partition(HEADING)[0]
-    return f"{above}{HEADING}{history.to_markdown(changes)}\n" if changes else above
+    if not changes:
+        return above
+    for first in range(len(changes)):
+        older = f"\n{first} older: `trimtab history`" if first else ""
+        page = f"{above}{HEADING}{history.to_markdown(changes[first:])}{older}\n"
+        if len(page) <= LONGEST_PAGE:
+            return page
+    return above[:LONGEST_PAGE]
 
 
 def _write(registry: Registry, name: str, version: int, every: list[Change]) -> None:

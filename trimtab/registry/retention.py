@@ -128,12 +128,12 @@ def finish(registry: Registry, name: str) -> list[str]:
 
 
 def unfinished(registry: Registry, name: str) -> dict[int, dict[str, Any]]:
-    """Version → its "deleting" entry, of deletions without a "deleted"."""
+    """Version → its "deleting" entry, of deletions without a "deleted"; registered again since, it is to stay."""
     begun: dict[int, dict[str, Any]] = {}
     for item in registry.ledger.read(versions.stream(name)):
         if item.entry["act"] == "deleting":
             begun[int(item.entry["version"])] = item.entry
-        elif item.entry["act"] == "deleted":
+        elif item.entry["act"] in ("deleted", "registered"):
             begun.pop(int(item.entry["version"]), None)
     return begun
 

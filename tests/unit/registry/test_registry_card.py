@@ -117,3 +117,14 @@ def test_the_card_of_a_regression_speaks_of_its_metric_and_not_of_classes() -> N
     assert "## RMSE" in text
     assert "1 number(s)" in text
     assert "class" not in text.split("## Limits")[1]
+
+
+def test_the_slices_of_a_regression_are_in_its_metric_and_no_shares() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(200, 1))
+    paired = paired_numbers("rmse", truth + rng.normal(size=truth.shape), truth + 1, truth, 0.95).to_json()
+    slices = {"measured": [{"name": "old", "paired": paired}], "confidence": 0.95}
+    changes = {"classes": None, "labels": None, "outputs": 1, "metric": "rmse", "evidence": {"slices": slices}}
+    text = card(facts(**changes), {"train": 900, "gate": 200}).split("## By class and slice")[1].split("##")[0]
+    assert "| old | 200 | 1 [" in text
+    assert "accuracy" not in text
