@@ -148,3 +148,25 @@ def test_a_gpu_target_without_a_gpu_is_refused_with_the_command_before_anything_
         convert("c0", "onnxruntime-cuda", deployed(mlp(), Preprocess()), example, spec_of(example, 4), tmp_path)
     assert "pip install onnxruntime-gpu" in caught.value.fix
     assert not list(tmp_path.iterdir())
+
+
+class Signed(nn.Module):
+    """Decides by values, which a trace would freeze: it has to be scripted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        answer = self.head(input)
+        if bool(input.sum() > 0):
+            answer = answer + 10.0
+        return answer
+
+
+def test_a_scripted_regression_answers_its_numbers_and_no_probabilities(tmp_path: Path):
+    module, example = deployed(Signed(), Preprocess(), regression=True), inputs("mlp", 4)
+    spec = spec_of(example, 1, "prediction")
+    convert("c0", "torchscript-cpu", module, example, spec, tmp_path)
+    given = runtime.load("torchscript-cpu", tmp_path, threads=1).predict(example)["prediction"]
+    np.testing.assert_allclose(given, Eager(module, spec, threads=1).predict(example)["prediction"], atol=2e-5)

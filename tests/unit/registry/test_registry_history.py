@@ -128,3 +128,13 @@ def test_there_is_no_history_before_the_first_promotion(tmp_path: Path) -> None:
     found: list[Change] = changes(Ledger(f"sqlite:///{tmp_path / 'empty.db'}"), NAME)
     assert found == []
     assert with_history("page", found) == "page"
+
+
+def test_a_page_of_many_changes_fits_mlflows_column_and_keeps_the_newest(ledger: Ledger) -> None:
+    for number in range(60):
+        promote(ledger, "promote", 2 - number % 2, 1 + number % 2, "ann", f"change {number} " + "x" * 100)
+    page = with_history("# A release", changes(ledger, NAME))
+    assert len(page) <= 5000
+    assert "change 59" in page
+    assert "change 0 " not in page
+    assert "older: `trimtab history`" in page

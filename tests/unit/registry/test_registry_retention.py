@@ -161,3 +161,11 @@ def test_an_old_version_that_somebody_deleted_in_mlflow_is_no_problem(world: Wor
 def test_stages_that_a_hand_moved_are_found(world: World) -> None:
     world.client.versions[2].current_stage = "Production"
     assert "versions [2, 5] are in stage Production, the champion is 5" in found(world)
+
+
+def test_a_version_registered_again_after_its_deletion_was_cut_short_is_not_deleted_later(world: World) -> None:
+    stream = f"versions/{NAME}"
+    world.registry.ledger.record(stream, {"act": "deleting", "version": 1}, None)
+    assert list(unfinished(world.registry, NAME)) == [1]
+    world.registry.ledger.record(stream, {"act": "registered", "version": 1, "release_key": "k", "evidence": "e"}, None)
+    assert unfinished(world.registry, NAME) == {}

@@ -17,7 +17,7 @@ from torch import nn
 from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.recipe.schema import Preprocess
-from trimtab.runtime.pt2_archive import check_archive, open_program
+from trimtab.runtime.pt2_archive import _is_size, check_archive, open_program
 
 MODEL, WEIGHTS = "models/model.json", "data/weights/model_weights_config.json"
 
@@ -100,3 +100,9 @@ def test_what_could_run_code_is_refused_by_name(
         open_program(rewritten(archive, change))
     assert message in str(caught.value)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_size_that_does_not_fit_is_refused_at_once_however_long_and_powers_never_pass():
+    assert not _is_size("1" * 200 + "x")  # a pattern that backtracks would never come to an end
+    assert not _is_size("9**9**9**9")
+    assert _is_size("Mul(Integer(8), Symbol('s48', positive=True, integer=True))")

@@ -116,6 +116,7 @@ def test_a_release_that_does_not_answer_as_verified_is_refused_with_the_reason(t
 @pytest.mark.parametrize("damage", ["change", "add", "remove", "manifest"])
 def test_a_folder_other_than_its_manifest_is_refused(tmp_path, damage):
     folder = write_release(tmp_path / "r")
+    (folder / "signature.json").write_text("{}")  # as in every registered release: of the manifest, so not in it
     check_manifest(folder)
     if damage == "change":
         (folder / "model.txt").write_text("0.00")

@@ -208,3 +208,21 @@ def test_the_report_of_a_regression_has_no_section_of_classes(
     assert "4,000 draws of rows" in page
     assert content["metric"] == "rmse"
     assert not {"confusion", "seen"} & content.keys()
+
+
+def test_an_interval_corrected_for_many_slices_takes_draws_enough_to_have_an_end(monkeypatch) -> None:
+    import scipy.stats
+
+    asked = []
+    real = scipy.stats.bootstrap
+
+    def counted(*args, n_resamples, **more):
+        asked.append(n_resamples)
+        return real(*args, n_resamples=500, **more)
+
+    monkeypatch.setattr(scipy.stats, "bootstrap", counted)
+    truth = np.random.default_rng(0).normal(size=(50, 1))
+    for confidence in (0.95, 0.9998):
+        paired_numbers("rmse", truth + 1, truth + 0.9, truth, confidence)
+    assert asked[-1] * (1 - 0.9998) / 2 >= 19.9
+    assert asked[0] < asked[-1]
