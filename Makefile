@@ -8,7 +8,7 @@ CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.to
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -63,6 +63,9 @@ $(CONVERT): $(STAMP)
 
 bench-shortcuts: env ## What it gives to write slice-and-pad shortcuts as convolutions
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.shortcuts
+
+bench-registry: env ## The registry killed at named points, raced and attacked: [KILLS=200] [PROMOTIONS=200] [DATABASE=sqlite|postgresql]
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.registry $(if $(KILLS),--kills $(KILLS)) $(if $(PROMOTIONS),--promotions $(PROMOTIONS)) $(if $(DATABASE),--database $(DATABASE))
 
 lint: env        ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
