@@ -23,6 +23,7 @@ from trimtab.registry.promote import champion, promote, reconcile, rollback
 from trimtab.registry.promotions import Promotion, read_log
 from trimtab.registry.register import Submission, register
 from trimtab.registry.retention import delete
+from trimtab.registry.staging import stage
 from trimtab.registry.tracking import Tracking
 
 LOADER = """
@@ -172,6 +173,8 @@ def _act(arguments: dict[str, Any], action: str, argument: Any, point: str | Non
         delete(world.registry, world.name, argument, who="test", why="old")
     elif action == "rollback":
         world.back_from(argument)
+    elif action.startswith("to "):
+        stage(world.registry, world.name, argument, action.removeprefix("to "), who="test", why="looked at")
     elif action == "reconcile":
         reconcile(world.registry, world.name)
     else:

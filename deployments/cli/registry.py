@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,24 +14,50 @@ Name = Annotated[str, typer.Argument(help="Name of the registered model.", show_
 Why = Annotated[str, typer.Option("--why", help="The reason; it goes into the promotion log.", show_default=False)]
 
 
+class Stage(StrEnum):
+    """Where a version may be moved."""
+
+    STAGING = "staging"
+    PRODUCTION = "production"
+    ARCHIVED = "archived"
+
+
 def promote(
     name: Name,
     version: Annotated[int, typer.Argument(help="Version number.", min=1, show_default=False)],
     why: Why,
+    to: Annotated[Stage, typer.Option("--to", help="Production serves; the others do not.")] = Stage.PRODUCTION,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version that passed the gate the champion: stage Production and alias together.
+    """Make a version that passed the gate the champion, stage Production and alias together; or move it elsewhere.
 
     Example: trimtab promote digits 3 --why "agreed with the product owner"
     """
     with errors(as_json):
-        from trimtab.registry.author import author
-        from trimtab.registry.connection import Registry
-        from trimtab.registry.promote import promote as move
+        if to is Stage.PRODUCTION:
+            _serve(name, version, why, home, as_json)
+        else:
+            _move(name, version, to.value.title(), why, home, as_json)
 
-        done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why)
-        emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
+
+def _serve(name: str, version: int, why: str, home: Path | None, as_json: bool) -> None:
+    from trimtab.registry.author import author
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.promote import promote as move
+
+    done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why)
+    emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
+
+
+def _move(name: str, version: int, stage: str, why: str, home: Path | None, as_json: bool) -> None:
+    from trimtab.registry.author import author
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.staging import stage as move
+
+    done = move(Registry.from_settings(settings_for(home)), name, version, stage, who=author(), why=why)
+    said = f"{name}: version {version} is in {stage}" + (f" (was in {done.before})" if done else " already")
+    emit({"name": name, "version": version, "stage": stage, "moved": done is not None}, as_json, said)
 
 
 def rollback(name: Name, why: Why, home: Home = None, as_json: AsJson = False) -> None:

@@ -23,11 +23,13 @@ from trimtab.registry import contents, follow, pages, versions
 from trimtab.registry.alias import aliases
 from trimtab.registry.connection import Registry
 from trimtab.registry.examine import examine
+from trimtab.registry.history import changes
 from trimtab.registry.promote import champion, history, reconcile, rollback
 from trimtab.registry.promotions import read_log
 from trimtab.registry.register import register
 from trimtab.registry.resign import sign_version
 from trimtab.registry.retention import delete
+from trimtab.registry.staging import stage
 from trimtab.registry.sweep import sweep
 from trimtab.registry.tracking import Tracking
 
@@ -362,6 +364,57 @@ def _made_by_hand(world: World) -> int:
     client.finalize_logged_model(model.model_id, "READY")
     source = f"models:/{model.model_id}"
     return int(client.create_model_version(world.name, source, world.run, model_id=model.model_id).version)
+
+
+def test_a_version_moves_to_staging_and_archived_with_a_record_and_what_serves_does_not(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    moved = stage(world.registry, world.name, second, "Staging", who="test", why="to be looked at")
+    assert moved is not None
+    assert (moved.before, moved.to) == ("None", "Staging")
+    assert stage(world.registry, world.name, second, "Staging", who="test", why="again") is None
+    assert world.stages("Staging") == [second]
+    assert world.serves_consistently() == first
+    assert "to Staging" in client_page(world, second)
+    with pytest.raises(RegistryError, match="serves; it leaves Production when"):
+        stage(world.registry, world.name, first, "Archived", who="test", why="x")
+    with pytest.raises(RegistryError, match="does not exist"):
+        stage(world.registry, world.name, 99, "Staging", who="test", why="x")
+    with pytest.raises(RegistryError, match="no record of having passed"):
+        stage(world.registry, world.name, _made_by_hand(world), "Staging", who="test", why="x")
+    world.promote(second)
+    assert world.stages("Staging") == []
+    assert world.stages("Archived") == [first]
+    with pytest.raises(RegistryError, match="is in Archived, from where it may go to Staging, Production, not to None"):
+        stage(world.registry, world.name, first, "None", who="test", why="x")
+    kinds = [change.kind for change in changes(world.registry.ledger, world.name)]
+    assert kinds == ["promote", "to Staging", "promote"]
+
+
+@pytest.mark.slow
+def test_killed_at_every_point_a_move_to_a_stage_is_finished_or_never_was(world: World) -> None:
+    serving, moved = world.release(0.0), world.release(1.0)
+    world.promote(serving)
+    points = points_of(lambda: stage(world.registry, world.name, moved, "Staging", who="test", why="looked at"))
+    assert points[0] == "promote.staging:before"
+    for point in points:
+        now, target = ("Staging", "Archived") if world.stages("Staging") else ("Archived", "Staging")
+        killed_at(world, f"to {target}", moved, point)
+        reconcile(world.registry, world.name)
+        begun = point != "promote.staging:before"
+        assert world.stages(target if begun else now) == [moved], point
+        assert world.serves_consistently() == serving, point
+        assert reconcile(world.registry, world.name) == []
+
+
+def test_a_move_cut_short_whose_version_serves_by_now_is_given_up(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    killed_at(world, "to Staging", second, "promote.staging:after")
+    world.registry.client.transition_model_version_stage(world.name, str(second), "Production")
+    notes = reconcile(world.registry, world.name)
+    assert "the move of version 2 to Staging was undone: it serves" in notes[0]
+    assert world.serves_consistently() == first
 
 
 def test_stages_moved_by_hand_are_brought_in_step_with_the_alias(world: World) -> None:
