@@ -43,7 +43,9 @@ class Binary:
             ProtocolError: there are not so many.
         """
         if self._data is None:
-            raise ProtocolError("has binary data, the request no Inference-Header-Content-Length", where=name, code=_BAD)
+            raise ProtocolError(
+                "has binary data, but there is no Inference-Header-Content-Length", where=name, code=_BAD
+            )
         end = self._start + size
         if end > len(self._data):
             left = len(self._data) - self._start
