@@ -34,8 +34,8 @@ def test_unknown_flags_are_not_passed_on_and_a_later_version_is_read_as_far_as_i
 @pytest.mark.parametrize(
     "header",
     [None, "", "x", f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01",
-     SAMPLED.upper(), f"{SAMPLED}-more", f"00-{TRACE[:-1]}-{PARENT}-01", f"00-{TRACE}-{PARENT}-1", f"{SAMPLED},{SAMPLED}",
-     f"cc-{TRACE}-{PARENT}-01.x"],
+     SAMPLED.upper(), f"{SAMPLED}-more", f"00-{TRACE[:-1]}-{PARENT}-01", f"00-{TRACE}-{PARENT}-1",
+     f"{SAMPLED},{SAMPLED}", f"cc-{TRACE}-{PARENT}-01.x"],
 )  # fmt: skip
 def test_what_is_no_traceparent_is_as_none(header):
     assert traced(header) is None

@@ -173,10 +173,12 @@ def test_datatypes_that_no_model_here_takes_are_refused_by_name(client, datatype
 
 BAD_TENSORS: list[Any] = [
     1, {}, {"name": "input"}, tensor(datatype="FP8"), tensor(datatype=None), tensor(shape=None), tensor(shape=[]),
-    tensor(shape=[2, -3]), tensor(shape=[2, 3.0]), tensor(shape=[True, 6]), tensor(shape=[3, 3]), tensor(shape=[2**62, 2**62]),
+    tensor(shape=[2, -3]), tensor(shape=[2, 3.0]), tensor(shape=[True, 6]), tensor(shape=[3, 3]),
+    tensor(shape=[2**62, 2**62]),
     tensor(shape=[1] * 17), tensor(shape=[6]), tensor(shape=[0, 3], data=[]), tensor(data=None), tensor(data="text"),
     tensor(data=[1, 2, 3, 4, 5]), tensor(data=[1, 2, 3, 4, 5, None]), tensor(data=[1, 2, 3, 4, 5, "x"]),
-    tensor(data=[[1, 2, 3], [4, 5]]), tensor(data=[[1, 2, 3], 4]), tensor(data=[1, 2, 3, 4, 5, [6]]), tensor(data=[1e39] * 6),
+    tensor(data=[[1, 2, 3], [4, 5]]), tensor(data=[[1, 2, 3], 4]), tensor(data=[1, 2, 3, 4, 5, [6]]),
+    tensor(data=[1e39] * 6),
     tensor(name="other"), tensor(parameters=1), tensor(parameters={"shared_memory_region": "x"}),
     tensor(parameters={"binary_data_size": 24}), tensor(parameters={"binary_data_size": "24"}),
     tensor([[1, 2, 300]], "UINT8"), tensor([[1, 2, -129]], "INT8"), tensor([[1, 2, 2**63]], "UINT64"),
@@ -194,7 +196,8 @@ def test_a_tensor_that_is_not_what_it_says_is_refused(client, entry):
 @pytest.mark.parametrize(
     "message",
     [
-        [], 1, "x", None, {}, {"inputs": []}, {"inputs": {}}, {"inputs": [tensor(), tensor()]}, {"id": 3, "inputs": [tensor()]},
+        [], 1, "x", None, {}, {"inputs": []}, {"inputs": {}}, {"inputs": [tensor(), tensor()]},
+        {"id": 3, "inputs": [tensor()]},
         {"id": "x" * 1025, "inputs": [tensor()]}, {"inputs": [tensor()], "parameters": []},
         {"inputs": [tensor()], "parameters": {"binary_data_output": 1}}, {"inputs": [tensor()], "outputs": 1},
         {"inputs": [tensor()], "outputs": ["probabilities"]}, {"inputs": [tensor()], "outputs": [{"name": "other"}]},
