@@ -37,15 +37,9 @@ def read_arrow(body: bytes, spec: Spec) -> dict[str, Array]:
         check_messages(body)
         table = ipc.open_stream(pa.py_buffer(body)).read_all()
         table.validate(full=True)  # offsets from outside may point anywhere
-    except (pa.ArrowException, ValueError, OSError, EOFError, KeyError):
+        return _inputs(_columns(table), spec)
+    except (pa.ArrowException, ValueError, OverflowError, OSError, EOFError, KeyError):
         raise ProtocolError("the body is not a whole Arrow IPC stream", code=_BAD) from None
-    columns = {name: table.column(place) for place, name in enumerate(table.column_names)}
-    if len(columns) != table.num_columns:
-        raise ProtocolError("has two columns of one name", where="arrow", code=_BAD)
-    columns = {name: column for name, column in columns.items() if not name.startswith(_PANDAS_INDEX)}
-    if not table.num_rows:
-        raise ProtocolError("has no rows", where="arrow")
-    return _inputs(columns, spec)
 
 
 def write_arrow(outputs: Mapping[str, Array]) -> bytes:
@@ -58,6 +52,16 @@ def write_arrow(outputs: Mapping[str, Array]) -> bytes:
     with ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The columns by name, without those of pandas' index."""
+    if len(set(table.column_names)) != table.num_columns:
+        raise ProtocolError("has two columns of one name", where="arrow", code=_BAD)
+    if not table.num_rows:
+        raise ProtocolError("has no rows", where="arrow")
+    named = zip(table.column_names, table.columns, strict=True)
+    return {name: column for name, column in named if not name.startswith(_PANDAS_INDEX)}
 
 
 def _inputs(columns: Mapping[str, pa.ChunkedArray], spec: Spec) -> dict[str, Array]:

@@ -38,7 +38,7 @@ def check_messages(body: bytes) -> None:
             raise _refused("is of a format older than Arrow 1.0", "write it with format version V5")
         if message.type == "dictionary":
             raise _refused("has dictionary-encoded columns", "cast them to their values")
-        if message.type == "record batch" and is_compressed(bytes(message.metadata)):
+        if message.type != "schema" and is_compressed(bytes(message.metadata)):
             raise _refused("has compressed buffers", "write it with compression=None")
     raise _refused(f"has more than {MOST_MESSAGES} messages", "write larger record batches")
 

@@ -60,6 +60,15 @@ def rule_of(loaded: Loaded) -> Rule:
     return Rule(inputs[0]["name"], mode, height, width, str(inputs[0]["dtype"]), scale, resize)
 
 
+def takes_images(loaded: Loaded) -> bool:
+    """Whether a release says how images become its input."""
+    try:
+        rule_of(loaded)
+    except ProtocolError:
+        return False
+    return True
+
+
 def read_images(loaded: Loaded, body: bytes, headers: Mapping[str, str], most_bytes: int) -> dict[str, Array]:
     """The input in one image, or in the parts of a multipart body, one a row in their order.
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import orjson
 
-from trimtab import pixels
-from trimtab.serving import media
+from trimtab.serving import images, media
 from trimtab.serving.openapi_schemas import schemas
 from trimtab.serving.raw import DTYPE, INPUT, SHAPE
 from trimtab.serving.release import Loaded
@@ -64,11 +63,9 @@ def _classes(loaded: Loaded | None) -> int | None:
 
 def _scoring(name: str, loaded: Loaded | None) -> dict[str, Any]:
     answers = {media.JSON: {"schema": _ref("Predictions")}, **{kind: {} for kind in media.GIVEN[1:]}}
-    taken = {media.JSON: _json_example(loaded), **{kind: {} for kind in media.TAKEN[1:]}}
-    if not _takes_images(loaded):
-        taken = {kind: taken[kind] for kind in taken if kind not in (media.JPEG, media.PNG, media.MULTIPART)}
-    else:
-        taken[media.MULTIPART] = {"schema": {"type": "object", "description": "each part an image, a row each"}}
+    pictures = images.TYPES if loaded is not None and images.takes_images(loaded) else ()
+    others = (kind for kind in media.TAKEN[1:] if kind in pictures or kind not in images.TYPES)
+    taken = {media.JSON: _json_example(loaded), **{kind: {} for kind in others}}
     headers = [_header(HEADER, PATTERN), _header("traceparent"), *map(_header, (SHAPE, DTYPE, INPUT))]
     scored = {"200": {"description": "the answer; X-Trimtab-Version says whose", "content": answers}}
     accepted = _object_response("taken", ["accepted", "known", "unknown"])
@@ -137,13 +134,6 @@ def _json_example(loaded: Loaded | None) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """The same with lists for arrays, float32 in its shortest form."""
     return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def _takes_images(loaded: Loaded | None) -> bool:
-    said = loaded.facts.get("serving", {}).get("images") if loaded is not None else None
-    if loaded is None or said is None:
-        return False
-    return pixels.misfit(str(said["mode"]), float(said["scale"]), loaded.predictor.spec["inputs"]) is None
 
 
 def _operation(
