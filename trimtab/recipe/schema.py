@@ -18,6 +18,7 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.images import Images
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
@@ -36,6 +37,7 @@ __all__ = [
     "Convert",
     "Distil",
     "Explain",
+    "Images",
     "Measure",
     "Model",
     "Monitoring",
@@ -199,6 +201,7 @@ class Serving(Section):
     max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
     max_body_mb: float = Field(16, gt=0)
     journal_inputs: bool = True
+    images: Images | None = None
 
 
 class Schedule(Section):
@@ -298,7 +301,10 @@ class Recipe(Section):
         What was made before there were such keys keeps its identity.
         """
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        excluded = {} if self.purpose.regression else only_regression
+        if self.serving.images is None:
+            excluded["serving"] = {"images"}
+        return self.model_dump(mode="json", exclude=excluded)
 
     @model_validator(mode="before")
     @classmethod

@@ -17,26 +17,25 @@ from starlette.routing import Route
 from trimtab import __version__
 from trimtab.errors import ProtocolError
 from trimtab.journal.wal import JournalError
-from trimtab.serving.answers import answer, failure
+from trimtab.serving import v2
+from trimtab.serving.answers import answer, failure, failure_on
 from trimtab.serving.body import read_body
 from trimtab.serving.labels import parse_labels
 from trimtab.serving.limits import Limits
-from trimtab.serving.reports import contained_file, index, page
+from trimtab.serving.openapi_pages import routes as openapi_routes
+from trimtab.serving.readiness import unready
+from trimtab.serving.reports import PASSIVE, contained_file, index, page
 from trimtab.serving.scoring import invocations
 from trimtab.serving.service import Service
 
-HANGING_S = 30.0
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST"}
 _PAGES = {
+    "/docs": "how to ask it, with an example",
     "/version": "what is served",
     "/ready": "whether it can score",
     "/ping": "whether it is alive",
     "/metrics": "for Prometheus",
     "/reports/": "of verifications and windows",
-}
-_PASSIVE = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
 }
 _logger = logging.getLogger(__name__)
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
@@ -69,6 +68,8 @@ def build(service: Service) -> Starlette:
         Route("/invocations", bound(invocations, writes=True), methods=["POST"]),
         Route("/labels", bound(_labels, writes=True), methods=["POST"]),
         *(Route(path, bound(endpoint)) for path, endpoint in reads.items()),
+        *v2.routes(bound),
+        *openapi_routes(bound),
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
@@ -80,12 +81,10 @@ async def _ping(service: Service, request: Request) -> Response:
 
 
 async def _ready(service: Service, request: Request) -> Response:
-    loaded = service.engine.current
-    if loaded is None:
-        return answer({"ready": False, "reason": "no release is loaded yet"}, 503, {"Retry-After": "1"})
-    if service.engine.longest_s > HANGING_S:
-        return answer({"ready": False, "reason": f"one request has run for over {HANGING_S:g} s"}, 503)
-    return answer({"ready": True, "version": loaded.version})
+    why, loaded = unready(service), service.engine.current
+    if why is not None:
+        return answer({"ready": False, "reason": why}, 503, {"Retry-After": "1"})
+    return answer({"ready": True, "version": loaded.version if loaded is not None else None})
 
 
 async def _version(service: Service, request: Request) -> Response:
@@ -120,11 +119,11 @@ async def _index(service: Service, request: Request) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         said = [
             f"Version {version} is served." if version is not None else "No release is loaded yet.",
-            "Scores are asked for with POST /invocations, labels given with POST /labels.",
+            "Scores are asked for with POST /invocations or below /v2, labels given with POST /labels.",
         ]
         shown = page(service.name, said, [(link.lstrip("/"), link, note) for link, note in _PAGES.items()])
-        return HTMLResponse(shown, headers=vary | _PASSIVE)
-    links = ["/invocations", "/labels", *_PAGES]
+        return HTMLResponse(shown, headers=vary | PASSIVE)
+    links = ["/invocations", "/labels", "/v2", "/openapi.json", *_PAGES]
     return answer({"name": service.name, "version": version, "links": links}, headers=vary)
 
 
@@ -150,7 +149,7 @@ async def _labels(service: Service, request: Request) -> Response:
 async def _reports(service: Service, request: Request) -> Response:
     prefix = "" if request.url.path.endswith("/") else "reports/"
     listed = await run_in_threadpool(index, service.reports, service.name, prefix)
-    return HTMLResponse(listed, headers=_PASSIVE)
+    return HTMLResponse(listed, headers=PASSIVE)
 
 
 async def _report(service: Service, request: Request) -> Response:
@@ -169,15 +168,16 @@ def _is_cross_origin(request: Request) -> bool:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "BAD_REQUEST")
-    return failure(error.status_code, code, str(error.detail), error.headers)
+    return failure_on(request.scope["path"])(error.status_code, code, str(error.detail), error.headers)
 
 
 async def _protocol_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProtocolError)
-    return failure(error.status, error.code, f"{error.where}: {error.what}" if error.where else error.what)
+    message = f"{error.where}: {error.what}" if error.where else error.what
+    return failure_on(request.scope["path"])(error.status, error.code, message, None)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     if not isinstance(error, ClientDisconnect):
         _logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return failure(500, "INTERNAL_ERROR", "an internal error; it is logged")
+    return failure_on(request.scope["path"])(500, "INTERNAL_ERROR", "an internal error; it is logged", None)

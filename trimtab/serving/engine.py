@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import orjson
@@ -17,6 +18,8 @@ from trimtab.serving.protocol import parse
 from trimtab.serving.release import Loaded
 
 Array = np.ndarray
+Parse = Callable[[], Mapping[str, Array]]
+Encode = Callable[[Mapping[str, Array]], bytes]
 
 
 class Busy(TrimtabError):
@@ -85,14 +88,26 @@ class Engine:
             raise Busy(f"{self.unfinished} requests are waiting")
 
     async def score(self, loaded: Loaded, body: bytes, content_type: str | None) -> Scored:
-        """Read a request and answer it.
+        """Read a request of MLflow's protocol and answer it.
 
         Raises:
             Busy: the queue is full. ProtocolError: the request cannot be read. ModelFailure: the model failed.
         """
+        spec = loaded.predictor.spec
+        return await self.submit(loaded, partial(parse, body, content_type, spec), encode)
+
+    async def submit(self, loaded: Loaded, parse: Parse, encode: Encode) -> Scored:
+        """Answer a request of any form, off the event loop.
+
+        Args:
+            parse: gives the checked inputs, name → (batch, ...). encode: gives the answer's body of outputs by name.
+
+        Raises:
+            Busy: the queue is full. ProtocolError: what `parse` raised. ModelFailure: the model failed.
+        """
         self.admit(loaded)
         self.unfinished += 1
-        job = asyncio.get_running_loop().run_in_executor(self._pool, self._run, loaded, body, content_type)
+        job = asyncio.get_running_loop().run_in_executor(self._pool, self._run, loaded, parse, encode)
         job.add_done_callback(self._finish)  # counts work, not callers: one that hangs up still occupies the model
         return await asyncio.shield(job)
 
@@ -100,11 +115,11 @@ class Engine:
         """Finish what is under way."""
         self._pool.shutdown(wait=True)
 
-    def _run(self, loaded: Loaded, body: bytes, content_type: str | None) -> Scored:
+    def _run(self, loaded: Loaded, parse: Parse, encode: Encode) -> Scored:
         me = threading.get_ident()
         self._began[me] = time.monotonic()
         try:
-            return _score(loaded, body, content_type)
+            return _score(loaded, parse, encode)
         finally:
             del self._began[me]
 
@@ -114,8 +129,8 @@ class Engine:
             job.exception()  # looked at, so that a caller that hung up leaves no "never retrieved" in the log
 
 
-def _score(loaded: Loaded, body: bytes, content_type: str | None) -> Scored:
-    inputs = parse(body, content_type, loaded.predictor.spec)
+def _score(loaded: Loaded, parse: Parse, encode: Encode) -> Scored:
+    inputs = parse()
     start = time.perf_counter()
     try:
         outputs = loaded.predictor.predict(inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class Loaded:
     Attributes:
         version: of the registered model. facts: release.json.
         since_ns: when it was loaded, nanoseconds since the epoch.
+        example: name → (1, ...), a golden row to show how it is asked; zeros where inputs are private.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Loaded:
     limits: Limits
     facts: Mapping[str, Any]
     since_ns: int
+    example: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def regression(self) -> bool:
@@ -113,7 +115,8 @@ def load_release(
         limits = Limits.from_json(facts.get("serving", {}))
         predictor = load(facts["target"], folder, threads or limits.threads)
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
-        _prove(loaded, folder, TOLERANCE[facts["precision"]])
+        golden = _prove(loaded, folder, TOLERANCE[facts["precision"]])
+        loaded = replace(loaded, example=golden if limits.journal_inputs else _zeros(golden))
         _ = loaded.classes  # named by every release; a label could not be checked without it
     except ReleaseRefused:
         raise
@@ -123,8 +126,13 @@ def load_release(
     return loaded
 
 
-def _prove(loaded: Loaded, folder: Path, tolerance: float) -> None:
-    """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
+def _zeros(rows: Mapping[str, Array]) -> dict[str, Array]:
+    """Rows of the same form that say nothing: where the journal keeps no inputs, a page must not show one either."""
+    return {name: np.zeros_like(values) for name, values in rows.items()}
+
+
+def _prove(loaded: Loaded, folder: Path, tolerance: float) -> dict[str, Array]:
+    """Warm the predictor and compare its answers on the golden rows with the recorded ones; the first golden row."""
     predictor = loaded.predictor
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
         inputs = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
@@ -145,6 +153,7 @@ def _prove(loaded: Loaded, folder: Path, tolerance: float) -> None:
             where=str(folder),
             fix="serve it on a machine like the one that verified it, or release it again on this one",
         )
+    return one
 
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
