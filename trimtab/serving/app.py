@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
@@ -19,18 +20,21 @@ from trimtab.errors import ProtocolError
 from trimtab.journal.wal import JournalError
 from trimtab.serving.answers import answer, failure
 from trimtab.serving.body import read_body
+from trimtab.serving.comparison import challenger, comparison
+from trimtab.serving.drain import Gate
+from trimtab.serving.health import why_not_alive, why_not_ready
 from trimtab.serving.labels import parse_labels
 from trimtab.serving.limits import Limits
 from trimtab.serving.reports import contained_file, index, page
 from trimtab.serving.scoring import invocations
 from trimtab.serving.service import Service
 
-HANGING_S = 30.0
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST"}
 _PAGES = {
     "/version": "what is served",
     "/ready": "whether it can score",
     "/ping": "whether it is alive",
+    "/comparison": "what the challenger showed",
     "/metrics": "for Prometheus",
     "/reports/": "of verifications and windows",
 }
@@ -63,6 +67,7 @@ def build(service: Service) -> Starlette:
 
     reads = {
         "/ping": _ping, "/health": _ping, "/ready": _ready, "/version": _version, "/metrics": _metrics, "/": _index,
+        "/comparison": comparison,
         "/reports": _reports, "/reports/": _reports, "/reports/{path:path}": _report,
     }  # fmt: skip
     routes = [
@@ -71,21 +76,24 @@ def build(service: Service) -> Starlette:
         *(Route(path, bound(endpoint)) for path, endpoint in reads.items()),
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    gate = Middleware(Gate, service.drain, service.metrics)
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[gate])
 
 
 async def _ping(service: Service, request: Request) -> Response:
-    """Alive: the process answers. Whether it can score is /ready."""
+    """Alive: the process answers, and its model has not hung for long. Whether it can score is /ready."""
+    reason = why_not_alive(service)
+    if reason is not None:
+        return answer({"alive": False, "reason": reason}, 503)
     return Response("\n", media_type="application/json")
 
 
 async def _ready(service: Service, request: Request) -> Response:
+    reason = why_not_ready(service)
+    if reason is not None:
+        return answer({"ready": False, "reason": reason}, 503, {"Retry-After": "1"})
     loaded = service.engine.current
-    if loaded is None:
-        return answer({"ready": False, "reason": "no release is loaded yet"}, 503, {"Retry-After": "1"})
-    if service.engine.longest_s > HANGING_S:
-        return answer({"ready": False, "reason": f"one request has run for over {HANGING_S:g} s"}, 503)
-    return answer({"ready": True, "version": loaded.version})
+    return answer({"ready": True, "version": loaded.version if loaded is not None else None})
 
 
 async def _version(service: Service, request: Request) -> Response:
@@ -99,10 +107,9 @@ async def _version(service: Service, request: Request) -> Response:
             **{key: facts.get(key) for key in ("candidate", "label", "target", "precision", "classes", "labels")},
             **{key: facts[key] for key in ("task", "metric", "outputs") if key in facts},
             "since_ns": loaded.since_ns if loaded is not None else None,
-            "champion": state.champion if state is not None else None,
-            "refused": {"version": state.refused, "reason": state.reason}
-            if state is not None and state.refused is not None
-            else None,
+            "champion": state.wanted if state is not None else None,
+            "refused": state.refusal if state is not None else None,
+            "challenger": challenger(service),
             "registry_error": state.registry_error if state is not None else None,
             "trimtab": __version__,
         }
@@ -138,7 +145,7 @@ async def _labels(service: Service, request: Request) -> Response:
     regression = loaded is not None and loaded.regression
     entries = parse_labels(body, request.headers.get("content-type"), classes, regression)
     try:
-        known = await service.recorder.labels(entries)
+        known = await service.record_labels(entries)
     except JournalError as error:
         return failure(503, "TEMPORARILY_UNAVAILABLE", f"labels not recorded: {error.what}", {"Retry-After": "5"})
     counts = {"known": sum(known), "unknown": len(known) - sum(known)}

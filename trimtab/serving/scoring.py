@@ -10,14 +10,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from trimtab.errors import ProtocolError
+from trimtab.serving import trying
 from trimtab.serving.answers import JSON_BYTES, failure
 from trimtab.serving.body import read_body
 from trimtab.serving.engine import Busy, ModelFailure
-from trimtab.serving.release import Loaded
+from trimtab.serving.lane import Lane
 from trimtab.serving.request_id import HEADER, request_id
+from trimtab.serving.routing import CHALLENGER
+from trimtab.serving.routing import HEADER as ALIAS
 from trimtab.serving.service import Service
 
-VERSION, JOURNAL = "X-Trimtab-Version", "X-Trimtab-Journal"
+JOURNAL = "X-Trimtab-Journal"
 RETRY_S = "1"
 _CLIENT_GONE = 499  # nobody reads it; only counted
 _logger = logging.getLogger(__name__)
@@ -44,33 +47,37 @@ async def invocations(service: Service, request: Request) -> Response:
 
 
 async def _answer(service: Service, request: Request, headers: dict[str, str], arrived: float) -> Response:
-    loaded = service.engine.current  # one release for the whole request, whatever is swapped meanwhile
-    if loaded is None:
-        raise Busy("no release is loaded yet")
-    service.engine.admit(loaded)
-    body = await read_body(request, loaded.limits.max_body)
-    headers[VERSION] = loaded.version
+    lane = service.lane(headers[HEADER], request.headers.get(ALIAS))
+    lane.admit()
+    body = await read_body(request, lane.limits.max_body)
+    headers |= (lane.rescue or lane).headers()
     try:
-        scored = await service.engine.score(loaded, body, request.headers.get("content-type"))
-    except ModelFailure as error:
-        return await _failed(service, loaded, error, headers, arrived)
-    if service.recorder is not None:
+        answered = await trying.score(service, lane, body, request.headers.get("content-type"))
+    except trying.Failed as error:
+        return await _failed(service, error.lane, error.cause, headers, arrived)
+    lane, scored = answered.lane, answered.scored
+    headers |= lane.headers()
+    if lane.recorder is not None:
         latency = time.perf_counter() - arrived
-        headers[JOURNAL] = await service.recorder.answered(
-            loaded, headers[HEADER], scored.inputs, scored.output, latency
+        headers[JOURNAL] = await lane.recorder.answered(
+            lane.loaded, headers[HEADER], scored.inputs, scored.output, latency
         )
     service.metrics.rows.inc(len(scored.output))
     service.metrics.predict_seconds.observe(scored.predict_s)
-    return Response(scored.body, headers={**headers, **JSON_BYTES})
+    afterwards = trying.afterwards(service, headers[HEADER], answered)
+    return Response(scored.body, headers={**headers, **JSON_BYTES}, background=afterwards)
 
 
 async def _failed(
-    service: Service, loaded: Loaded, error: ModelFailure, headers: dict[str, str], arrived: float
+    service: Service, lane: Lane, error: ModelFailure, headers: dict[str, str], arrived: float
 ) -> Response:
-    _logger.error("version %s: %s", loaded.version, error, exc_info=error.__cause__)
+    headers |= lane.headers()
+    _logger.error("version %s: %s", lane.loaded.version, error, exc_info=error.__cause__)
     service.metrics.model_errors.labels(error.kind).inc()
     inputs: Mapping = error.inputs
-    if service.recorder is not None:
+    if lane.recorder is not None:
         latency = time.perf_counter() - arrived
-        headers[JOURNAL] = await service.recorder.failed(loaded, headers[HEADER], inputs, error.kind, latency)
+        headers[JOURNAL] = await lane.recorder.failed(lane.loaded, headers[HEADER], inputs, error.kind, latency)
+    if lane.alias == CHALLENGER:
+        trying.note(service, lane.loaded.version, headers[HEADER], len(next(iter(inputs.values()))), error.kind)
     return failure(500, "INTERNAL_ERROR", "the model failed on this request; it is counted and logged", headers)
