@@ -16,6 +16,9 @@ def promote(
     name: Name,
     version: Annotated[int, typer.Argument(help="Version number.", min=1, show_default=False)],
     why: Why,
+    force: Annotated[
+        bool, typer.Option("--force", help="Without the evidence serving.promotion asks for; the record says so.")
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +31,7 @@ def promote(
         from trimtab.registry.connection import Registry
         from trimtab.registry.promote import promote as move
 
-        done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why)
+        done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why, force=force)
         emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
 
 
@@ -73,6 +76,7 @@ def status(
 
 def _release(name: str, home: Any) -> dict[str, Any]:
     from trimtab.ledger import Ledger
+    from trimtab.registry.challenges import read_challenges
     from trimtab.registry.names import release_name
     from trimtab.registry.promotions import read_log
 
@@ -84,6 +88,7 @@ def _release(name: str, home: Any) -> dict[str, Any]:
     return {
         "champion": log.champion,
         "previous": log.previous,
+        "challenger": read_challenges(ledger, name).version,
         "promotions": [promotion.to_json() for promotion in log.done],
         "verdicts": [entry["verdict"]["kind"] for entry in verdicts],
         "reactions": [f"{entry['act']}: {entry.get('outcome') or entry.get('reason')}" for entry in reactions],
@@ -98,7 +103,8 @@ def _text(found: dict[str, Any]) -> str:
         mark = "[green]ready[/green]" if server["ready"] else f"[red]{server['state']}[/red]"
         lines.append(f"  {server['name']:<20} {mark}  {server['url'] or server['log']}")
     for name, release in found["releases"].items():
-        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}")
+        tried = f", challenger {release['challenger']}" if release["challenger"] is not None else ""
+        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}{tried}")
         lines += [
             f"  {p['time'][:19]} {p['kind']} version {p['version']} by {p['who']}: {p['why']}"
             for p in release["promotions"][-5:]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from trimtab.registry import pages, versions
+from trimtab.registry import moves, pages, versions
 from trimtab.registry.alias import CHAMPION, PREVIOUS, aliases, align_stages, point
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
-from trimtab.registry.promotions import PROMOTE, ROLLBACK, after, read_log, stream, way_back
-
-OUTSIDE = "by hand in MLflow"
+from trimtab.registry.promotions import OUTSIDE, PROMOTE, ROLLBACK, after, read_log, stream, way_back
 
 
 def settle(registry: Registry, name: str) -> list[str]:
@@ -19,7 +17,8 @@ def settle(registry: Registry, name: str) -> list[str]:
     Returns:
         What was found and done, one sentence each.
     """
-    return [*_settle_intent(registry, name), *_settle_alias(registry, name), *pages.renew(registry, name)]
+    said = [*_settle_intent(registry, name), *_settle_alias(registry, name)]
+    return [*said, *moves.settle(registry, name), *pages.renew(registry, name)]
 
 
 def complete(registry: Registry, name: str) -> None:
