@@ -8,10 +8,9 @@ The scoring service follows the alias; how the version is tried is in its own re
 from __future__ import annotations
 
 from trimtab.errors import RegistryError
-from trimtab.registry import versions
+from trimtab.registry import evidence, versions
 from trimtab.registry.challenges import Challenge, read_challenges
 from trimtab.registry.connection import Registry, mlflow_errors
-from trimtab.registry.evidence import facts_of
 from trimtab.registry.moves import move
 from trimtab.registry.names import release_name
 from trimtab.registry.promotions import read_log
@@ -61,7 +60,7 @@ def how_tried(registry: Registry, name: str, version: int) -> str:
         RegistryError: its release cannot be read. StateError: what it says of the trial cannot be.
     """
     with mlflow_errors(f"{name} version {version}"):
-        trial = Trial.from_json(facts_of(registry, name, version).get("serving", {}))
+        trial = Trial.from_json(evidence.facts_of(registry, name, version).get("serving", {}))
     ways = []
     if trial.canary_percent:
         ways.append(f"answers {trial.canary_percent:g} % of requests")

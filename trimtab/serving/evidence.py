@@ -63,8 +63,12 @@ def missing(rule: Rule, tally: Tally) -> list[str]:
     said = [] if ran >= rule.min_requests else [f"{ran} {kind}, {rule.min_requests} are needed"]
     agreement, ratio, errors = tally.agreement, tally.latency_ratio, tally.error_rate
     if rule.min_agreement is not None and (agreement is None or agreement < rule.min_agreement):
-        shown = "no row was compared" if agreement is None else f"decided {agreement:.1%} of {tally.rows} rows"
-        said.append(f"{shown} as the champion did, {rule.min_agreement:.1%} are needed")
+        shown = (
+            "no row was compared"
+            if agreement is None
+            else f"decided {agreement:.1%} of {tally.rows} rows as the champion did"
+        )
+        said.append(f"{shown}, {rule.min_agreement:.1%} are needed")
     if rule.max_latency_ratio is not None and (ratio is None or ratio > rule.max_latency_ratio):
         shown = "its time was not compared" if ratio is None else f"takes {ratio:.2f} times as long as the champion"
         said.append(f"{shown}, {rule.max_latency_ratio:.2f} times are allowed")
