@@ -30,6 +30,7 @@ from trimtab.serving.trial import Trial
 from trimtab.serving.trial_metrics import TrialMetrics
 
 Array = np.ndarray
+RESCUE_S = 5.0  # longest that the challenger is waited for where the champion could answer
 _logger = logging.getLogger(__name__)
 
 
@@ -129,7 +130,7 @@ class Challengers:
 
     def able(self, seat: Seat) -> bool:
         """Whether it can answer a request that the champion could answer as well."""
-        if self.engine.longest_s > HANGING_S:
+        if self.engine.longest_s > RESCUE_S:
             return False
         try:
             self.engine.admit(seat.loaded)

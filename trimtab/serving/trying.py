@@ -14,13 +14,12 @@ from starlette.background import BackgroundTask
 
 from trimtab.errors import ProtocolError
 from trimtab.journal.outcomes import Outcome
+from trimtab.serving.challenger import RESCUE_S
 from trimtab.serving.compare import Copy
 from trimtab.serving.engine import Busy, ModelFailure, Scored
 from trimtab.serving.lane import Lane
 from trimtab.serving.routing import CHALLENGER, is_shadowed
 from trimtab.serving.service import Service
-
-RESCUE_S = 5.0  # longest that the challenger is waited for where the champion could answer
 
 
 class Failed(Exception):
