@@ -1,4 +1,4 @@
-"""`python -m deployments.scoring --name NAME`: the scoring service that follows the registry's champion.
+"""`python -m deployments.scoring --name NAME`: the scoring service that follows the registry's champion and challenger.
 
 Here the floors meet: the registry is handed to the service, which knows it only as a source of releases.
 """
@@ -16,22 +16,24 @@ from trimtab.errors import TrimtabError
 from trimtab.registry import follow
 from trimtab.registry.keys import Keyring
 from trimtab.registry.signing import verify_release
+from trimtab.serving.routing import CHALLENGER, CHAMPION
 from trimtab.serving.run import bind, log_to_stderr, serve
 from trimtab.serving.service import Service, following
 from trimtab.settings import Settings
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The champion of a release name on an MLflow server; the service's source of releases."""
+class Aliased:
+    """An alias of a release name on an MLflow server; the service's source of releases."""
 
     tracking_uri: str
     name: str
     keys: Keyring
+    alias: str
 
-    def current_champion(self) -> int | None:
+    def current(self) -> int | None:
         """The version under the alias, None when there is none."""
-        return follow.current_champion(self.tracking_uri, self.name)
+        return follow.current(self.tracking_uri, self.name, self.alias)
 
     def download(self, version: int, into: Path) -> Any:
         """Fetch and verify a version's release folder; its release.json."""
@@ -46,8 +48,9 @@ def scoring_service(name: str, settings: Settings, threads: int | None = None) -
         Conflict: another service of this name runs.
     """
     keys = Keyring(settings.signing_keys)
-    source = Champion(settings.tracking_uri(), name, keys)
-    return following(name, settings, source, check=partial(verify_release, keys=keys, name=name), threads=threads)
+    champion, challenger = (Aliased(settings.tracking_uri(), name, keys, alias) for alias in (CHAMPION, CHALLENGER))
+    check = partial(verify_release, keys=keys, name=name)
+    return following(name, settings, champion, check, threads, challenger)
 
 
 def main() -> int:

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         return self.home / "journal"
 
     @property
+    def comparisons(self) -> Path:
+        """What challengers showed against champions, one folder a release name."""
+        return self.home / "comparisons"
+
+    @property
     def reports(self) -> Path:
         """HTML reports, served by the scoring service under /reports."""
         return self.home / "reports"

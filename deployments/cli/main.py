@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
+from deployments.cli import (
+    challenge,
+    doctor,
+    explain,
+    flows,
+    history,
+    keys,
+    recipes,
+    registry,
+    retention,
+    show,
+    stack,
+    targets,
+)
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -24,6 +37,7 @@ app.command()(flows.serve)
 app.command()(flows.monitor)
 app.command()(registry.promote)
 app.command()(registry.rollback)
+app.command()(challenge.challenge)
 app.command()(registry.status)
 app.command()(history.history)
 app.command()(show.show)

@@ -27,6 +27,9 @@ def promote(
     version: Annotated[int, typer.Argument(help="Version number.", min=1, show_default=False)],
     why: Why,
     to: Annotated[Stage, typer.Option("--to", help="Production serves; the others do not.")] = Stage.PRODUCTION,
+    force: Annotated[
+        bool, typer.Option("--force", help="Without the evidence serving.promotion asks for; the record says so.")
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,17 +39,17 @@ def promote(
     """
     with errors(as_json):
         if to is Stage.PRODUCTION:
-            _serve(name, version, why, home, as_json)
+            _serve(name, version, why, force, home, as_json)
         else:
             _move(name, version, to.value.title(), why, home, as_json)
 
 
-def _serve(name: str, version: int, why: str, home: Path | None, as_json: bool) -> None:
+def _serve(name: str, version: int, why: str, force: bool, home: Path | None, as_json: bool) -> None:
     from trimtab.registry.author import author
     from trimtab.registry.connection import Registry
     from trimtab.registry.promote import promote as move
 
-    done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why)
+    done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why, force=force)
     emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
 
 
@@ -101,6 +104,7 @@ def status(
 
 def _release(name: str, home: Any) -> dict[str, Any]:
     from trimtab.ledger import Ledger
+    from trimtab.registry.challenges import read_challenges
     from trimtab.registry.names import release_name
     from trimtab.registry.promotions import read_log
 
@@ -112,6 +116,7 @@ def _release(name: str, home: Any) -> dict[str, Any]:
     return {
         "champion": log.champion,
         "previous": log.previous,
+        "challenger": read_challenges(ledger, name).version,
         "promotions": [promotion.to_json() for promotion in log.done],
         "verdicts": [entry["verdict"]["kind"] for entry in verdicts],
         "reactions": [f"{entry['act']}: {entry.get('outcome') or entry.get('reason')}" for entry in reactions],
@@ -126,7 +131,8 @@ def _text(found: dict[str, Any]) -> str:
         mark = "[green]ready[/green]" if server["ready"] else f"[red]{server['state']}[/red]"
         lines.append(f"  {server['name']:<20} {mark}  {server['url'] or server['log']}")
     for name, release in found["releases"].items():
-        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}")
+        tried = f", challenger {release['challenger']}" if release["challenger"] is not None else ""
+        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}{tried}")
         lines += [
             f"  {p['time'][:19]} {p['kind']} version {p['version']} by {p['who']}: {p['why']}"
             for p in release["promotions"][-5:]

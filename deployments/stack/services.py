@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.stack.ports import HOST, Ports
+from trimtab.serving.limits import LONGEST_DRAIN_S
 from trimtab.settings import Settings
 
 POOL = "trimtab"
@@ -97,5 +98,7 @@ def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
         *(*RUN, module, "--name", release, "--home", str(settings.home)),
         *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
     )
-    # 503: it runs, and there is no champion to serve yet.
-    return Service(scoring_name(release), command, f"http://{HOST}:{port}", "/ping", alive=(200, 503), stop_s=20)
+    # 503 of the stock server: it runs, and there is no champion to serve yet. Ours answers 503 when its model hangs.
+    alive = (200, 503) if release in ports.stock else (200,)
+    stop_s = int(LONGEST_DRAIN_S) + 5  # ours ends by itself, in the time that its release states
+    return Service(scoring_name(release), command, f"http://{HOST}:{port}", "/ping", alive=alive, stop_s=stop_s)

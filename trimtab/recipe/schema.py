@@ -23,6 +23,7 @@ from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
+from trimtab.recipe.trials import LATER, Canary, Promotion, Shadow, is_untouched, refuse_unfounded
 from trimtab.targets import TARGETS
 from trimtab.task import Metric, Task
 
@@ -33,6 +34,7 @@ else:
     Target = Literal[tuple(TARGETS)]
 __all__ = [
     "Budget",
+    "Canary",
     "Compress",
     "Convert",
     "Distil",
@@ -43,6 +45,7 @@ __all__ = [
     "Monitoring",
     "Norm",
     "Preprocess",
+    "Promotion",
     "Prune",
     "Qat",
     "Quantize",
@@ -52,6 +55,7 @@ __all__ = [
     "Search",
     "Section",
     "Serving",
+    "Shadow",
     "ShapeSearch",
     "Student",
     "Target",
@@ -202,6 +206,15 @@ class Serving(Section):
     max_body_mb: float = Field(16, gt=0)
     journal_inputs: bool = True
     images: Images | None = None
+    drain_s: float = Field(10, ge=4, le=60, description="from SIGTERM to the end of the process at the latest")
+    canary: Canary | None = Field(None, description="requests that this release answers while it is the challenger")
+    shadow: Shadow | None = Field(None, description="copies it runs, and is compared on, while it is the challenger")
+    promotion: Promotion | None = Field(None, description="what it must have shown to be promoted; null: the gate")
+
+    @model_validator(mode="after")
+    def _trials_have_an_effect(self) -> Serving:
+        refuse_unfounded(self)
+        return self
 
 
 class Schedule(Section):
@@ -296,15 +309,15 @@ class Recipe(Section):
         return Task(self.task, self.metric or ("rmse" if self.task == "regression" else "accuracy"))
 
     def identity(self) -> dict[str, Any]:
-        """The recipe as results are identified by it; of classification without what only regression has.
+        """The recipe as results are identified by it; without keys that came later and that it does not use.
 
-        What was made before there were such keys keeps its identity.
+        Of classification, that is what only regression has. What was made before there were such keys keeps its
+        identity.
         """
-        only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        excluded = {} if self.purpose.regression else only_regression
-        if self.serving.images is None:
-            excluded["serving"] = {"images"}
-        return self.model_dump(mode="json", exclude=excluded)
+        unused: dict[str, Any] = {"serving": {key for key in LATER if is_untouched(self.serving, key)}}
+        if not self.purpose.regression:
+            unused |= {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
+        return self.model_dump(mode="json", exclude=unused)
 
     @model_validator(mode="before")
     @classmethod

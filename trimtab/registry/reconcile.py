@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from trimtab.registry import pages, versions
+from trimtab.registry import moves, pages, versions
 from trimtab.registry.alias import CHAMPION, PREVIOUS, PRODUCTION, aliases, align_stages, point, transition
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
-from trimtab.registry.promotions import PROMOTE, ROLLBACK, after, read_log, stream, way_back
-from trimtab.registry.staging_log import moves
-
-OUTSIDE = "by hand in MLflow"
+from trimtab.registry.promotions import OUTSIDE, PROMOTE, ROLLBACK, after, read_log, stream, way_back
+from trimtab.registry.staging_log import moves as moves_in
 
 
 def settle(registry: Registry, name: str) -> list[str]:
@@ -20,8 +18,8 @@ def settle(registry: Registry, name: str) -> list[str]:
     Returns:
         What was found and done, one sentence each.
     """
-    moved = finish_move(registry, name)
-    return [*moved, *_settle_intent(registry, name), *_settle_alias(registry, name), *pages.renew(registry, name)]
+    said = [*finish_move(registry, name), *_settle_intent(registry, name), *_settle_alias(registry, name)]
+    return [*said, *moves.settle(registry, name), *pages.renew(registry, name)]
 
 
 def complete(registry: Registry, name: str) -> None:
@@ -41,7 +39,7 @@ def finish_move(registry: Registry, name: str) -> list[str]:
         What was found and done; empty if nothing was begun.
     """
     entries = registry.ledger.read(stream(name))
-    _, pending = moves(entries)
+    _, pending = moves_in(entries)
     if pending is None:
         return []
     found = versions.find(registry.client, name, pending.version)

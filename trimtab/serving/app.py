@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
@@ -20,10 +21,12 @@ from trimtab.journal.wal import JournalError
 from trimtab.serving import v2
 from trimtab.serving.answers import answer, failure, failure_on
 from trimtab.serving.body import read_body
+from trimtab.serving.comparison import challenger, comparison
+from trimtab.serving.drain import Gate
+from trimtab.serving.health import why_not_alive, why_not_ready
 from trimtab.serving.labels import parse_labels
 from trimtab.serving.limits import Limits
 from trimtab.serving.openapi_pages import routes as openapi_routes
-from trimtab.serving.readiness import unready
 from trimtab.serving.reports import PASSIVE, contained_file, index, page
 from trimtab.serving.scoring import invocations
 from trimtab.serving.service import Service
@@ -34,6 +37,7 @@ _PAGES = {
     "/version": "what is served",
     "/ready": "whether it can score",
     "/ping": "whether it is alive",
+    "/comparison": "what the challenger showed",
     "/metrics": "for Prometheus",
     "/reports/": "of verifications and windows",
 }
@@ -62,6 +66,7 @@ def build(service: Service) -> Starlette:
 
     reads = {
         "/ping": _ping, "/health": _ping, "/ready": _ready, "/version": _version, "/metrics": _metrics, "/": _index,
+        "/comparison": comparison,
         "/reports": _reports, "/reports/": _reports, "/reports/{path:path}": _report,
     }  # fmt: skip
     routes = [
@@ -72,18 +77,23 @@ def build(service: Service) -> Starlette:
         *openapi_routes(bound),
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    gate = Middleware(Gate, service.drain, service.metrics)
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[gate])
 
 
 async def _ping(service: Service, request: Request) -> Response:
-    """Alive: the process answers. Whether it can score is /ready."""
+    """Alive: the process answers, and its model has not hung for long. Whether it can score is /ready."""
+    reason = why_not_alive(service)
+    if reason is not None:
+        return answer({"alive": False, "reason": reason}, 503)
     return Response("\n", media_type="application/json")
 
 
 async def _ready(service: Service, request: Request) -> Response:
-    why, loaded = unready(service), service.engine.current
-    if why is not None:
-        return answer({"ready": False, "reason": why}, 503, {"Retry-After": "1"})
+    reason = why_not_ready(service)
+    if reason is not None:
+        return answer({"ready": False, "reason": reason}, 503, {"Retry-After": "1"})
+    loaded = service.engine.current
     return answer({"ready": True, "version": loaded.version if loaded is not None else None})
 
 
@@ -98,10 +108,9 @@ async def _version(service: Service, request: Request) -> Response:
             **{key: facts.get(key) for key in ("candidate", "label", "target", "precision", "classes", "labels")},
             **{key: facts[key] for key in ("task", "metric", "outputs") if key in facts},
             "since_ns": loaded.since_ns if loaded is not None else None,
-            "champion": state.champion if state is not None else None,
-            "refused": {"version": state.refused, "reason": state.reason}
-            if state is not None and state.refused is not None
-            else None,
+            "champion": state.wanted if state is not None else None,
+            "refused": state.refusal if state is not None else None,
+            "challenger": challenger(service),
             "registry_error": state.registry_error if state is not None else None,
             "trimtab": __version__,
         }
@@ -137,7 +146,7 @@ async def _labels(service: Service, request: Request) -> Response:
     regression = loaded is not None and loaded.regression
     entries = parse_labels(body, request.headers.get("content-type"), classes, regression)
     try:
-        known = await service.recorder.labels(entries)
+        known = await service.record_labels(entries)
     except JournalError as error:
         return failure(503, "TEMPORARILY_UNAVAILABLE", f"labels not recorded: {error.what}", {"Retry-After": "5"})
     counts = {"known": sum(known), "unknown": len(known) - sum(known)}

@@ -60,7 +60,7 @@ class Engine:
         self._workers = workers
         self._current: Loaded | None = None
         self._began: dict[int, float] = {}
-        self.unfinished = 0
+        self.unfinished = self.finished = 0
 
     @property
     def current(self) -> Loaded | None:
@@ -77,6 +77,11 @@ class Engine:
     def longest_s(self) -> float:
         """How long the oldest call under way has run; large when the model hangs."""
         return time.monotonic() - min(self._began.copy().values(), default=time.monotonic())
+
+    @property
+    def dead(self) -> bool:
+        """Whether a thread that runs the model has ended; nothing starts it again."""
+        return any(not thread.is_alive() for thread in tuple(self._pool._threads))
 
     def admit(self, loaded: Loaded) -> None:
         """Refuse early.
@@ -125,6 +130,7 @@ class Engine:
 
     def _finish(self, job: asyncio.Future[Scored]) -> None:
         self.unfinished -= 1
+        self.finished += 1
         if not job.cancelled():
             job.exception()  # looked at, so that a caller that hung up leaves no "never retrieved" in the log
 

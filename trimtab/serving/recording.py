@@ -28,10 +28,11 @@ class Recorder:
     Args:
         journal: open for writing. metrics: where shed rows are counted.
         wait_s: longest an answer waits for a slow disk before it goes out as "shed".
+        counts_rows: whether the metric of the journal's rows is this journal's.
     """
 
-    def __init__(self, journal: Journal, metrics: Metrics, wait_s: float = WAIT_S) -> None:
-        self._journal, self._metrics, self._wait_s = journal, metrics, wait_s
+    def __init__(self, journal: Journal, metrics: Metrics, wait_s: float = WAIT_S, *, counts_rows: bool = True) -> None:
+        self._journal, self._metrics, self._wait_s, self._counts_rows = journal, metrics, wait_s, counts_rows
         self._failing = False
 
     async def answered(
@@ -68,7 +69,8 @@ class Recorder:
         if self._failing:
             _logger.warning("the journal is written again")
         self._failing = False
-        self._metrics.journal_rows.set(total)
+        if self._counts_rows:
+            self._metrics.journal_rows.set(total)
         return "durable"
 
 

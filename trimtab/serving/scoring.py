@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from trimtab.errors import ProtocolError
-from trimtab.serving import trace
+from trimtab.serving import trace, trying
 from trimtab.serving.answers import JSON_BYTES, Fail, failure
 from trimtab.serving.body import read_body
-from trimtab.serving.engine import Busy, ModelFailure
+from trimtab.serving.engine import Busy, ModelFailure, Scored
 from trimtab.serving.forms import Choose, Form, of_invocation
-from trimtab.serving.release import Loaded
+from trimtab.serving.lane import VERSION, Lane
 from trimtab.serving.request_id import HEADER, request_id
+from trimtab.serving.routing import CHALLENGER
+from trimtab.serving.routing import HEADER as ALIAS
 from trimtab.serving.service import Service
 
-VERSION, JOURNAL = "X-Trimtab-Version", "X-Trimtab-Journal"
+JOURNAL = "X-Trimtab-Journal"
 RETRY_S = "1"
 _CLIENT_GONE = 499  # nobody reads it; only counted
 _logger = logging.getLogger(__name__)
@@ -58,50 +61,70 @@ async def respond(service: Service, request: Request, choose: Choose, fail: Fail
     return response
 
 
+@dataclass
+class _Question:
+    """A request that was read; it may be put to more than one release, and each reads it by its own signature.
+
+    Attributes:
+        form: of the last release it was put to; None for MLflow's own protocol.
+    """
+
+    choose: Choose
+    body: bytes
+    headers: Mapping[str, str]
+    form: Form | None = None
+
+    async def __call__(self, lane: Lane) -> Scored:
+        self.form = self.choose(lane.loaded, self.body, self.headers)
+        if self.form is None:
+            return await lane.engine.score(lane.loaded, self.body, self.headers.get("content-type"))
+        return await lane.engine.submit(lane.loaded, self.form.parse, self.form.encode)
+
+    def name(self, headers: dict[str, str]) -> None:
+        """A request is called what its X-Request-Id says, else what its body says, else as we called it."""
+        if self.form is not None and self.form.request_id is not None and HEADER not in self.headers:
+            headers[HEADER] = self.form.request_id
+
+
 async def _answer(
     service: Service, request: Request, choose: Choose, fail: Fail, headers: dict[str, str], arrived: float
 ) -> Response:
-    loaded = service.engine.current  # one release for the whole request, whatever is swapped meanwhile
-    if loaded is None:
-        raise Busy("no release is loaded yet")
-    service.engine.admit(loaded)
-    body = await read_body(request, loaded.limits.max_body)
-    headers[VERSION] = loaded.version
-    form = choose(loaded, body, request.headers)
+    lane = service.lane(headers[HEADER], request.headers.get(ALIAS))
+    lane.admit()
+    question = _Question(choose, await read_body(request, lane.limits.max_body), request.headers)
+    headers |= (lane.rescue or lane).headers()
     try:
-        if form is None:
-            scored = await service.engine.score(loaded, body, request.headers.get("content-type"))
-        else:
-            scored = await service.engine.submit(loaded, form.parse, form.encode)
-    except ModelFailure as error:
-        _name(headers, request, form)
-        return await _failed(service, loaded, error, fail, headers, arrived)
-    _name(headers, request, form)
-    if service.recorder is not None:
+        answered = await trying.score(service, lane, question)
+    except trying.Failed as error:
+        question.name(headers)
+        return await _failed(service, error.lane, error.cause, fail, headers, arrived)
+    question.name(headers)
+    lane, scored = answered.lane, answered.scored
+    headers |= lane.headers()
+    if lane.recorder is not None:
         latency = time.perf_counter() - arrived
-        headers[JOURNAL] = await service.recorder.answered(
-            loaded, headers[HEADER], scored.inputs, scored.output, latency
+        headers[JOURNAL] = await lane.recorder.answered(
+            lane.loaded, headers[HEADER], scored.inputs, scored.output, latency
         )
     service.metrics.rows.inc(len(scored.output))
     service.metrics.predict_seconds.observe(scored.predict_s)
-    return Response(scored.body, headers={**headers, **(form.headers if form is not None else JSON_BYTES)})
-
-
-def _name(headers: dict[str, str], request: Request, form: Form | None) -> None:
-    """A request is called what its X-Request-Id says, else what its body says, else as we called it."""
-    if form is not None and form.request_id is not None and HEADER not in request.headers:
-        headers[HEADER] = form.request_id
+    afterwards = trying.afterwards(service, headers[HEADER], answered)
+    kind = JSON_BYTES if question.form is None else question.form.headers
+    return Response(scored.body, headers={**headers, **kind}, background=afterwards)
 
 
 async def _failed(
-    service: Service, loaded: Loaded, error: ModelFailure, fail: Fail, headers: dict[str, str], arrived: float
+    service: Service, lane: Lane, error: ModelFailure, fail: Fail, headers: dict[str, str], arrived: float
 ) -> Response:
-    _logger.error("version %s: %s", loaded.version, error, exc_info=error.__cause__)
+    headers |= lane.headers()
+    _logger.error("version %s: %s", lane.loaded.version, error, exc_info=error.__cause__)
     service.metrics.model_errors.labels(error.kind).inc()
     inputs: Mapping = error.inputs
-    if service.recorder is not None:
+    if lane.recorder is not None:
         latency = time.perf_counter() - arrived
-        headers[JOURNAL] = await service.recorder.failed(loaded, headers[HEADER], inputs, error.kind, latency)
+        headers[JOURNAL] = await lane.recorder.failed(lane.loaded, headers[HEADER], inputs, error.kind, latency)
+    if lane.alias == CHALLENGER:
+        trying.note(service, lane.loaded.version, headers[HEADER], len(next(iter(inputs.values()))), error.kind)
     return fail(500, "INTERNAL_ERROR", "the model failed on this request; it is counted and logged", headers)
 
 

@@ -18,7 +18,7 @@ from trimtab import __version__
 from trimtab.errors import ProtocolError
 from trimtab.serving.answers import answer, oip_failure
 from trimtab.serving.forms import Form
-from trimtab.serving.readiness import unready
+from trimtab.serving.health import why_not_alive, why_not_ready
 from trimtab.serving.release import Loaded
 from trimtab.serving.scoring import respond
 from trimtab.serving.service import Service
@@ -56,17 +56,18 @@ async def _server(service: Service, request: Request) -> Response:
 
 
 async def _live(service: Service, request: Request) -> Response:
-    return answer({"live": True})
+    why = why_not_alive(service)
+    return answer({"live": True}) if why is None else _unavailable(why)
 
 
 async def _ready(service: Service, request: Request) -> Response:
-    why = unready(service)
+    why = why_not_ready(service)
     return answer({"ready": True}) if why is None else _unavailable(why)
 
 
 async def _model_ready(service: Service, request: Request) -> Response:
     _check_name(service, request.path_params)
-    if (why := unready(service)) is not None:
+    if (why := why_not_ready(service)) is not None:
         return _unavailable(why)
     _check_version(_serving(service), request.path_params)
     return answer({"name": service.name, "ready": True})
