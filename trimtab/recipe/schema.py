@@ -20,6 +20,7 @@ from trimtab.recipe.compressing import (
 )
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
+from trimtab.recipe.serving import Batching, Serving
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
 from trimtab.targets import TARGETS
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 else:
     Target = Literal[tuple(TARGETS)]
 __all__ = [
+    "Batching",
     "Budget",
     "Compress",
     "Convert",
@@ -189,16 +191,6 @@ class Verify(Section):
         "standard deviation",
     )
     explain: Explain | None = Field(default_factory=Explain)
-
-
-class Serving(Section):
-    """How the champion is served."""
-
-    backend: Literal["trimtab", "mlflow"] = "trimtab"
-    threads: int = Field(1, ge=1)
-    max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
-    max_body_mb: float = Field(16, gt=0)
-    journal_inputs: bool = True
 
 
 class Schedule(Section):

@@ -1,11 +1,11 @@
-"""A release folder becomes something that answers: verified, loaded, warmed, and proven on its golden rows."""
+"""A release folder becomes something that answers: verified, loaded, warmed, proven and timed on its golden rows."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ import numpy as np
 from trimtab import runtime
 from trimtab.errors import StateError
 from trimtab.serving.limits import Limits
+from trimtab.serving.measuring import Subject, plan_for
+from trimtab.serving.plan import Plan
 from trimtab.store import folder_digests
 from trimtab.task import PREDICTION, PROBABILITIES
 
@@ -48,6 +50,7 @@ class Loaded:
     Attributes:
         version: of the registered model. facts: release.json.
         since_ns: when it was loaded, nanoseconds since the epoch.
+        plan: how its model is called.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Loaded:
     limits: Limits
     facts: Mapping[str, Any]
     since_ns: int
+    plan: Plan = field(default_factory=Plan)
 
     @property
     def regression(self) -> bool:
@@ -111,10 +115,13 @@ def load_release(
         check(folder)
         facts = _object(folder, "release.json")
         limits = Limits.from_json(facts.get("serving", {}))
-        predictor = load(facts["target"], folder, threads or limits.threads)
+        limits = replace(limits, threads=threads or limits.threads)
+        predictor = load(facts["target"], folder, limits.threads)
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
-        _prove(loaded, folder, TOLERANCE[facts["precision"]])
         _ = loaded.classes  # named by every release; a label could not be checked without it
+        inputs, recorded = _golden(folder, loaded.output)
+        _prove(loaded, inputs, recorded, folder, TOLERANCE[facts["precision"]])
+        loaded = replace(loaded, plan=plan_for(Subject(predictor, inputs), limits))
     except ReleaseRefused:
         raise
     except Exception as error:  # a runtime raises whatever it likes on a bad file
@@ -123,12 +130,16 @@ def load_release(
     return loaded
 
 
-def _prove(loaded: Loaded, folder: Path, tolerance: float) -> None:
-    """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
-    predictor = loaded.predictor
+def _golden(folder: Path, output: str) -> tuple[dict[str, Array], Array]:
+    """Rows by input name, and the answers recorded for them."""
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
         inputs = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
-        recorded = archive[f"outputs/{loaded.output}"]
+        return inputs, archive[f"outputs/{output}"]
+
+
+def _prove(loaded: Loaded, inputs: Mapping[str, Array], recorded: Array, folder: Path, tolerance: float) -> None:
+    """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
+    predictor = loaded.predictor
     one = {name: values[:1] for name, values in inputs.items()}
     for _ in range(WARM_CALLS):
         predictor.predict(one)

@@ -13,6 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from trimtab.errors import StateError
 from trimtab.serving.app import build
+from trimtab.serving.connections import Connection
 from trimtab.serving.service import Service
 
 DRAIN_S = 10
@@ -50,7 +51,13 @@ def log_to_stderr() -> None:
 def serve(service: Service, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT: no new connections, requests under way are answered, the journal is closed."""
     config = uvicorn.Config(
-        build(service), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S, server_header=False
+        build(service),
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        server_header=False,
     )
     # uvicorn restores these handlers when it has drained and raises the signal once more; the default ones would
     # then end the process with a signal instead of exit code 0.

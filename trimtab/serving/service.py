@@ -11,6 +11,7 @@ from trimtab.serving.follow import Follower, Source
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Check, Loaded, check_manifest, load_release
+from trimtab.serving.shares import Shares
 from trimtab.settings import Settings
 
 
@@ -29,6 +30,7 @@ class Service:
     journal: Journal | None
     engine: Engine = field(default_factory=Engine)
     metrics: Metrics = field(default_factory=Metrics)
+    shares: Shares = field(default_factory=Shares)
     follower: Follower | None = None
     recorder: Recorder | None = field(init=False)
 
@@ -37,11 +39,14 @@ class Service:
         if self.journal is not None:
             self.metrics.journal_rows.set(self.journal.rows)
         self.metrics.unfinished.set_function(lambda: self.engine.unfinished)
+        self.engine.called = self.metrics.call_requests.observe
 
     def swap(self, loaded: Loaded) -> None:
         """Put a release in service."""
         self.engine.swap(loaded)
         self.metrics.swaps.inc()
+        self.metrics.workers.set(loaded.plan.workers)
+        self.metrics.shares_calls.set(loaded.plan.shares)
         self.metrics.release.clear()
         self.metrics.release.labels(
             loaded.name, loaded.version, str(loaded.facts.get("candidate", "")), str(loaded.facts.get("target", ""))
