@@ -18,8 +18,8 @@ HEAD_BYTES = 2**16
 class Connection(HttpToolsProtocol):
     """One connection; a head that takes longer than `HEAD_S` ends it, one beyond `HEAD_BYTES` is answered 431.
 
-    What is left of a body after its answer (it was refused, say) gets as long. A head inside one read from the socket is
-    never too large for memory, so its size counts from the second read on.
+    What is left of a body after its answer (it was refused, say) gets as long. A head that comes in one read from the
+    socket is never too large for memory, so size counts from the second read on.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
