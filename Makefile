@@ -8,7 +8,7 @@ CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.to
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -66,6 +66,8 @@ bench-shortcuts: env ## What it gives to write slice-and-pad shortcuts as convol
 
 bench-registry: env ## The registry killed at named points, raced and attacked: [KILLS=200] [PROMOTIONS=200] [DATABASE=sqlite|postgresql]
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.registry $(if $(KILLS),--kills $(KILLS)) $(if $(PROMOTIONS),--promotions $(PROMOTIONS)) $(if $(DATABASE),--database $(DATABASE))
+bench-serve: env ## Our service against stock MLflow, LitServe and a small app, and the bare runtime: [ROUNDS=5]; needs wrk
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.serve $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lint: env        ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -42,7 +42,15 @@ class Record:
 
 def encode_rows(rows: Sequence[Row]) -> bytes:
     """Records of these rows; one for all of them where they have the same inputs, as those of a request do."""
-    return b"".join(_encode_block(block) for block in blocks_of(rows))
+    return b"".join(encode_block(block) for block in blocks_of(rows))
+
+
+def encode_block(block: RowBlock) -> bytes:
+    """One record of these rows; their offsets are not in it."""
+    texts = {name: _short(getattr(block, name)) for name in _TEXTS}
+    arrays = {name: getattr(block, name) for name in _NUMBERS}
+    arrays |= {f"in:{name}": values for name, values in block.inputs.items()}
+    return _encode(ROWS, len(block), texts, arrays)
 
 
 def encode_labels(labels: Sequence[LabelRow], known: Sequence[bool]) -> bytes:
@@ -97,21 +105,18 @@ def decode_labels(record: Record, at: int) -> LabelBlock:
     )
 
 
-def _encode_block(block: RowBlock) -> bytes:
-    texts = {name: _short(getattr(block, name)) for name in _TEXTS}
-    arrays = {name: getattr(block, name) for name in _NUMBERS}
-    arrays |= {f"in:{name}": values for name, values in block.inputs.items()}
-    return _encode(ROWS, len(block), texts, arrays)
-
-
 def _encode(kind: bytes, count: int, texts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     shapes = [(name, values.dtype.str, values.shape) for name, values in arrays.items()]
     header = orjson.dumps({"n": count, **texts, "arrays": shapes})
-    parts = [HEAD.pack(kind, len(header)), header, *(values.tobytes() for values in arrays.values())]
-    payload = b"".join(parts)
-    if len(payload) >= MAX_RECORD:
-        raise ValueError(f"{len(payload)} bytes in one journal record")
-    return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+    raw = [memoryview(np.ascontiguousarray(values)).cast("B") for values in arrays.values() if values.size]
+    parts = [HEAD.pack(kind, len(header)), header, *raw]
+    size = sum(map(len, parts))
+    if size >= MAX_RECORD:
+        raise ValueError(f"{size} bytes in one journal record")
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return b"".join((FRAME.pack(size, crc), *parts))
 
 
 def _arrays(record: Record) -> dict[str, Array]:

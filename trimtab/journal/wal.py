@@ -20,8 +20,8 @@ from typing import Any
 from trimtab.errors import Conflict, StateError
 from trimtab.journal.known import KnownRows
 from trimtab.journal.log import Log
-from trimtab.journal.records import encode_labels, encode_rows
-from trimtab.journal.rows import LabelRow, Row
+from trimtab.journal.records import encode_block, encode_labels, encode_rows
+from trimtab.journal.rows import LabelRow, Row, RowBlock
 from trimtab.journal.segments import Place, sync_directory
 
 _logger = logging.getLogger(__name__)
@@ -33,10 +33,11 @@ class JournalError(StateError):
 
 @dataclass
 class _Entry:
-    """What one caller waits for."""
+    """What one caller waits for: encoded rows, with the request id and row index of each, or labels."""
 
     data: bytes = b""
-    rows: Sequence[Row] = ()
+    request_ids: Sequence[str] = ()
+    rows: Sequence[int] = ()
     labels: Sequence[LabelRow] = ()
     future: Future[Any] = field(default_factory=Future)
 
@@ -101,7 +102,15 @@ class Journal:
         Raises:
             JournalError: too much is waiting already, or the journal is closed.
         """
-        return self._enqueue(_Entry(encode_rows(rows), rows=rows))
+        return self._enqueue(_Entry(encode_rows(rows), [row.request_id for row in rows], [row.row for row in rows]))
+
+    def submit_block(self, block: RowBlock) -> Future[int]:
+        """`submit` of rows that are columns already, as those of a request are; their offsets are not looked at.
+
+        Raises:
+            JournalError: as `submit`.
+        """
+        return self._enqueue(_Entry(encode_block(block), block.request_id, block.row.tolist()))
 
     def label(self, request_id: str, row: int, label: int, time_ns: int) -> bool:
         """Write the true class of a row and return when it is durable; the last one for a row counts.
@@ -175,7 +184,7 @@ class Journal:
         parts = []
         for entry in group:
             counts += len(entry.rows)
-            fresh.update((row.request_id, row.row) for row in entry.rows)
+            fresh.update(zip(entry.request_ids, entry.rows, strict=True))
             if entry.labels:
                 keys = [(label.request_id, label.row) for label in entry.labels]
                 known = [key in fresh or key in self._known for key in keys]
@@ -187,7 +196,7 @@ class Journal:
         if any(parts):
             self._log.commit(b"".join(parts), counts)
         for entry, answer in zip(group, answers, strict=True):
-            self._known.add((row.request_id for row in entry.rows), (row.row for row in entry.rows))
+            self._known.add(entry.request_ids, entry.rows)
             with contextlib.suppress(InvalidStateError):  # cancelled by a caller that gave up: written all the same
                 entry.future.set_result(answer)
 

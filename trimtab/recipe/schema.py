@@ -21,9 +21,10 @@ from trimtab.recipe.compressing import (
 from trimtab.recipe.images import Images
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
+from trimtab.recipe.serving import Batching, Serving
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
-from trimtab.recipe.trials import LATER, Canary, Promotion, Shadow, is_untouched, refuse_unfounded
+from trimtab.recipe.trials import LATER, Canary, Promotion, Shadow, is_untouched
 from trimtab.targets import TARGETS
 from trimtab.task import Metric, Task
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 else:
     Target = Literal[tuple(TARGETS)]
 __all__ = [
+    "Batching",
     "Budget",
     "Canary",
     "Compress",
@@ -195,26 +197,6 @@ class Verify(Section):
         "standard deviation",
     )
     explain: Explain | None = Field(default_factory=Explain)
-
-
-class Serving(Section):
-    """How the champion is served."""
-
-    backend: Literal["trimtab", "mlflow"] = "trimtab"
-    threads: int = Field(1, ge=1)
-    max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
-    max_body_mb: float = Field(16, gt=0)
-    journal_inputs: bool = True
-    images: Images | None = None
-    drain_s: float = Field(10, ge=4, le=60, description="from SIGTERM to the end of the process at the latest")
-    canary: Canary | None = Field(None, description="requests that this release answers while it is the challenger")
-    shadow: Shadow | None = Field(None, description="copies it runs, and is compared on, while it is the challenger")
-    promotion: Promotion | None = Field(None, description="what it must have shown to be promoted; null: the gate")
-
-    @model_validator(mode="after")
-    def _trials_have_an_effect(self) -> Serving:
-        refuse_unfounded(self)
-        return self
 
 
 class Schedule(Section):

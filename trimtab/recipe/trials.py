@@ -10,10 +10,13 @@ from pydantic import Field, model_validator
 from trimtab.recipe.section import Section
 
 if TYPE_CHECKING:
-    from trimtab.recipe.schema import Serving
+    from trimtab.recipe.serving import Serving
 
 # Keys of `serving` that came later; at their defaults they are no part of what identifies a release.
-LATER = ("canary", "shadow", "promotion", "drain_s", "images")
+LATER = (
+    *("canary", "shadow", "promotion", "drain_s", "images"),
+    *("workers", "batching", "max_queue_per_client"),
+)
 
 
 class Canary(Section):
@@ -63,7 +66,8 @@ def refuse_unfounded(serving: Serving) -> None:
 
 def is_untouched(serving: Serving, key: str) -> bool:
     """Whether a key is at its default."""
-    return bool(getattr(serving, key) == type(serving).model_fields[key].default)
+    field = type(serving).model_fields[key]
+    return bool(getattr(serving, key) == field.get_default(call_default_factory=True))
 
 
 def _unfounded(serving: Serving) -> Iterator[str]:

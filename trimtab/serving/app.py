@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trimtab import __version__
 from trimtab.errors import ProtocolError
@@ -31,6 +32,7 @@ from trimtab.serving.reports import PASSIVE, contained_file, index, page
 from trimtab.serving.scoring import invocations
 from trimtab.serving.service import Service
 
+SCORING = "/invocations"
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST"}
 _PAGES = {
     "/docs": "how to ask it, with an example",
@@ -45,8 +47,11 @@ _logger = logging.getLogger(__name__)
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 
-def build(service: Service) -> Starlette:
-    """The application; it starts the service with its first event and closes it with its last."""
+def build(service: Service) -> ASGIApp:
+    """The application; it starts the service with its first event and closes it with its last.
+
+    Scoring does not pass through the router and its middleware, which take longer than a small model.
+    """
 
     def bound(endpoint: Endpoint, *, writes: bool = False) -> Callable[[Request], Awaitable[Response]]:
         async def call(request: Request) -> Response:
@@ -64,13 +69,14 @@ def build(service: Service) -> Starlette:
         finally:
             service.close()
 
+    scoring = bound(invocations, writes=True)
     reads = {
         "/ping": _ping, "/health": _ping, "/ready": _ready, "/version": _version, "/metrics": _metrics, "/": _index,
         "/comparison": comparison,
         "/reports": _reports, "/reports/": _reports, "/reports/{path:path}": _report,
     }  # fmt: skip
     routes = [
-        Route("/invocations", bound(invocations, writes=True), methods=["POST"]),
+        Route(SCORING, scoring, methods=["POST"]),  # for its other methods, and where another application mounts this
         Route("/labels", bound(_labels, writes=True), methods=["POST"]),
         *(Route(path, bound(endpoint)) for path, endpoint in reads.items()),
         *v2.routes(bound),
@@ -78,7 +84,30 @@ def build(service: Service) -> Starlette:
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
     gate = Middleware(Gate, service.drain, service.metrics)
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[gate])
+    pages = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[gate])
+    direct = Gate(_direct(scoring), service.drain, service.metrics)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        straight = scope["type"] == "http" and scope["path"] == SCORING and scope["method"] == "POST"
+        await (direct if straight else pages)(scope, receive, send)
+
+    return application
+
+
+def _direct(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    """An endpoint without a router and its middleware."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await endpoint(request)
+        except HTTPException as error:
+            response = await _http_error(request, error)
+        except Exception as error:
+            response = await _unexpected(request, error)
+        await response(scope, receive, send)
+
+    return call
 
 
 async def _ping(service: Service, request: Request) -> Response:
@@ -107,6 +136,7 @@ async def _version(service: Service, request: Request) -> Response:
             "version": loaded.version if loaded is not None else None,
             **{key: facts.get(key) for key in ("candidate", "label", "target", "precision", "classes", "labels")},
             **{key: facts[key] for key in ("task", "metric", "outputs") if key in facts},
+            "plan": loaded.plan.facts() if loaded is not None else None,
             "since_ns": loaded.since_ns if loaded is not None else None,
             "champion": state.wanted if state is not None else None,
             "refused": state.refusal if state is not None else None,
@@ -128,11 +158,11 @@ async def _index(service: Service, request: Request) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         said = [
             f"Version {version} is served." if version is not None else "No release is loaded yet.",
-            "Scores are asked for with POST /invocations or below /v2, labels given with POST /labels.",
+            f"Scores are asked for with POST {SCORING} or below /v2, labels given with POST /labels.",
         ]
         shown = page(service.name, said, [(link.lstrip("/"), link, note) for link, note in _PAGES.items()])
         return HTMLResponse(shown, headers=vary | PASSIVE)
-    links = ["/invocations", "/labels", "/v2", "/openapi.json", *_PAGES]
+    links = [SCORING, "/labels", "/v2", "/openapi.json", *_PAGES]
     return answer({"name": service.name, "version": version, "links": links}, headers=vary)
 
 

@@ -19,8 +19,9 @@ from trimtab.journal.comparisons import Comparisons
 from trimtab.journal.outcomes import Outcome
 from trimtab.journal.rows import LabelRow
 from trimtab.journal.wal import Journal
-from trimtab.serving.engine import Busy, Engine
+from trimtab.serving.engine import Engine
 from trimtab.serving.evidence import Rule
+from trimtab.serving.failures import Busy
 from trimtab.serving.health import HANGING_S
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder

@@ -1,46 +1,48 @@
-"""One request at a time through the model, off the event loop, with a bounded queue and an immutable release."""
+"""From a request's bytes to its answer: read, queue, call the model, write; a bounded queue, immutable releases.
+
+The model is called by its release's workers, never on the event loop. Small bodies are read, and small
+answers written, on the loop itself: both hold the interpreter's lock anyway, and a change of threads costs more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import orjson
 
-from trimtab.errors import TrimtabError
+from trimtab.serving.calls import Answer, Job
+from trimtab.serving.failures import Busy, ModelFailure, Unwanted
+from trimtab.serving.handover import Handover
+from trimtab.serving.patience import Patience
 from trimtab.serving.protocol import parse
 from trimtab.serving.release import Loaded
+from trimtab.serving.workers import Workers
 
+__all__ = ["Busy", "Engine", "ModelFailure", "Scored", "encode"]
 Array = np.ndarray
 Parse = Callable[[], Mapping[str, Array]]
 Encode = Callable[[Mapping[str, Array]], bytes]
-
-
-class Busy(TrimtabError):
-    """The queue is full; try again in a moment."""
-
-
-class ModelFailure(TrimtabError):
-    """The model raised, or answered something that is not a probability.
-
-    Args:
-        kind: type of the error, for counting. inputs: what it was asked.
-    """
-
-    def __init__(self, kind: str, inputs: Mapping[str, Array]) -> None:
-        super().__init__(f"the model failed ({kind})")
-        self.kind, self.inputs = kind, inputs
+Result = TypeVar("Result")
+SMALL_BODY, SMALL_ANSWER = 2**18, 2**13  # bytes, numbers: a millisecond of the loop at most
+CLOSE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Scored:
-    """An answer: what was asked, the probabilities (n, classes) or numbers (n, k), and the body to send."""
+    """An answer: what was asked, the probabilities (n, classes) or numbers (n, k), and the body to send.
+
+    Attributes:
+        predict_s: seconds of the call of the model, which may have answered other requests as well.
+    """
 
     inputs: Mapping[str, Array]
     output: Array
@@ -51,16 +53,20 @@ class Scored:
 class Engine:
     """Holds the release that answers. `swap` may be called from any thread, the rest from the event loop.
 
-    Args:
-        workers: threads that run the model; more than one only helps where its runtime leaves cores idle.
+    Attributes:
+        unfinished: requests being read, waiting, or in the model. finished: those the model is done with.
+        called: told of each call of the model how many requests shared it; on any thread.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="model")
-        self._workers = workers
+    def __init__(self) -> None:
         self._current: Loaded | None = None
+        self._workers: dict[int, Workers] = {}
+        self._lock = threading.Lock()
         self._began: dict[int, float] = {}
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
+        self._handover = Handover()
         self.unfinished = self.finished = 0
+        self.called: Callable[[int], None] = lambda requests: None
 
     @property
     def current(self) -> Loaded | None:
@@ -68,10 +74,18 @@ class Engine:
         return self._current
 
     def swap(self, loaded: Loaded) -> None:
-        """Answer with another release from the next request on; those under way finish on theirs."""
-        if self._workers > 1 and not loaded.predictor.reentrant:
-            raise ValueError(f"the predictor of {loaded.facts.get('target')} takes one thread, not {self._workers}")
-        self._current = loaded
+        """Answer with another release from the next request on; those under way finish on theirs.
+
+        Raises:
+            ValueError: its predictor takes one thread, its plan has several.
+        """
+        if loaded.plan.workers > 1 and not loaded.predictor.reentrant:
+            target, workers = loaded.facts.get("target"), loaded.plan.workers
+            raise ValueError(f"the predictor of {target} takes one thread, not {workers}")
+        self._workers_of(loaded)  # its threads are there before its first request
+        before, self._current = self._current, loaded
+        if before is not None and before is not loaded:
+            self._workers_of(before).retire()
 
     @property
     def longest_s(self) -> float:
@@ -80,8 +94,9 @@ class Engine:
 
     @property
     def dead(self) -> bool:
-        """Whether a thread that runs the model has ended; nothing starts it again."""
-        return any(not thread.is_alive() for thread in tuple(self._pool._threads))
+        """Whether a thread that calls the model has ended; nothing starts it again."""
+        with self._lock:
+            return any(crew.dead for crew in self._workers.values())
 
     def admit(self, loaded: Loaded) -> None:
         """Refuse early.
@@ -89,67 +104,116 @@ class Engine:
         Raises:
             Busy: as many requests wait as the release allows.
         """
-        if self.unfinished >= loaded.limits.max_queue + self._workers:
-            raise Busy(f"{self.unfinished} requests are waiting")
+        if self.unfinished >= loaded.limits.max_queue + loaded.plan.workers:
+            wait_s = self.wait_s(loaded)
+            raise Busy(f"{self.unfinished} requests are waiting", retry_s=max(math.ceil(wait_s or 0), 1))
 
-    async def score(self, loaded: Loaded, body: bytes, content_type: str | None) -> Scored:
+    def wait_s(self, loaded: Loaded) -> float | None:
+        """Seconds after which a request of now would be taken up, from measured calls; None where none were."""
+        row_s = loaded.plan.row_s
+        return None if row_s is None else self.unfinished * row_s / loaded.plan.workers
+
+    async def score(
+        self, loaded: Loaded, body: bytes, content_type: str | None, patience: Patience | None = None
+    ) -> Scored:
         """Read a request of MLflow's protocol and answer it.
 
         Raises:
-            Busy: the queue is full. ProtocolError: the request cannot be read. ModelFailure: the model failed.
+            Busy, Unwanted, ModelFailure: as `submit`. ProtocolError: the request cannot be read.
         """
-        spec = loaded.predictor.spec
-        return await self.submit(loaded, partial(parse, body, content_type, spec), encode)
+        read = partial(parse, body, content_type, loaded.predictor.spec)
+        return await self.submit(loaded, read, encode, size=len(body), patience=patience)
 
-    async def submit(self, loaded: Loaded, parse: Parse, encode: Encode) -> Scored:
-        """Answer a request of any form, off the event loop.
+    async def submit(
+        self,
+        loaded: Loaded,
+        parse: Parse,
+        encode: Encode,
+        *,
+        size: int | None = None,
+        patience: Patience | None = None,
+    ) -> Scored:
+        """Answer a request of any form.
 
         Args:
             parse: gives the checked inputs, name → (batch, ...). encode: gives the answer's body of outputs by name.
+            size: bytes that `parse` reads; where it is not told, `parse` runs off the event loop.
+            patience: how long the answer is wanted; by default for ever.
 
         Raises:
-            Busy: the queue is full. ProtocolError: what `parse` raised. ModelFailure: the model failed.
+            Busy: the queue is full. ModelFailure: the model failed. Unwanted: nobody waits any more.
+            Exception: whatever `parse` and `encode` raise.
         """
         self.admit(loaded)
+        patience = patience or Patience()
+        patience.check()
         self.unfinished += 1
-        job = asyncio.get_running_loop().run_in_executor(self._pool, self._run, loaded, parse, encode)
-        job.add_done_callback(self._finish)  # counts work, not callers: one that hangs up still occupies the model
-        return await asyncio.shield(job)
-
-    def close(self) -> None:
-        """Finish what is under way."""
-        self._pool.shutdown(wait=True)
-
-    def _run(self, loaded: Loaded, parse: Parse, encode: Encode) -> Scored:
-        me = threading.get_ident()
-        self._began[me] = time.monotonic()
         try:
-            return _score(loaded, parse, encode)
-        finally:
-            del self._began[me]
+            inputs = await self._done(parse, size is not None and size <= SMALL_BODY)
+            queued = self._queue(loaded, inputs, patience)
+        except BaseException:
+            self.unfinished -= 1
+            raise
+        answer = await _wanted(queued, patience)
+        output = answer.outputs[loaded.output]
+        body = await self._done(partial(encode, answer.outputs), output.size <= SMALL_ANSWER)
+        return Scored(inputs, output, body, answer.seconds)
 
-    def _finish(self, job: asyncio.Future[Scored]) -> None:
-        self.unfinished -= 1
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """Finish what is under way; a model that hangs is not waited for longer than this."""
+        with self._lock:
+            crews = list(self._workers.values())
+        for crew in crews:
+            crew.retire()
+        until = time.monotonic() + wait_s
+        for crew in crews:
+            crew.join(until)
+        self._aside.shutdown(wait=True)
+
+    def _queue(self, loaded: Loaded, inputs: Mapping[str, Array], patience: Patience) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = self._handover.here().create_future()
+        job = Job(inputs, patience, partial(self._handover.give, self._settle, future))
+        while not (crew := self._workers_of(loaded)).put(job):
+            pass  # they ended just now, after a swap
+        if loaded is not self._current:
+            crew.retire()
+        return future
+
+    def _settle(self, future: asyncio.Future[Answer], outcome: Answer | ModelFailure | Unwanted) -> None:
         self.finished += 1
-        if not job.cancelled():
-            job.exception()  # looked at, so that a caller that hung up leaves no "never retrieved" in the log
+        self.unfinished -= 1  # counts work, not callers: one that gave up still occupies the model
+        if future.done():
+            return
+        if isinstance(outcome, Answer):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+    async def _done(self, work: Callable[[], Result], here: bool) -> Result:
+        return work() if here else await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    def _workers_of(self, loaded: Loaded) -> Workers:
+        with self._lock:
+            crew = self._workers.get(id(loaded))
+            if crew is None:
+                crew = self._workers[id(loaded)] = Workers(loaded, self._began, self.called, self._forget)
+            return crew
+
+    def _forget(self, ended: Workers) -> None:
+        with self._lock:
+            if self._workers.get(id(ended.loaded)) is ended:
+                del self._workers[id(ended.loaded)]
 
 
-def _score(loaded: Loaded, parse: Parse, encode: Encode) -> Scored:
-    inputs = parse()
-    start = time.perf_counter()
+async def _wanted(queued: asyncio.Future[Answer], patience: Patience) -> Answer:
+    """The answer, unless the deadline passes first; when this ends without one, the model need not be asked."""
     try:
-        outputs = loaded.predictor.predict(inputs)
-        output = outputs[loaded.output]
-    except Exception as error:  # a runtime raises whatever it likes; the request was sound, so it is the model's
-        raise ModelFailure(type(error).__name__, inputs) from error
-    predict_s = time.perf_counter() - start
-    rows = len(next(iter(inputs.values())))
-    if output.ndim != 2 or len(output) != rows:
-        raise ModelFailure("WrongShape", inputs)
-    if not all(np.isfinite(values).all() for values in outputs.values()):
-        raise ModelFailure("NotFinite", inputs)
-    return Scored(inputs, output, encode(outputs), predict_s)
+        async with asyncio.timeout(patience.left_s()):
+            return await queued
+    except TimeoutError:
+        raise Unwanted(gone=False) from None
+    finally:
+        patience.gone |= queued.cancelled()
 
 
 def encode(outputs: Mapping[str, Array]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+_REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -18,6 +19,14 @@ class Metrics:
             "trimtab_request_seconds", "arrival to answer", buckets=_SECONDS, registry=registry
         )
         self.predict_seconds = Histogram("trimtab_predict_seconds", "model alone", buckets=_SECONDS, registry=registry)
+        self.call_requests = Histogram(
+            "trimtab_call_requests", "requests that shared a call of the model", buckets=_REQUESTS, registry=registry
+        )
+        self.workers = Gauge("trimtab_workers", "calls of the model at once", registry=registry)
+        self.shares_calls = Gauge("trimtab_shares_calls", "1 where requests may share a call", registry=registry)
+        self.unwanted = Counter(
+            "trimtab_unwanted", "requests nobody waited for any more, by reason", ["reason"], registry=registry
+        )
         self.unfinished = Gauge("trimtab_queue", "requests waiting for or in the model", registry=registry)
         self.model_errors = Counter("trimtab_model_errors", "requests the model failed on", ["kind"], registry=registry)
         self.journal_rows = Gauge("trimtab_journal_rows", "rows in the journal", registry=registry)

@@ -21,6 +21,7 @@ import orjson
 from trimtab.errors import ProtocolError
 from trimtab.runtime.door import InputError, check_inputs
 from trimtab.serving.media import CSV, media_type
+from trimtab.serving.number_arrays import number_arrays
 from trimtab.serving.tables import csv_table, records_table, split_table, table_arrays
 from trimtab.serving.tensors import to_array
 
@@ -46,7 +47,7 @@ def parse(body: bytes, content_type: str | None, spec: Spec) -> dict[str, Array]
     if media_type(content_type) == CSV:
         arrays = table_arrays(csv_table(body), spec["inputs"])
     else:
-        arrays = _from_json(_loads(body), spec["inputs"])
+        arrays = number_arrays(body, spec["inputs"]) or _from_json(_loads(body), spec["inputs"])
     try:
         return check_inputs(spec, arrays)
     except InputError as error:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from trimtab.journal.rows import LabelRow, Row
+from trimtab.journal.rows import LabelRow, RowBlock
 from trimtab.journal.wal import Journal, JournalError
+from trimtab.serving.handover import Handover
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.release import Loaded
 
@@ -34,19 +36,19 @@ class Recorder:
     def __init__(self, journal: Journal, metrics: Metrics, wait_s: float = WAIT_S, *, counts_rows: bool = True) -> None:
         self._journal, self._metrics, self._wait_s, self._counts_rows = journal, metrics, wait_s, counts_rows
         self._failing = False
+        self._handover = Handover()
 
     async def answered(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], output: Array, latency_s: float
     ) -> Outcome:
         """Record the rows of an answer; returns when they are durable, or given up."""
-        rows = _rows(loaded, request_id, inputs, latency_s, output, None)
-        return await self._write(list(rows))
+        return await self._write(_block(loaded, request_id, inputs, latency_s, output, None))
 
     async def failed(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], kind: str, latency_s: float
     ) -> Outcome:
         """Record the rows of a request the model failed on."""
-        return await self._write(list(_rows(loaded, request_id, inputs, latency_s, None, kind)))
+        return await self._write(_block(loaded, request_id, inputs, latency_s, None, kind))
 
     async def labels(self, labels: list[LabelRow]) -> list[bool]:
         """Record labels; returns when they are durable, with which rows are known.
@@ -56,12 +58,14 @@ class Recorder:
         """
         return await asyncio.wrap_future(self._journal.submit_labels(labels)) if labels else []
 
-    async def _write(self, rows: list[Row]) -> Outcome:
+    async def _write(self, block: RowBlock) -> Outcome:
+        landing: asyncio.Future[int] = self._handover.here().create_future()
         try:
+            self._journal.submit_block(block).add_done_callback(partial(self._handover.give, _land, landing))
             async with asyncio.timeout(self._wait_s):
-                total = await asyncio.wrap_future(self._journal.submit(rows))
+                total = await landing
         except (JournalError, TimeoutError) as error:
-            self._metrics.journal_shed.inc(len(rows))
+            self._metrics.journal_shed.inc(len(block))
             if not self._failing:  # once when it begins, not once a request
                 _logger.error("the journal is shed: %s", error or "the disk is too slow")
             self._failing = True
@@ -74,32 +78,42 @@ class Recorder:
         return "durable"
 
 
-def _rows(
+def _land(landing: asyncio.Future[int], written: Future[int]) -> None:
+    error = written.exception()
+    if landing.done():
+        return  # the answer did not wait so long
+    if error is None:
+        landing.set_result(written.result())
+    else:
+        landing.set_exception(error)
+
+
+def _block(
     loaded: Loaded,
     request_id: str,
     inputs: Mapping[str, Array],
     latency_s: float,
     output: Array | None,
     error: str | None,
-) -> Iterator[Row]:
-    now, latency_ms = time.time_ns(), latency_s * 1000
+) -> RowBlock:
+    """The rows of a request as the journal takes them; without an output, because of an error."""
     count = len(next(iter(inputs.values())))
-    predicted, confidence = [-1] * count, [math.nan] * count
+    predicted, confidence = np.full(count, -1, np.int32), np.full(count, np.nan)
     if output is not None and loaded.regression:
-        predicted = [0] * count  # there is no class; -1 would say that the model failed
+        predicted[:] = 0  # there is no class; -1 would say that the model failed
     elif output is not None:
-        predicted, confidence = output.argmax(axis=1).tolist(), output.max(axis=1).tolist()
-    for row in range(count):
-        yield Row(
-            request_id=request_id,
-            row=row,
-            time_ns=now,
-            version=loaded.version,
-            inputs={name: values[row] for name, values in inputs.items()} if loaded.limits.journal_inputs else None,
-            output=output[row] if output is not None else (),
-            predicted=predicted[row],
-            confidence=confidence[row],
-            latency_ms=latency_ms,
-            status=200 if error is None else 500,
-            error=error,
-        )
+        predicted, confidence = output.argmax(axis=1).astype(np.int32), output.max(axis=1).astype(np.float64)
+    return RowBlock(
+        offset=np.zeros(count, np.int64),  # the journal gives it
+        request_id=[request_id] * count,
+        row=np.arange(count, dtype=np.int32),
+        time_ns=np.full(count, time.time_ns(), np.int64),
+        version=[loaded.version] * count,
+        predicted=predicted,
+        confidence=confidence,
+        latency_ms=np.full(count, latency_s * 1000),
+        status=np.full(count, 200 if error is None else 500, np.int32),
+        error=[error] * count,
+        output=np.empty((count, 0), np.float32) if output is None else output.astype(np.float32, copy=False),
+        inputs=dict(sorted(inputs.items())) if loaded.limits.journal_inputs else {},
+    )

@@ -1,4 +1,4 @@
-"""A release folder becomes something that answers: verified, loaded, warmed, and proven on its golden rows."""
+"""A release folder becomes something that answers: verified, loaded, warmed, proven and timed on its golden rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy as np
 from trimtab import runtime
 from trimtab.errors import StateError
 from trimtab.serving.limits import Limits
+from trimtab.serving.measuring import Subject, plan_for
+from trimtab.serving.plan import Plan
 from trimtab.store import folder_digests
 from trimtab.task import PREDICTION, PROBABILITIES
 
@@ -49,6 +51,7 @@ class Loaded:
         version: of the registered model. facts: release.json.
         since_ns: when it was loaded, nanoseconds since the epoch.
         example: name → (1, ...), a golden row to show how it is asked; zeros where inputs are private.
+        plan: how its model is called.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Loaded:
     facts: Mapping[str, Any]
     since_ns: int
     example: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
+    plan: Plan = field(default_factory=Plan)
 
     @property
     def regression(self) -> bool:
@@ -113,11 +117,15 @@ def load_release(
         check(folder)
         facts = _object(folder, "release.json")
         limits = Limits.from_json(facts.get("serving", {}))
-        predictor = load(facts["target"], folder, threads or limits.threads)
+        limits = replace(limits, threads=threads or limits.threads)
+        predictor = load(facts["target"], folder, limits.threads)
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
-        golden = _prove(loaded, folder, TOLERANCE[facts["precision"]])
-        loaded = replace(loaded, example=golden if limits.journal_inputs else _zeros(golden))
         _ = loaded.classes  # named by every release; a label could not be checked without it
+        inputs, recorded = _golden(folder, loaded.output)
+        _prove(loaded, inputs, recorded, folder, TOLERANCE[facts["precision"]])
+        one = {name: values[:1] for name, values in inputs.items()}
+        example = one if limits.journal_inputs else _zeros(one)
+        loaded = replace(loaded, example=example, plan=plan_for(Subject(predictor, inputs), limits))
     except ReleaseRefused:
         raise
     except Exception as error:  # a runtime raises whatever it likes on a bad file
@@ -131,12 +139,16 @@ def _zeros(rows: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.zeros_like(values) for name, values in rows.items()}
 
 
-def _prove(loaded: Loaded, folder: Path, tolerance: float) -> dict[str, Array]:
-    """Warm the predictor and compare its answers on the golden rows with the recorded ones; the first golden row."""
-    predictor = loaded.predictor
+def _golden(folder: Path, output: str) -> tuple[dict[str, Array], Array]:
+    """Rows by input name, and the answers recorded for them."""
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
         inputs = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
-        recorded = archive[f"outputs/{loaded.output}"]
+        return inputs, archive[f"outputs/{output}"]
+
+
+def _prove(loaded: Loaded, inputs: Mapping[str, Array], recorded: Array, folder: Path, tolerance: float) -> None:
+    """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
+    predictor = loaded.predictor
     one = {name: values[:1] for name, values in inputs.items()}
     for _ in range(WARM_CALLS):
         predictor.predict(one)

@@ -15,6 +15,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from trimtab.errors import StateError
 from trimtab.serving.app import build
+from trimtab.serving.connections import Connection
 from trimtab.serving.service import Service
 
 LINGER_S = 1  # seconds that connections have to close once nothing is under way
@@ -78,7 +79,13 @@ def serve(service: Service, listener: socket.socket) -> None:
     hangs. Answers that were given are in the journal in either case.
     """
     config = uvicorn.Config(
-        build(service), log_config=None, access_log=False, timeout_graceful_shutdown=LINGER_S, server_header=False
+        build(service),
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=LINGER_S,
+        server_header=False,
     )
     server = _Server(config, service)
     # Uvicorn sets the same handlers while it serves. Before that a signal must not be lost, and after it the default

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from trimtab.errors import ProtocolError
-from trimtab.serving import trace, trying
+from trimtab.serving import images, media, trace, trying
 from trimtab.serving.answers import JSON_BYTES, Fail, failure
-from trimtab.serving.body import read_body
-from trimtab.serving.engine import Busy, ModelFailure, Scored
+from trimtab.serving.body import READ_S, read_body
+from trimtab.serving.engine import Scored
+from trimtab.serving.failures import Busy, ModelFailure, TooMany, Unwanted
 from trimtab.serving.forms import Choose, Form, of_invocation
 from trimtab.serving.lane import VERSION, Lane
+from trimtab.serving.patience import HEADER as TIMEOUT
+from trimtab.serving.patience import Patience
 from trimtab.serving.request_id import HEADER, request_id
 from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.routing import HEADER as ALIAS
 from trimtab.serving.service import Service
 
 JOURNAL = "X-Trimtab-Journal"
-RETRY_S = "1"
+WATCH_S = 0.02  # a client that waits less is not watched: it would be answered before it is seen to be gone
 _CLIENT_GONE = 499  # nobody reads it; only counted
 _logger = logging.getLogger(__name__)
 
@@ -49,8 +53,9 @@ async def respond(service: Service, request: Request, choose: Choose, fail: Fail
         message = f"{error.where}: {error.what}" if error.where else error.what
         response = fail(error.status, error.code, f"{message}; {error.fix}" if error.fix else message, headers)
     except Busy as error:
-        headers["Retry-After"] = RETRY_S
-        response = fail(503, "TEMPORARILY_UNAVAILABLE", str(error), headers)
+        response = _refused(error, fail, headers)
+    except Unwanted as error:
+        response = _unwanted(service, error, fail, headers)
     except ClientDisconnect:
         response = Response(status_code=_CLIENT_GONE)
     service.metrics.requests.labels(response.status_code).inc()
@@ -66,33 +71,58 @@ class _Question:
     """A request that was read; it may be put to more than one release, and each reads it by its own signature.
 
     Attributes:
+        patience: how long its answer is wanted.
         form: of the last release it was put to; None for MLflow's own protocol.
     """
 
+    request: Request
     choose: Choose
     body: bytes
-    headers: Mapping[str, str]
+    patience: Patience
     form: Form | None = None
 
     async def __call__(self, lane: Lane) -> Scored:
-        self.form = self.choose(lane.loaded, self.body, self.headers)
-        if self.form is None:
-            return await lane.engine.score(lane.loaded, self.body, self.headers.get("content-type"))
-        return await lane.engine.submit(lane.loaded, self.form.parse, self.form.encode)
+        """Score; a client that has to wait is watched, and once it is gone, what it waits for is not run."""
+        self.form = self.choose(lane.loaded, self.body, self.request.headers)
+        patience = replace(self.patience)  # one release that takes too long says nothing of the next
+        wait_s = lane.engine.wait_s(lane.loaded)
+        watched = lane.engine.unfinished > 0 and (wait_s is None or wait_s >= WATCH_S)
+        watch = asyncio.create_task(_until_gone(self.request, patience)) if watched else None
+        try:
+            return await self._put(lane, patience)
+        finally:
+            if watch is not None:
+                watch.cancel()
+
+    async def _put(self, lane: Lane, patience: Patience) -> Scored:
+        kind, form = self.request.headers.get("content-type"), self.form
+        if form is None:
+            return await lane.engine.score(lane.loaded, self.body, kind, patience)
+        size = None if media.bare(kind) in images.TYPES else len(self.body)  # images take long to read
+        return await lane.engine.submit(lane.loaded, form.parse, form.encode, size=size, patience=patience)
 
     def name(self, headers: dict[str, str]) -> None:
         """A request is called what its X-Request-Id says, else what its body says, else as we called it."""
-        if self.form is not None and self.form.request_id is not None and HEADER not in self.headers:
+        if self.form is not None and self.form.request_id is not None and HEADER not in self.request.headers:
             headers[HEADER] = self.form.request_id
 
 
 async def _answer(
     service: Service, request: Request, choose: Choose, fail: Fail, headers: dict[str, str], arrived: float
 ) -> Response:
+    patience = Patience.from_header(request.headers.get(TIMEOUT), time.monotonic())
     lane = service.lane(headers[HEADER], request.headers.get(ALIAS))
-    lane.admit()
-    question = _Question(choose, await read_body(request, lane.limits.max_body), request.headers)
-    headers |= (lane.rescue or lane).headers()
+    with service.shares.held(request.client.host if request.client else "", lane.limits.max_per_client):
+        lane.admit()
+        left_s = patience.left_s()
+        body = await read_body(request, lane.limits.max_body, READ_S if left_s is None else min(left_s, READ_S))
+        headers |= (lane.rescue or lane).headers()
+        return await _put(service, lane, _Question(request, choose, body, patience), fail, headers, arrived)
+
+
+async def _put(
+    service: Service, lane: Lane, question: _Question, fail: Fail, headers: dict[str, str], arrived: float
+) -> Response:
     try:
         answered = await trying.score(service, lane, question)
     except trying.Failed as error:
@@ -111,6 +141,25 @@ async def _answer(
     afterwards = trying.afterwards(service, headers[HEADER], answered)
     kind = JSON_BYTES if question.form is None else question.form.headers
     return Response(scored.body, headers={**headers, **kind}, background=afterwards)
+
+
+async def _until_gone(request: Request, patience: Patience) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # nothing follows a whole body but the end of the connection
+    patience.gone = True
+
+
+def _refused(error: Busy, fail: Fail, headers: dict[str, str]) -> Response:
+    headers["Retry-After"] = str(error.retry_s)
+    status, code = (429, "REQUEST_LIMIT_EXCEEDED") if isinstance(error, TooMany) else (503, "TEMPORARILY_UNAVAILABLE")
+    return fail(status, code, error.what, headers)
+
+
+def _unwanted(service: Service, error: Unwanted, fail: Fail, headers: dict[str, str]) -> Response:
+    service.metrics.unwanted.labels("gone" if error.gone else "deadline").inc()
+    if error.gone:
+        return Response(status_code=_CLIENT_GONE)
+    return fail(408, "DEADLINE_EXCEEDED", error.what, headers)
 
 
 async def _failed(

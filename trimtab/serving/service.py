@@ -13,7 +13,8 @@ from trimtab.journal.rows import LabelRow
 from trimtab.journal.wal import Journal
 from trimtab.serving.challenger import Challengers, Seat
 from trimtab.serving.drain import Drain
-from trimtab.serving.engine import Busy, Engine
+from trimtab.serving.engine import Engine
+from trimtab.serving.failures import Busy
 from trimtab.serving.follow import Follower, Source
 from trimtab.serving.health import Progress
 from trimtab.serving.lane import Lane
@@ -22,6 +23,7 @@ from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Check, Loaded, check_manifest, load_release
 from trimtab.serving.routing import CHALLENGER, CHAMPION, alias_for
+from trimtab.serving.shares import Shares
 from trimtab.settings import Settings
 
 POLL_CHALLENGER_S = 1.0
@@ -45,6 +47,7 @@ class Service:
     journal: Journal | None
     engine: Engine = field(default_factory=Engine)
     metrics: Metrics = field(default_factory=Metrics)
+    shares: Shares = field(default_factory=Shares)
     follower: Follower | None = None
     challengers: Challengers | None = None
     challenger_follower: Follower | None = None
@@ -59,6 +62,7 @@ class Service:
         if self.journal is not None:
             self.metrics.journal_rows.set(self.journal.rows)
         self.metrics.unfinished.set_function(lambda: self.engine.unfinished)
+        self.engine.called = self.metrics.call_requests.observe
 
     @property
     def seat(self) -> Seat | None:
@@ -78,6 +82,8 @@ class Service:
         """Put a release in service."""
         self.engine.swap(loaded)
         self.metrics.swaps.inc()
+        self.metrics.workers.set(loaded.plan.workers)
+        self.metrics.shares_calls.set(loaded.plan.shares)
         self.metrics.release.clear()
         self.metrics.release.labels(
             loaded.name, loaded.version, str(loaded.facts.get("candidate", "")), str(loaded.facts.get("target", ""))

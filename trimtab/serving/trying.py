@@ -17,7 +17,8 @@ from trimtab.errors import ProtocolError
 from trimtab.journal.outcomes import Outcome
 from trimtab.serving.challenger import RESCUE_S
 from trimtab.serving.compare import Copy
-from trimtab.serving.engine import Busy, ModelFailure, Scored
+from trimtab.serving.engine import Scored
+from trimtab.serving.failures import Busy, ModelFailure
 from trimtab.serving.lane import Lane
 from trimtab.serving.routing import CHALLENGER, is_shadowed
 from trimtab.serving.service import Service

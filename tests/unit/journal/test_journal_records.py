@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,8 @@ from test_journal_wal import row
 
 from trimtab.journal.known import KnownRows
 from trimtab.journal.mark import Mark, MarkWriter, read_mark
-from trimtab.journal.records import decode_rows, encode_rows, scan
+from trimtab.journal.records import decode_rows, encode_block, encode_rows, scan
+from trimtab.journal.rows import blocks_of
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,6 +37,17 @@ def test_rows_of_other_shapes_make_several_records_in_order():
     records = list(scan(encode_rows(rows), 0))
     assert [record.count for record in records] == [1, 2, 1]
     assert [decode_rows(record, 0).request_id for record in records] == [["a"], ["b", "c"], ["d"]]
+
+
+def test_a_block_makes_the_record_that_its_rows_make_whatever_its_layout_in_memory():
+    rows = [row("a", index, float(index)) for index in range(3)]
+    (block,) = blocks_of(rows)
+    assert encode_block(block) == encode_rows(rows)
+    reversed_twice = replace(
+        block, inputs={name: values[:, :, ::-1].copy()[:, :, ::-1] for name, values in block.inputs.items()}
+    )
+    assert not reversed_twice.inputs["input"].flags.c_contiguous
+    assert encode_block(reversed_twice) == encode_rows(rows)
 
 
 def test_lists_and_other_widths_are_kept_as_the_three_dtypes_of_a_model():

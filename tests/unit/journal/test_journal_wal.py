@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from trimtab.errors import Conflict, StateError
-from trimtab.journal import Row
+from trimtab.journal import LabelRow, Row
 from trimtab.journal.reader import end, window
+from trimtab.journal.rows import blocks_of
 from trimtab.journal.segments import list_segments
 from trimtab.journal.wal import Journal, JournalError
 
@@ -52,6 +53,23 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert found.status.tolist() == [200, 200, 500]
     assert found.errors == {"ValueError": 1}
     assert found.latency_ms.tolist() == [1.5] * 3
+
+
+def test_a_block_is_written_as_its_rows_are_and_labels_find_them(tmp_path):
+    rows = [row("a", index, float(index)) for index in range(3)]
+    (block,) = blocks_of(rows)
+    with Journal(tmp_path / "rows") as journal:
+        journal.append(rows)
+    with Journal(tmp_path / "block") as journal:
+        future, labels = journal.submit_block(block), journal.submit_labels([LabelRow("a", 2, 1, 5)])
+        assert future.result() == 3
+        assert labels.result() == [True]
+    one, other = window(tmp_path / "rows", 0, 3), window(tmp_path / "block", 0, 3)
+    assert other.request_id.tolist() == one.request_id.tolist()
+    assert other.row.tolist() == one.row.tolist()
+    assert other.inputs["input"].tolist() == one.inputs["input"].tolist()
+    assert other.output.tolist() == one.output.tolist()
+    assert other.label.tolist() == [-1, -1, 1]
 
 
 def test_offsets_continue_after_reopening(tmp_path):

@@ -1,0 +1,59 @@
+"""The recipe's `serving` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from trimtab.recipe.images import Images
+from trimtab.recipe.section import Section
+from trimtab.recipe.trials import Canary, Promotion, Shadow, refuse_unfounded
+
+
+class Batching(Section):
+    """Requests that wait at the same moment may be answered by one call of the model."""
+
+    mode: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="auto: where it was measured to pay when the release was loaded; on: wherever the limits allow",
+    )
+    max_rows: int = Field(32, ge=1, description="most rows of a shared call; a larger request still goes alone")
+    max_wait_ms: float = Field(
+        5.0, ge=0, description="most that sharing may add to a call of one row, as measured; nobody is waited for"
+    )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _not_a_boolean(cls, value: Any) -> Any:
+        """YAML 1.1 reads on and off as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class Serving(Section):
+    """How the champion is served."""
+
+    backend: Literal["trimtab", "mlflow"] = "trimtab"
+    threads: int = Field(1, ge=1)
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="calls of the model at once, each with its threads; auto: measured when a release is loaded"
+    )
+    batching: Batching = Field(default_factory=Batching)
+    max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
+    max_queue_per_client: int | None = Field(
+        None,
+        ge=1,
+        description="unfinished requests of one client address; beyond it 429 with Retry-After; null: no limit",
+    )
+    max_body_mb: float = Field(16, gt=0)
+    journal_inputs: bool = True
+    images: Images | None = None
+    drain_s: float = Field(10, ge=4, le=60, description="from SIGTERM to the end of the process at the latest")
+    canary: Canary | None = Field(None, description="requests that this release answers while it is the challenger")
+    shadow: Shadow | None = Field(None, description="copies it runs, and is compared on, while it is the challenger")
+    promotion: Promotion | None = Field(None, description="what it must have shown to be promoted; null: the gate")
+
+    @model_validator(mode="after")
+    def _trials_have_an_effect(self) -> Serving:
+        refuse_unfounded(self)
+        return self
