@@ -10,9 +10,9 @@ import weakref
 
 import numpy as np
 import pytest
+from engine_world import SHARING, Softmax, loaded, play, until
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_world import SHARING, Softmax, loaded, play, until
 
 from trimtab.journal.reader import window
 from trimtab.journal.wal import Journal

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from serving_world import SHARING, Softmax, loaded, play, until
+from engine_world import SHARING, Softmax, loaded, play, until
 
 from trimtab.errors import ProtocolError
 from trimtab.journal.reader import end
