@@ -1,4 +1,4 @@
-"""What the tests of the engine share: a small model, a release of it, and a service played with over HTTP in one loop."""
+"""What the tests of the engine share: a small model, a release of it, a service played with over HTTP in one loop."""
 
 from __future__ import annotations
 
