@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
+from deployments.cli import (
+    doctor,
+    explain,
+    flows,
+    history,
+    keys,
+    recipes,
+    registry,
+    retention,
+    show,
+    stack,
+    targets,
+    tokens,
+)
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -28,6 +41,7 @@ app.command()(registry.status)
 app.command()(history.history)
 app.command()(show.show)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.command()(retention.delete)
 app.command()(retention.clean)
 app.command()(doctor.doctor)

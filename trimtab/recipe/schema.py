@@ -18,6 +18,7 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.guarding import Journalling, Tls, released, with_old_key
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
@@ -36,6 +37,7 @@ __all__ = [
     "Convert",
     "Distil",
     "Explain",
+    "Journalling",
     "Measure",
     "Model",
     "Monitoring",
@@ -53,6 +55,7 @@ __all__ = [
     "ShapeSearch",
     "Student",
     "Target",
+    "Tls",
     "Train",
     "Values",
     "Verify",
@@ -197,8 +200,25 @@ class Serving(Section):
     backend: Literal["trimtab", "mlflow"] = "trimtab"
     threads: int = Field(1, ge=1)
     max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
-    max_body_mb: float = Field(16, gt=0)
-    journal_inputs: bool = True
+    max_body_mb: float = Field(16, gt=0, description="largest body, as sent and as it is after decompression")
+    max_elements: int = Field(4_000_000, ge=1, description="most values in one body of JSON or CSV")
+    auth: bool = Field(False, description="only with a token: `trimtab tokens add`; of the service, not of the release")
+    tls: Tls | None = Field(None, description="https; of the service, not of the release")
+    journal: Journalling = Field(default_factory=Journalling)
+    journal_inputs: bool | None = Field(
+        None, description="older name of journal.inputs: true is full, false is none"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_key(cls, given: Any) -> Any:
+        return with_old_key(given)
+
+    @model_validator(mode="after")
+    def _stock_has_neither_auth_nor_tls(self) -> Serving:
+        if self.backend == "mlflow" and (self.auth or self.tls is not None):
+            raise ValueError("stock `mlflow models serve` has neither auth nor tls: leave them out, or backend: trimtab")
+        return self
 
 
 class Schedule(Section):
@@ -298,7 +318,8 @@ class Recipe(Section):
         What was made before there were such keys keeps its identity.
         """
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        plain = self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        return {**plain, "serving": released(self.serving)}
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The form of answers that are not predictions: JSON, errors as MLflow writes them."""
+"""The form of answers that are not predictions: JSON, and one form for every error, the one MLflow's clients expect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,36 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from trimtab.errors import ProtocolError
+
 JSON_BYTES = {"Content-Type": "application/json"}
+# Every answer of status 400 or more. /ready has `ready` and `reason` besides.
+ERROR_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Error",
+    "type": "object",
+    "required": ["error_code", "message"],
+    "properties": {
+        "error_code": {
+            "description": "for programs; one of a few words, MLflow's where MLflow has one",
+            "enum": [
+                "BAD_REQUEST",
+                "INVALID_PARAMETER_VALUE",
+                "UNAUTHENTICATED",
+                "PERMISSION_DENIED",
+                "ENDPOINT_NOT_FOUND",
+                "DEADLINE_EXCEEDED",
+                "INTERNAL_ERROR",
+                "TEMPORARILY_UNAVAILABLE",
+            ],
+        },
+        "message": {
+            "description": "for people: where (the input, the index, the header), what, and how to mend it",
+            "type": "string",
+            "minLength": 1,
+        },
+    },
+}
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -17,5 +46,11 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 def failure(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error: {"error_code", "message"}, as MLflow's clients expect it."""
+    """An error in the form of `ERROR_SCHEMA`."""
     return answer({"error_code": code, "message": message}, status, headers)
+
+
+def refusal(error: ProtocolError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that cannot be read: where, what, and how to mend it."""
+    message = f"{error.where}: {error.what}" if error.where else error.what
+    return failure(error.status, error.code, f"{message}; {error.fix}" if error.fix else message, headers)

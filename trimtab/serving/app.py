@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
@@ -17,10 +18,11 @@ from starlette.routing import Route
 from trimtab import __version__
 from trimtab.errors import ProtocolError
 from trimtab.journal.wal import JournalError
-from trimtab.serving.answers import answer, failure
+from trimtab.serving.answers import answer, failure, refusal
+from trimtab.serving.auth import Guard
 from trimtab.serving.body import read_body
 from trimtab.serving.labels import parse_labels
-from trimtab.serving.limits import Limits
+from trimtab.serving.limits import Limits, check_elements
 from trimtab.serving.reports import contained_file, index, page
 from trimtab.serving.scoring import invocations
 from trimtab.serving.service import Service
@@ -48,6 +50,7 @@ def build(service: Service) -> Starlette:
     def bound(endpoint: Endpoint, *, writes: bool = False) -> Callable[[Request], Awaitable[Response]]:
         async def call(request: Request) -> Response:
             if writes and _is_cross_origin(request):
+                service.metrics.refused_requests.labels("origin").inc()
                 raise HTTPException(403, "requests from other web pages are refused")
             return await endpoint(service, request)
 
@@ -71,7 +74,15 @@ def build(service: Service) -> Starlette:
         *(Route(path, bound(endpoint)) for path, endpoint in reads.items()),
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=_guard(service))
+
+
+def _guard(service: Service) -> list[Middleware]:
+    """The token check, where the service has tokens."""
+    if service.tokens is None:
+        return []
+    refused = service.metrics.refused_requests
+    return [Middleware(Guard, tokens=service.tokens, refused=lambda reason: refused.labels(reason).inc())]
 
 
 async def _ping(service: Service, request: Request) -> Response:
@@ -82,10 +93,15 @@ async def _ping(service: Service, request: Request) -> Response:
 async def _ready(service: Service, request: Request) -> Response:
     loaded = service.engine.current
     if loaded is None:
-        return answer({"ready": False, "reason": "no release is loaded yet"}, 503, {"Retry-After": "1"})
+        return _not_ready("no release is loaded yet", {"Retry-After": "1"})
     if service.engine.longest_s > HANGING_S:
-        return answer({"ready": False, "reason": f"one request has run for over {HANGING_S:g} s"}, 503)
+        return _not_ready(f"one request has run for over {HANGING_S:g} s")
     return answer({"ready": True, "version": loaded.version})
+
+
+def _not_ready(reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    said = {"ready": False, "reason": reason, "error_code": "TEMPORARILY_UNAVAILABLE", "message": reason}
+    return answer(said, 503, headers)
 
 
 async def _version(service: Service, request: Request) -> Response:
@@ -134,6 +150,7 @@ async def _labels(service: Service, request: Request) -> Response:
     loaded = service.engine.current
     limits = loaded.limits if loaded is not None else Limits()
     body = await read_body(request, limits.max_body)
+    check_elements(body, limits.max_elements)
     classes = loaded.classes if loaded is not None else None
     regression = loaded is not None and loaded.regression
     entries = parse_labels(body, request.headers.get("content-type"), classes, regression)
@@ -174,7 +191,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _protocol_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProtocolError)
-    return failure(error.status, error.code, f"{error.where}: {error.what}" if error.where else error.what)
+    return refusal(error)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

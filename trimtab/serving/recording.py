@@ -13,6 +13,7 @@ import numpy as np
 
 from trimtab.journal.rows import LabelRow, Row
 from trimtab.journal.wal import Journal, JournalError
+from trimtab.serving.keeping import Keeper
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.release import Loaded
 
@@ -27,25 +28,25 @@ class Recorder:
 
     Args:
         journal: open for writing. metrics: where shed rows are counted.
+        keeper: decides what of the inputs is written.
         wait_s: longest an answer waits for a slow disk before it goes out as "shed".
     """
 
-    def __init__(self, journal: Journal, metrics: Metrics, wait_s: float = WAIT_S) -> None:
-        self._journal, self._metrics, self._wait_s = journal, metrics, wait_s
+    def __init__(self, journal: Journal, metrics: Metrics, keeper: Keeper, wait_s: float = WAIT_S) -> None:
+        self._journal, self._metrics, self._keeper, self._wait_s = journal, metrics, keeper, wait_s
         self._failing = False
 
     async def answered(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], output: Array, latency_s: float
     ) -> Outcome:
         """Record the rows of an answer; returns when they are durable, or given up."""
-        rows = _rows(loaded, request_id, inputs, latency_s, output, None)
-        return await self._write(list(rows))
+        return await self._write(self._rows(loaded, request_id, inputs, latency_s, output, None))
 
     async def failed(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], kind: str, latency_s: float
     ) -> Outcome:
         """Record the rows of a request the model failed on."""
-        return await self._write(list(_rows(loaded, request_id, inputs, latency_s, None, kind)))
+        return await self._write(self._rows(loaded, request_id, inputs, latency_s, None, kind))
 
     async def labels(self, labels: list[LabelRow]) -> list[bool]:
         """Record labels; returns when they are durable, with which rows are known.
@@ -54,6 +55,19 @@ class Recorder:
             JournalError: they are not recorded.
         """
         return await asyncio.wrap_future(self._journal.submit_labels(labels)) if labels else []
+
+    def _rows(
+        self,
+        loaded: Loaded,
+        request_id: str,
+        inputs: Mapping[str, Array],
+        latency_s: float,
+        output: Array | None,
+        error: str | None,
+    ) -> list[Row]:
+        count = len(next(iter(inputs.values())))
+        kept = self._keeper.kept(loaded.limits.keeping, inputs)
+        return list(_rows(loaded, request_id, count, kept, latency_s, output, error))
 
     async def _write(self, rows: list[Row]) -> Outcome:
         try:
@@ -75,13 +89,13 @@ class Recorder:
 def _rows(
     loaded: Loaded,
     request_id: str,
-    inputs: Mapping[str, Array],
+    count: int,
+    kept: Mapping[str, Array] | None,
     latency_s: float,
     output: Array | None,
     error: str | None,
 ) -> Iterator[Row]:
     now, latency_ms = time.time_ns(), latency_s * 1000
-    count = len(next(iter(inputs.values())))
     predicted, confidence = [-1] * count, [math.nan] * count
     if output is not None and loaded.regression:
         predicted = [0] * count  # there is no class; -1 would say that the model failed
@@ -93,7 +107,7 @@ def _rows(
             row=row,
             time_ns=now,
             version=loaded.version,
-            inputs={name: values[row] for name, values in inputs.items()} if loaded.limits.journal_inputs else None,
+            inputs={name: values[row] for name, values in kept.items()} if kept is not None else None,
             output=output[row] if output is not None else (),
             predicted=predicted[row],
             confidence=confidence[row],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from trimtab import runtime
 from trimtab.errors import StateError
+from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
 from trimtab.store import folder_digests
 from trimtab.task import PREDICTION, PROBABILITIES
@@ -25,6 +26,8 @@ TOLERANCE = {
     **dict.fromkeys(("fp32", "fp16", "clustered", "sparse"), 1e-3),
     **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf"), 5e-2),
 }
+
+_KEEPING_FIX = "correct serving.journal in the recipe, then `trimtab up RECIPE`"
 
 
 class Predictor(Protocol):
@@ -93,7 +96,13 @@ def check_manifest(folder: Path) -> None:
 
 
 def load_release(
-    folder: Path, version: str, *, check: Check = check_manifest, load: Load = runtime.load, threads: int | None = None
+    folder: Path,
+    version: str,
+    *,
+    check: Check = check_manifest,
+    load: Load = runtime.load,
+    threads: int | None = None,
+    keeping: Keeping | None = None,
 ) -> Loaded:
     """Load a release, or refuse it.
 
@@ -103,6 +112,7 @@ def load_release(
         check: raises unless every file is as the manifest says.
         load: gives the predictor of (target, folder, threads).
         threads: instead of the release's own `serving.threads`.
+        keeping: what the journal keeps, instead of the release's own `serving.journal`.
 
     Raises:
         ReleaseRefused: with the reason; nothing of it stays behind.
@@ -111,7 +121,10 @@ def load_release(
         check(folder)
         facts = _object(folder, "release.json")
         limits = Limits.from_json(facts.get("serving", {}))
+        limits = limits if keeping is None else replace(limits, keeping=keeping)
         predictor = load(facts["target"], folder, threads or limits.threads)
+        if misfit := limits.keeping.misfit(predictor.spec["inputs"]):
+            raise ReleaseRefused(f"version {version}: serving.journal: {misfit}", where=str(folder), fix=_KEEPING_FIX)
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
         _prove(loaded, folder, TOLERANCE[facts["precision"]])
         _ = loaded.classes  # named by every release; a label could not be checked without it

@@ -13,7 +13,9 @@ from pythonjsonlogger.json import JsonFormatter
 
 from trimtab.errors import StateError
 from trimtab.serving.app import build
+from trimtab.serving.connection import LimitedProtocol
 from trimtab.serving.service import Service
+from trimtab.serving.tls import Tls
 
 DRAIN_S = 10
 _BACKLOG = 1024
@@ -47,17 +49,28 @@ def log_to_stderr() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a poll otherwise
 
 
-def serve(service: Service, listener: socket.socket) -> None:
+def serve(service: Service, listener: socket.socket, tls: Tls | None = None) -> None:
     """Serve until SIGTERM or SIGINT: no new connections, requests under way are answered, the journal is closed."""
     config = uvicorn.Config(
-        build(service), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S, server_header=False
+        build(service),
+        http=LimitedProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        server_header=False,
+        ssl_certfile=tls.certificate if tls is not None else None,
+        ssl_keyfile=tls.key if tls is not None else None,
     )
     # uvicorn restores these handlers when it has drained and raises the signal once more; the default ones would
     # then end the process with a signal instead of exit code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_drained)
     host, port = listener.getsockname()[:2]
-    logging.getLogger(__name__).info("%s on http://%s:%s", service.name, host, port)
+    scheme = "http" if tls is None else "https"
+    logging.getLogger(__name__).info("%s on %s://%s:%s", service.name, scheme, host, port)
+    if service.tokens is not None and not len(service.tokens):
+        logging.getLogger(__name__).warning("no token yet, so nobody may ask: `trimtab tokens add`")
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -10,9 +10,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from trimtab.errors import ProtocolError
-from trimtab.serving.answers import JSON_BYTES, failure
+from trimtab.serving.answers import JSON_BYTES, failure, refusal
 from trimtab.serving.body import read_body
 from trimtab.serving.engine import Busy, ModelFailure
+from trimtab.serving.limits import check_elements
 from trimtab.serving.release import Loaded
 from trimtab.serving.request_id import HEADER, request_id
 from trimtab.serving.service import Service
@@ -31,8 +32,7 @@ async def invocations(service: Service, request: Request) -> Response:
         headers[HEADER] = request_id(request.headers.get(HEADER))
         response = await _answer(service, request, headers, arrived)
     except ProtocolError as error:
-        message = f"{error.where}: {error.what}" if error.where else error.what
-        response = failure(error.status, error.code, f"{message}; {error.fix}" if error.fix else message, headers)
+        response = refusal(error, headers)
     except Busy as error:
         headers["Retry-After"] = RETRY_S
         response = failure(503, "TEMPORARILY_UNAVAILABLE", str(error), headers)
@@ -49,6 +49,7 @@ async def _answer(service: Service, request: Request, headers: dict[str, str], a
         raise Busy("no release is loaded yet")
     service.engine.admit(loaded)
     body = await read_body(request, loaded.limits.max_body)
+    check_elements(body, loaded.limits.max_elements)
     headers[VERSION] = loaded.version
     try:
         scored = await service.engine.score(loaded, body, request.headers.get("content-type"))
