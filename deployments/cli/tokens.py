@@ -15,8 +15,9 @@ app = typer.Typer(help="Tokens of the scoring services, where serving.auth is on
 def add(
     name: Annotated[str, typer.Option("--name", help="Whose it is; shown in the list.", show_default=False)],
     scope: Annotated[
-        list[str], typer.Option("--scope", help="score, labels or read; may be given several times.")
-    ] = ["score"],  # noqa: B006  typer wants a list
+        list[str] | None,
+        typer.Option("--scope", help="score, labels or read; may be given several times. Default: score."),
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +28,7 @@ def add(
     with errors(as_json):
         from trimtab.serving.tokens import TokenFile
 
-        secret, token = TokenFile.of(settings_for(home).ensure_home()).add(name, scope)
+        secret, token = TokenFile.of(settings_for(home).ensure_home()).add(name, scope or ["score"])
         text = f"{secret}\n(token {token.id} for {', '.join(token.scopes)}; it cannot be shown again)"
         emit({"token": secret, **token.shown()}, as_json, text.replace("[", "\\["))
 

@@ -1,4 +1,4 @@
-"""How a scoring service is guarded: of the recipe that `trimtab up` was given, not of the release that happens to serve.
+"""How a scoring service is guarded: by the recipe that `trimtab up` was given, not by whichever release serves.
 
 A rollback to a release of before there was auth must not open the service, nor one of before a name was redacted bring
 that name back into the journal.

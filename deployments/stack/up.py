@@ -12,8 +12,8 @@ from deployments.stack.config import new_door, write_config
 from deployments.stack.guard import Guard
 from deployments.stack.health import Progress, wait_ready
 from deployments.stack.leftovers import servers, stop
-from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_guard, with_scoring
 from deployments.stack.own_token import keep_own_token
+from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_guard, with_scoring
 from deployments.stack.record import read_ports, remove_stack, write_ports, write_stack
 from deployments.stack.services import Service, addresses, services
 from deployments.stack.supervise import Supervisor, launch

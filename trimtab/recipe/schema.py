@@ -205,9 +205,7 @@ class Serving(Section):
     auth: bool = Field(False, description="only with a token: `trimtab tokens add`; of the service, not of the release")
     tls: Tls | None = Field(None, description="https; of the service, not of the release")
     journal: Journalling = Field(default_factory=Journalling)
-    journal_inputs: bool | None = Field(
-        None, description="older name of journal.inputs: true is full, false is none"
-    )
+    journal_inputs: bool | None = Field(None, description="older name of journal.inputs: true is full, false is none")
 
     @model_validator(mode="before")
     @classmethod
@@ -217,7 +215,7 @@ class Serving(Section):
     @model_validator(mode="after")
     def _stock_has_neither_auth_nor_tls(self) -> Serving:
         if self.backend == "mlflow" and (self.auth or self.tls is not None):
-            raise ValueError("stock `mlflow models serve` has neither auth nor tls: leave them out, or backend: trimtab")
+            raise ValueError("backend: mlflow has neither auth nor tls: leave them out, or serve with trimtab's own")
         return self
 
 

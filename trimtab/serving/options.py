@@ -75,7 +75,7 @@ def _check_openness(host: str, auth: bool, without_auth: bool, tls: Tls | None) 
     if not auth:
         _logger.warning("without auth: whoever reaches %s can score, label and read", host)
     elif tls is None:
-        _logger.warning("auth without TLS on %s: tokens can be read on the way, unless something in front encrypts", host)
+        _logger.warning("auth without TLS on %s: who listens on the way reads the tokens", host)
 
 
 def _keeping(text: str | None) -> Keeping | None:
