@@ -16,14 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from certificates import make
 from test_serving_process import ROWS, write_release
 
 from trimtab.asking import scoring_client, token_file
 from trimtab.serving.tokens import TokenFile
 from trimtab.settings import Settings
-
-sys.path.append(str(Path(__file__).parents[1] / "unit" / "serving"))
-from certificates import make
 
 pytestmark = pytest.mark.integration
 
@@ -127,12 +125,11 @@ def test_what_must_not_be_served_so_is_told_with_an_exit_code(tmp_path: Path, re
     assert "Traceback" not in done.stderr
 
 
-def raw(address: str, *parts: bytes) -> tuple[int, bytes]:
+def raw(address: str, sent: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to bytes as they are."""
     host, port = address.split("//")[1].split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
-        for part in parts:
-            connection.sendall(part)
+        connection.sendall(sent)
         received = b""
         while chunk := connection.recv(65_536):
             received += chunk
@@ -143,11 +140,11 @@ def raw(address: str, *parts: bytes) -> tuple[int, bytes]:
 def test_clients_that_are_not_nice_are_answered_in_json_and_hurt_nobody(tmp_path: Path, release: Path) -> None:
     with started(tmp_path, release) as address:
         many = b"".join(b"X-%d: y\r\n" % index for index in range(200))
-        for status, parts in {
-            400: (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\r\n\r\n"),
-            431: (b"GET /ping HTTP/1.1\r\nHost: t\r\n", many, b"\r\n"),
+        for status, sent in {
+            400: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            431: b"GET /ping HTTP/1.1\r\nHost: t\r\n" + many + b"\r\n",
         }.items():
-            found, body = raw(address, *parts)
+            found, body = raw(address, sent)
             assert found == status
             assert set(json.loads(body)) == {"error_code", "message"}
         upgrade = b"GET /ping HTTP/1.1\r\nHost: t\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
