@@ -12,7 +12,6 @@ import numpy as np
 Array = np.ndarray
 NAMES = ("mean", "std", "sharpness", "low_share", "high_share")
 MAX_TABULAR = 64
-PREFIX = "descriptors:"  # before an input's name where the journal holds these in its place: float64 (n, 5)
 
 
 def is_wide(shape: Sequence[int | str]) -> bool:

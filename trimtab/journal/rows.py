@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.descriptors import PREFIX as DESCRIPTORS
-
 Array = np.ndarray
+# What may stand in an input's place, before its name: its descriptors, float64 (n, 5); a hash, int64 (n,); nothing, (n, 0).
+DESCRIPTORS, HASH, REDACTED = "descriptors:", "hash:", "redacted:"
 Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
@@ -24,8 +24,8 @@ class Row:
         row: index of the row in its request.
         time_ns: when it was answered, nanoseconds since the epoch (UTC).
         version: version of the release that answered.
-        inputs: name → that row's values, array or (nested) list; None when inputs are not kept. Under
-            `descriptors:name` five numbers in place of an input, under `hash:name` one.
+        inputs: name → that row's values, array or (nested) list; None when inputs are not kept. Behind a prefix what
+            stands in an input's place.
         output: probabilities (classes,), or numbers (k,); empty when the model failed.
         predicted: index of the largest probability (0 of a regression), -1 when the model failed.
         confidence: the largest probability, NaN of a regression and when the model failed.

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from trimtab.descriptors import NAMES, PREFIX, descriptors, is_wide
+from trimtab.descriptors import NAMES, descriptors, is_wide
+from trimtab.journal.rows import DESCRIPTORS
 
 Array = np.ndarray
 InputKind = Literal["tabular", "descriptors"]
@@ -87,8 +88,8 @@ def _of_inputs(inputs: Mapping[str, Array] | None, kinds: Mapping[str, InputKind
     for name, kind in kinds.items():
         if inputs is not None and name in inputs:
             result |= _of_input(name, np.asarray(inputs[name]), kind)
-        elif inputs is not None and PREFIX + name in inputs:
-            described = np.asarray(inputs[PREFIX + name], np.float64)
+        elif inputs is not None and DESCRIPTORS + name in inputs:
+            described = np.asarray(inputs[DESCRIPTORS + name], np.float64)
             result |= {f"{name}.{key}": described[:, index] for index, key in enumerate(NAMES)}
     return result
 

@@ -61,7 +61,7 @@ def compare(
         profile: of the same release.
         alpha: family-wise level.
         inputs_journalled: False: input columns are absent on purpose.
-        redacted: names of inputs whose columns are absent on purpose, where others' are there.
+        redacted: names of inputs whose columns are absent on purpose, where those of others are there.
     """
     pair = frames(window, reference, profile, alpha)
     p_values = evidently_p_values(pair) if pair.methods else {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from trimtab.bootstrap import LEAST_ROWS
-from trimtab.descriptors import PREFIX
+from trimtab.journal.rows import HASH, REDACTED
 from trimtab.monitoring.columns import columns, number_columns
 from trimtab.monitoring.drift import ColumnResult, compare
 from trimtab.monitoring.performance import Performance, measure, measure_numbers
@@ -118,11 +118,9 @@ def watched(rows: Answered, profile: Profile) -> dict[str, Array]:
 
 
 def redacted(rows: Answered, profile: Profile) -> list[str]:
-    """Inputs that the journal holds neither themselves nor described, while it holds others: `serving.journal.redact`
-    or `hash`. A request always carries every input, so nothing else takes one away."""
-    if rows.inputs is None:
-        return []
-    return [name for name in profile.kinds if name not in rows.inputs and PREFIX + name not in rows.inputs]
+    """Inputs that the journal marks as left out on purpose (`serving.journal`), while it holds something of others."""
+    held = rows.inputs or {}
+    return [name for name in profile.kinds if REDACTED + name in held or HASH + name in held]
 
 
 def _kind(rows: Answered, results: tuple[ColumnResult, ...], performance: Performance) -> VerdictKind:

@@ -16,13 +16,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from trimtab.descriptors import PREFIX as DESCRIPTORS
 from trimtab.descriptors import descriptors, is_wide
 from trimtab.errors import RecipeError
+from trimtab.journal.rows import DESCRIPTORS, HASH, REDACTED
 
 Array = np.ndarray
 Mode = Literal["full", "sample", "descriptors", "none"]
-HASH = "hash:"  # before an input's name where the journal holds a hash in its place: int64 (n,)
 _KEYS = {"inputs", "sample", "redact", "hash", "retention_days"}
 
 
@@ -133,21 +132,22 @@ class Keeper:
             inputs: name → (n, ...).
 
         Returns:
-            name → (n, ...), an input itself or under a name with a prefix what stands in its place; None for nothing.
+            name → (n, ...), an input itself or behind a prefix what stands in its place, so that whoever reads the
+            journal knows that it is left out on purpose; None for nothing at all.
         """
         if keeping.inputs == "none" or (keeping.inputs == "sample" and self._random.random() >= keeping.sample):
             return None
         kept: dict[str, Array] = {}
         for name, values in inputs.items():
-            if name in keeping.redact:
-                continue
             if name in keeping.hashed:
                 kept[HASH + name] = self._hashes(name, values)
-            elif keeping.inputs != "descriptors":
-                kept[name] = values
-            elif is_wide(values.shape):
+            elif name in keeping.redact or (keeping.inputs == "descriptors" and not is_wide(values.shape)):
+                kept[REDACTED + name] = np.empty((len(values), 0), np.int64)
+            elif keeping.inputs == "descriptors":
                 kept[DESCRIPTORS + name] = np.stack(list(descriptors(values).values()), axis=1)
-        return kept or None
+            else:
+                kept[name] = values
+        return kept
 
     def _hashes(self, name: str, values: Array) -> Array:
         """The first 64 bits of HMAC-SHA256 of each value under the salt; equal values of an input are equal again."""
