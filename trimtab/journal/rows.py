@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
-# What may stand in an input's place, before its name: its descriptors, float64 (n, 5); a hash, int64 (n,); nothing, (n, 0).
+# Before an input's name, what stands in its place: descriptors, float64 (n, 5); a hash, int64 (n,); nothing, (n, 0).
 DESCRIPTORS, HASH, REDACTED = "descriptors:", "hash:", "redacted:"
 Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
 
