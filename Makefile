@@ -8,7 +8,7 @@ CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.to
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve soak lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench-journal: env ## What the journal costs a request: ours with inputs journal
 bench-compress: env ## The compression search against its peers: DATA=<cifar10 folder> WEIGHTS=<state dict> [MINUTES=90]
 	@[ -n "$(DATA)" ] && [ -n "$(WEIGHTS)" ] || { echo "say where the task is: make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict of the ResNet-20>"; exit 1; }
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.compress --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(UNSEEN_MINUTES),--unseen-minutes $(UNSEEN_MINUTES))
+
+soak: env        ## Promote, kill, flood and starve the scoring service: ten to fifteen minutes
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.soak
 
 bench-convert: $(CONVERT) ## Five models on every target against eager PyTorch, and wrong conversions that must be caught
 	@PYTHONPATH=. $(VENV)-convert/bin/python -m benchmarks.convert $(if $(TARGETS),--targets $(TARGETS))

@@ -16,9 +16,10 @@ from trimtab.errors import TrimtabError
 from trimtab.registry import follow
 from trimtab.registry.keys import Keyring
 from trimtab.registry.signing import verify_release
+from trimtab.serving.options import add_options, read_options
 from trimtab.serving.routing import CHALLENGER, CHAMPION
 from trimtab.serving.run import bind, log_to_stderr, serve
-from trimtab.serving.service import Service, following
+from trimtab.serving.service import Place, Service, following
 from trimtab.settings import Settings
 
 
@@ -40,40 +41,38 @@ class Aliased:
         return follow.download(self.tracking_uri, self.name, version, into, self.keys)
 
 
-def scoring_service(name: str, settings: Settings, threads: int | None = None) -> Service:
+def scoring_service(name: str, settings: Settings, place: Place | None = None) -> Service:
     """The service of a release name, wired to the registry.
 
     Raises:
-        StateError: no MLflow server is known, or the state directory cannot be written.
+        StateError: no MLflow server is known, or the state directory or the tokens cannot be used.
         Conflict: another service of this name runs.
     """
     keys = Keyring(settings.signing_keys)
     champion, challenger = (Aliased(settings.tracking_uri(), name, keys, alias) for alias in (CHAMPION, CHALLENGER))
     check = partial(verify_release, keys=keys, name=name)
-    return following(name, settings, champion, check, threads, challenger)
+    return following(name, settings, champion, check, place, challenger)
 
 
 def main() -> int:
     """Read the command line, serve, return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m deployments.scoring", description=__doc__)
     parser.add_argument("--name", required=True, help="release name, as registered")
-    parser.add_argument("--home", type=Path, help="state directory (default: as for `trimtab`)")
     parser.add_argument("--mlflow", help="address of the MLflow server (default: the one `trimtab up` started)")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
-    parser.add_argument("--threads", type=int, help="threads of the runtime, instead of the release's own")
+    add_options(parser)
     options = parser.parse_args()
     log_to_stderr()
     try:
+        start = read_options(options)
         settings = Settings.load(options.home).ensure_home()
         if options.mlflow:
             settings = settings.model_copy(update={"mlflow_tracking_uri": options.mlflow})
-        listener = bind(options.host, options.port)
-        service = scoring_service(options.name, settings, options.threads)
+        listener = bind(start.host, start.port)
+        service = scoring_service(options.name, settings, start.place)
     except TrimtabError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    serve(service, listener)
+    serve(service, listener, start.tls)
     return 0
 
 

@@ -242,7 +242,7 @@ class Watch:
         """Labelled rows of the window a verdict is about, divided into training and held-out rows.
 
         Raises:
-            DataError: too few labelled rows, or inputs were not journalled.
+            DataError: too few labelled rows, or inputs were not journalled. StateError: rows were deleted meanwhile.
         """
         verdict = next(verdict for verdict in self.verdicts() if verdict.digest == digest)
         window = reader.window(self.journal, verdict.lo, verdict.hi)
@@ -250,6 +250,18 @@ class Watch:
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
         ids = [f"{request}/{row}" for request, row in zip(window.request_id[keep], window.row[keep], strict=True)]
         return divide(inputs, np.asarray(window.label)[keep], ids, self.recipe.monitoring.holdout, digest)
+
+    def needed_from(self) -> int:
+        """Offset from which rows of the journal may still be needed: windows not judged yet, the newest verdict's
+        window, and those of verdicts that may still get a reaction, or have one that is not finished."""
+        position, _ = self.position()
+        reactions = [item.entry for item in self.ledger.read(f"reactions/{self.name}")]
+        finished = {entry["verdict"] for entry in reactions if entry["act"] == "finished"}
+        begun = {entry["verdict"] for entry in reactions} - finished
+        past = self.verdicts()
+        needed = [verdict.lo for verdict in past if verdict.digest in begun]
+        needed += [verdict.lo for verdict in past[-1:] if verdict.digest not in finished]
+        return min([position, *needed])
 
 
 def _run_length(versions: np.ndarray) -> int:

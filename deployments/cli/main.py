@@ -17,6 +17,7 @@ from deployments.cli import (
     show,
     stack,
     targets,
+    tokens,
 )
 from deployments.cli.output import errors
 
@@ -42,6 +43,7 @@ app.command()(registry.status)
 app.command()(history.history)
 app.command()(show.show)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.command()(retention.delete)
 app.command()(retention.clean)
 app.command()(doctor.doctor)

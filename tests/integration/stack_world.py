@@ -46,6 +46,11 @@ FLOWS = {
             with (Path(home) / "reacted.txt").open("a") as stream:
                 stream.write(verdict + "\\n")
     """,
+    "retention": """
+        @flow(name="retention")
+        def retention(recipe: str, home: str):
+            return None
+    """,
     "alert": """
         @flow(name="alert")
         def alert(name: str, subject: str, body: str):

@@ -18,13 +18,14 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
-from trimtab.recipe.trials import LATER, Canary, Promotion, Shadow, is_untouched
+from trimtab.recipe.trials import Canary, Promotion, Shadow
 from trimtab.targets import TARGETS
 from trimtab.task import Metric, Task
 
@@ -42,6 +43,7 @@ __all__ = [
     "Distil",
     "Explain",
     "Images",
+    "Journalling",
     "Measure",
     "Model",
     "Monitoring",
@@ -61,6 +63,7 @@ __all__ = [
     "ShapeSearch",
     "Student",
     "Target",
+    "Tls",
     "Train",
     "Values",
     "Verify",
@@ -296,10 +299,9 @@ class Recipe(Section):
         Of classification, that is what only regression has. What was made before there were such keys keeps its
         identity.
         """
-        unused: dict[str, Any] = {"serving": {key for key in LATER if is_untouched(self.serving, key)}}
-        if not self.purpose.regression:
-            unused |= {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=unused)
+        only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
+        plain = self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        return {**plain, "serving": released(self.serving)}
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -20,13 +20,14 @@ from trimtab import __version__
 from trimtab.errors import ProtocolError
 from trimtab.journal.wal import JournalError
 from trimtab.serving import v2
-from trimtab.serving.answers import answer, failure, failure_on
+from trimtab.serving.answers import answer, failure, failure_on, refusal
+from trimtab.serving.auth import Guard
 from trimtab.serving.body import read_body
 from trimtab.serving.comparison import challenger, comparison
 from trimtab.serving.drain import Gate
 from trimtab.serving.health import why_not_alive, why_not_ready
 from trimtab.serving.labels import parse_labels
-from trimtab.serving.limits import Limits
+from trimtab.serving.limits import Limits, check_elements
 from trimtab.serving.openapi_pages import routes as openapi_routes
 from trimtab.serving.reports import PASSIVE, contained_file, index, page
 from trimtab.serving.scoring import invocations
@@ -56,6 +57,7 @@ def build(service: Service) -> ASGIApp:
     def bound(endpoint: Endpoint, *, writes: bool = False) -> Callable[[Request], Awaitable[Response]]:
         async def call(request: Request) -> Response:
             if writes and _is_cross_origin(request):
+                service.metrics.refused_requests.labels("origin").inc()
                 raise HTTPException(403, "requests from other web pages are refused")
             return await endpoint(service, request)
 
@@ -83,15 +85,25 @@ def build(service: Service) -> ASGIApp:
         *openapi_routes(bound),
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
-    gate = Middleware(Gate, service.drain, service.metrics)
-    pages = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[gate])
-    direct = Gate(_direct(scoring), service.drain, service.metrics)
+    pages = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=_doors(service))
+    direct = _direct(scoring)
+    for door in reversed(_doors(service)):
+        direct = door.cls(direct, *door.args, **door.kwargs)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         straight = scope["type"] == "http" and scope["path"] == SCORING and scope["method"] == "POST"
         await (direct if straight else pages)(scope, receive, send)
 
     return application
+
+
+def _doors(service: Service) -> list[Middleware]:
+    """What a request passes first: the token check, where the service has tokens, then the gate that drains."""
+    gate = Middleware(Gate, service.drain, service.metrics)
+    if service.tokens is None:
+        return [gate]
+    refused = service.metrics.refused_requests
+    return [Middleware(Guard, tokens=service.tokens, refused=lambda reason: refused.labels(reason).inc()), gate]
 
 
 def _direct(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
@@ -121,9 +133,14 @@ async def _ping(service: Service, request: Request) -> Response:
 async def _ready(service: Service, request: Request) -> Response:
     reason = why_not_ready(service)
     if reason is not None:
-        return answer({"ready": False, "reason": reason}, 503, {"Retry-After": "1"})
+        return _not_ready(reason, {"Retry-After": "1"})
     loaded = service.engine.current
     return answer({"ready": True, "version": loaded.version if loaded is not None else None})
+
+
+def _not_ready(reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    said = {"ready": False, "reason": reason, "error_code": "TEMPORARILY_UNAVAILABLE", "message": reason}
+    return answer(said, 503, headers)
 
 
 async def _version(service: Service, request: Request) -> Response:
@@ -172,6 +189,7 @@ async def _labels(service: Service, request: Request) -> Response:
     loaded = service.engine.current
     limits = loaded.limits if loaded is not None else Limits()
     body = await read_body(request, limits.max_body)
+    check_elements(body, limits.max_elements)
     classes = loaded.classes if loaded is not None else None
     regression = loaded is not None and loaded.regression
     entries = parse_labels(body, request.headers.get("content-type"), classes, regression)
@@ -212,8 +230,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _protocol_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProtocolError)
-    message = f"{error.where}: {error.what}" if error.where else error.what
-    return failure_on(request.scope["path"])(error.status, error.code, message, None)
+    return refusal(error, failure_on(request.scope["path"]))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from trimtab.serving.engine import Engine
 from trimtab.serving.evidence import Rule
 from trimtab.serving.failures import Busy
 from trimtab.serving.health import HANGING_S
+from trimtab.serving.keeping import Keeper
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Loaded, Predictor
@@ -72,7 +73,7 @@ class Challengers:
             watch judges runs of rows of one version. None where no rows are to be kept.
         comparisons: where outcomes are written down.
         champion_busy: whether a request waits for the champion.
-        metrics: of the service.
+        metrics: of the service. keeper: decides what of the inputs is journalled.
     """
 
     def __init__(
@@ -81,11 +82,12 @@ class Challengers:
         comparisons: Comparisons,
         champion_busy: Callable[[], bool],
         metrics: Metrics,
+        keeper: Keeper,
     ) -> None:
         self.comparisons, self.metrics = comparisons, TrialMetrics(metrics.registry, metrics.registry_up)
         self.engine = Engine()
         self.recorder: Recorder | None = None
-        self._journal_folder, self._service_metrics = journal_folder, metrics
+        self._journal_folder, self._service_metrics, self._keeper = journal_folder, metrics, keeper
         self._champion_busy = champion_busy
         self._journal: Journal | None = None
         self._seat: Seat | None = None
@@ -157,7 +159,7 @@ class Challengers:
     def _open_journal(self) -> None:
         if self._journal is None and self._journal_folder is not None:
             self._journal = Journal(self._journal_folder)
-            self.recorder = Recorder(self._journal, self._service_metrics, counts_rows=False)
+            self.recorder = Recorder(self._journal, self._service_metrics, self._keeper, counts_rows=False)
 
     def _busy(self) -> bool:
         return self._champion_busy() or self.engine.unfinished > 0

@@ -15,8 +15,9 @@ from pythonjsonlogger.json import JsonFormatter
 
 from trimtab.errors import StateError
 from trimtab.serving.app import build
-from trimtab.serving.connections import Connection
+from trimtab.serving.connection import LimitedProtocol
 from trimtab.serving.service import Service
+from trimtab.serving.tls import Tls
 
 LINGER_S = 1  # seconds that connections have to close once nothing is under way
 _BACKLOG = 1024
@@ -72,7 +73,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter) or self._service.drain.over
 
 
-def serve(service: Service, listener: socket.socket) -> None:
+def serve(service: Service, listener: socket.socket, tls: Tls | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Then requests under way are answered, new ones get 503, the journal is closed.
 
     The process ends `serving.drain_s` after the signal at the latest: with exit code 0, or 1 where a model or a disk
@@ -80,12 +81,14 @@ def serve(service: Service, listener: socket.socket) -> None:
     """
     config = uvicorn.Config(
         build(service),
-        http=Connection,
+        http=LimitedProtocol,
         ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=LINGER_S,
         server_header=False,
+        ssl_certfile=tls.certificate if tls is not None else None,
+        ssl_keyfile=tls.key if tls is not None else None,
     )
     server = _Server(config, service)
     # Uvicorn sets the same handlers while it serves. Before that a signal must not be lost, and after it the default
@@ -93,7 +96,10 @@ def serve(service: Service, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     host, port = listener.getsockname()[:2]
-    logging.getLogger(__name__).info("%s on http://%s:%s", service.name, host, port)
+    scheme = "http" if tls is None else "https"
+    logging.getLogger(__name__).info("%s on %s://%s:%s", service.name, scheme, host, port)
+    if service.tokens is not None and not len(service.tokens):
+        logging.getLogger(__name__).warning("no token yet, so nobody may ask: `trimtab tokens add`")
     server.run(sockets=[listener])
     if not service.closed_whole:
         _end("a model or a disk hangs")

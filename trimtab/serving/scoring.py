@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from trimtab.errors import ProtocolError
 from trimtab.serving import images, media, trace, trying
-from trimtab.serving.answers import JSON_BYTES, Fail, failure
+from trimtab.serving.answers import JSON_BYTES, Fail, failure, refusal
 from trimtab.serving.body import READ_S, read_body
 from trimtab.serving.engine import Scored
 from trimtab.serving.failures import Busy, ModelFailure, TooMany, Unwanted
 from trimtab.serving.forms import Choose, Form, of_invocation
 from trimtab.serving.lane import VERSION, Lane
+from trimtab.serving.limits import check_elements
 from trimtab.serving.patience import HEADER as TIMEOUT
 from trimtab.serving.patience import Patience
 from trimtab.serving.request_id import HEADER, request_id
@@ -50,8 +51,7 @@ async def respond(service: Service, request: Request, choose: Choose, fail: Fail
         headers[HEADER] = request_id(request.headers.get(HEADER))
         response = await _answer(service, request, choose, fail, headers, arrived)
     except ProtocolError as error:
-        message = f"{error.where}: {error.what}" if error.where else error.what
-        response = fail(error.status, error.code, f"{message}; {error.fix}" if error.fix else message, headers)
+        response = refusal(error, fail, headers)
     except Busy as error:
         response = _refused(error, fail, headers)
     except Unwanted as error:
@@ -97,6 +97,7 @@ class _Question:
     async def _put(self, lane: Lane, patience: Patience) -> Scored:
         kind, form = self.request.headers.get("content-type"), self.form
         if form is None:
+            check_elements(self.body, lane.limits.max_elements)
             return await lane.engine.score(lane.loaded, self.body, kind, patience)
         size = None if media.bare(kind) in images.TYPES else len(self.body)  # images take long to read
         return await lane.engine.submit(lane.loaded, form.parse, form.encode, size=size, patience=patience)

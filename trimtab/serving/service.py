@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trimtab.journal.comparisons import Comparisons
 from trimtab.journal.rows import LabelRow
+from trimtab.journal.salt import salt
 from trimtab.journal.wal import Journal
 from trimtab.serving.challenger import Challengers, Seat
 from trimtab.serving.drain import Drain
@@ -17,6 +18,7 @@ from trimtab.serving.engine import Engine
 from trimtab.serving.failures import Busy
 from trimtab.serving.follow import Follower, Source
 from trimtab.serving.health import Progress
+from trimtab.serving.keeping import Keeper, Keeping
 from trimtab.serving.lane import Lane
 from trimtab.serving.limits import Limits
 from trimtab.serving.metrics import Metrics
@@ -24,6 +26,7 @@ from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Check, Loaded, check_manifest, load_release
 from trimtab.serving.routing import CHALLENGER, CHAMPION, alias_for
 from trimtab.serving.shares import Shares
+from trimtab.serving.tokens import TokenFile, Tokens
 from trimtab.settings import Settings
 
 POLL_CHALLENGER_S = 1.0
@@ -39,6 +42,8 @@ class Service:
         reports: folder of HTML reports.
         follower: None where a fixed release is served.
         challengers: None where there is nothing to try. challenger_follower: keeps it on the alias.
+        tokens: those that are taken; None where everybody may ask.
+        salt_file: of the key of journalled hashes; None: beside the reports.
         closed_whole: False once `close` met a model or a disk that hangs.
     """
 
@@ -52,17 +57,24 @@ class Service:
     challengers: Challengers | None = None
     challenger_follower: Follower | None = None
     drain: Drain = field(default_factory=Drain)
+    tokens: Tokens | None = None
+    salt_file: Path | None = None
     recorder: Recorder | None = field(init=False)
     progress: Progress = field(init=False)
     closed_whole: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
-        self.recorder = Recorder(self.journal, self.metrics) if self.journal is not None else None
+        self.recorder = None
         self.progress = Progress(lambda: self.engine)
         if self.journal is not None:
+            self.recorder = Recorder(self.journal, self.metrics, self.keeper())
             self.metrics.journal_rows.set(self.journal.rows)
         self.metrics.unfinished.set_function(lambda: self.engine.unfinished)
         self.engine.called = self.metrics.call_requests.observe
+
+    def keeper(self) -> Keeper:
+        """What decides how inputs are journalled; each journal has its own."""
+        return Keeper(lambda: salt(self.salt_file or self.reports.with_name("journal-salt")))
 
     @property
     def seat(self) -> Seat | None:
@@ -145,12 +157,27 @@ class Service:
         return [follower for follower in (self.follower, self.challenger_follower) if follower is not None]
 
 
+@dataclass(frozen=True)
+class Place:
+    """What belongs to where a release is served and not to the release.
+
+    Attributes:
+        auth: whether a token is needed.
+        keeping: what the journal keeps, instead of what the release says.
+        threads: of the runtime, instead of the release's own.
+    """
+
+    auth: bool = False
+    keeping: Keeping | None = None
+    threads: int | None = None
+
+
 def following(
     name: str,
     settings: Settings,
     source: Source,
     check: Check = check_manifest,
-    threads: int | None = None,
+    place: Place | None = None,
     challenger: Source | None = None,
 ) -> Service:
     """A service that follows the champion of `name`.
@@ -159,13 +186,14 @@ def following(
         challenger: the alias of what is tried beside it; None: nothing is.
 
     Raises:
-        Conflict: another service writes the journal. StateError: the state directory cannot be written.
+        Conflict: another service writes the journal. StateError: the state directory or the tokens cannot be used.
     """
-    service = Service(name, settings.reports, Journal(settings.journal / name))
+    here = place or Place()
+    service = _service(name, settings, here)
     folder = settings.home / "serving" / name
 
     def load(release: Path, version: str) -> Loaded:
-        return load_release(release, version, check=check, threads=threads)
+        return _load(release, version, settings, here, check)
 
     service.follower = Follower(source, folder, load, service.swap, lambda: _version(service.engine), service.metrics)
     if challenger is not None:
@@ -174,6 +202,7 @@ def following(
             Comparisons(settings.comparisons / name),
             lambda: service.engine.unfinished > 0,
             service.metrics,
+            service.keeper(),
         )
         service.challenger_follower = Follower(
             challenger,
@@ -188,16 +217,30 @@ def following(
     return service
 
 
-def fixed(name: str, settings: Settings, release: Path, version: str, threads: int | None = None) -> Service:
+def fixed(name: str, settings: Settings, release: Path, version: str, place: Place | None = None) -> Service:
     """A service of one release folder.
 
     Raises:
         ReleaseRefused: the release must not serve. Conflict, StateError: as for `following`.
     """
-    loaded = load_release(release, version, threads=threads)
-    service = Service(name, settings.reports, Journal(settings.journal / name))
+    place = place or Place()
+    loaded = _load(release, version, settings, place, check_manifest)
+    service = _service(name, settings, place)
     service.swap(loaded)
     return service
+
+
+def _service(name: str, settings: Settings, place: Place) -> Service:
+    tokens = Tokens(TokenFile.of(settings)) if place.auth else None  # before the journal: what fails leaves it alone
+    journal = Journal(settings.journal / name)
+    return Service(name, settings.reports, journal, tokens=tokens, salt_file=settings.journal_salt)
+
+
+def _load(folder: Path, version: str, settings: Settings, place: Place, check: Check) -> Loaded:
+    loaded = load_release(folder, version, check=check, threads=place.threads, keeping=place.keeping)
+    if loaded.limits.keeping.hashed:
+        salt(settings.journal_salt)  # that it can be used is found out now, not with the first request
+    return loaded
 
 
 def _version(engine: Engine) -> str | None:

@@ -1,76 +1,71 @@
-<<<<<<<< HEAD:tests/unit/serving/serving_world.py
-"""A service with a small model made in the test: what the tests of protocols ask."""
-========
 """What the tests of the engine share: a small model, a release of it, a service played with over HTTP in one loop."""
->>>>>>>> wt/engine:tests/unit/serving/engine_world.py
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import numpy as np
-from starlette.testclient import TestClient
 
-from trimtab.journal.wal import Journal
 from trimtab.serving.app import build
 from trimtab.serving.limits import Limits
+from trimtab.serving.plan import Plan
 from trimtab.serving.release import Loaded
 from trimtab.serving.service import Service
 
-IMAGES = {"mode": "RGB", "scale": 1.0, "resize": False}
+SHARING = Plan(shares=True, took=(0.0, *[1.0 + 0.01 * n for n in range(1, 65)]), max_wait_s=100.0)
 
 
-def spec(**inputs: tuple[str, list[Any]]) -> dict[str, Any]:
-    """A specification: input name = (dtype, shape of a row); one output (batch, 3)."""
+def spec(*shape: int | str) -> dict[str, Any]:
+    """Of a model with one float input of this shape a row, which answers three probabilities."""
     return {
-        "inputs": [
-            {"name": name, "dtype": dtype, "shape": ["batch", *shape]} for name, (dtype, shape) in inputs.items()
-        ],
+        "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", *shape]}],
         "outputs": [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}],
     }
 
 
-VECTOR = spec(input=("float32", [3]))
-PICTURE = spec(input=("float32", [3, 4, 5]))
-TWO = spec(a=("float32", [2]), ids=("int64", []), flags=("bool", [2]))
+class Softmax:
+    """Softmax of the first three values of a row; `before` is called first and may block or raise.
+
+    Attributes:
+        calls: number of rows of each call.
+    """
+
+    def __init__(self, before: Callable[[Any], None] = lambda inputs: None, reentrant: bool = True, shape=(3,)):
+        self.before, self.reentrant, self.spec = before, reentrant, spec(*shape)
+        self.calls: list[int] = []
+
+    def predict(self, inputs):
+        self.calls.append(len(inputs["input"]))
+        self.before(inputs)
+        logits = inputs["input"].reshape(len(inputs["input"]), -1)[:, :3]
+        exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return {"probabilities": (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)}
 
 
-class Sums:
-    """Answers (s, 1, 2) for each row, s the sum over all inputs of the row: what was read can be told from it."""
-
-    reentrant = True
-
-    def __init__(self, of: dict[str, Any]) -> None:
-        self.spec = of
-
-    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
-        total = sum(values.reshape(len(values), -1).sum(axis=1, dtype=np.float64) for values in inputs.values())
-        return {"probabilities": np.stack([total, np.ones_like(total), np.full_like(total, 2)], 1).astype(np.float32)}
+def loaded(version: str = "1", predictor: Any = None, plan: Plan | None = None, **limits: Any) -> Loaded:
+    """A release of it."""
+    facts = {"candidate": "abc", "target": "onnxruntime-cpu", "precision": "fp32", "classes": 3}
+    return Loaded("tiny", version, predictor or Softmax(), Limits(**limits), facts, time.time_ns(), plan=plan or Plan())
 
 
-def loaded(of: dict[str, Any] = VECTOR, *, images: dict[str, Any] | None = None, **limits: Any) -> Loaded:
-    facts = {
-        "candidate": "abc", "target": "onnxruntime-cpu", "precision": "fp32", "classes": 3,
-        "serving": {"images": images},
-    }  # fmt: skip
-    rows = {tensor["name"]: _row(tensor) for tensor in of["inputs"]}
-    return Loaded("tiny", "7", Sums(of), Limits(**limits), facts, time.time_ns(), rows)
+def play(service: Service, script: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+    """Run a script of requests against the application, then close the service; what the script returns."""
+
+    async def run() -> Any:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(build(service)), base_url="http://t") as client:
+            return await script(client)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        service.close()
 
 
-def _row(tensor: dict[str, Any]) -> np.ndarray:
-    return np.ones([1, *(size if isinstance(size, int) else 2 for size in tensor["shape"][1:])], tensor["dtype"])
-
-
-@contextmanager
-def asked(folder: Path, release: Loaded | None) -> Iterator[tuple[TestClient, Service]]:
-    """A client of a service with a journal in `folder`; without a release nothing serves."""
-    (folder / "reports").mkdir(exist_ok=True)
-    service = Service("tiny", folder / "reports", Journal(folder / "journal"))
-    if release is not None:
-        service.swap(release)
-    with TestClient(build(service), raise_server_exceptions=False) as client:
-        yield client, service
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something the test has set in motion."""
+    while not condition():
+        await asyncio.sleep(0.002)

@@ -65,6 +65,7 @@ class World:
             Comparisons(folder / "comparisons"),
             lambda: self.service.engine.unfinished > 0,
             self.service.metrics,
+            self.service.keeper(),
         )
         self.service.swap(loaded("1", Model(0)))
         self.client = TestClient(build(self.service), raise_server_exceptions=False)
