@@ -26,7 +26,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **more)
         self._awaited = True  # headers are to come
         self._begun = False  # a request has come in part
-        self._began_now = False  # with the data being looked at
+        self._moved = False  # a request began or ended with the data being looked at
         self._headers = self._bytes = self._unparsed = 0
         self._refusal = (400, "BAD_REQUEST", "the request is not HTTP/1.1")
         self._patience: TimerHandle | None = None
@@ -43,23 +43,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what the parser holds back, such as one endless header, is limited here."""
-        self._began_now = False
+        self._moved = False
         super().data_received(data)
         if not self._awaited or self.transport.is_closing():
             return
-        self._unparsed = 0 if self._began_now else self._unparsed + len(data)
+        self._unparsed = 0 if self._moved else self._unparsed + len(data)
         if self._unparsed > HEADER_BYTES:
             self._refuse_headers()
             self.send_400_response("")
-        elif self._patience is None:
+        elif self._patience is None and (self._begun or not self._moved):
             self._wait(HEADERS_S)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self._awaited = self._begun = self._began_now = True
+        self._awaited = self._begun = self._moved = True
         self._headers = self._bytes = 0
-        self._wait(HEADERS_S)
 
     def on_url(self, url: bytes) -> None:
         """A part of the request target."""
@@ -80,8 +79,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole body has come."""
-        self._awaited, self._begun = True, False
-        self._unparsed = 0
+        self._awaited = self._moved = True
+        self._begun = False
         self._wait(None)
         super().on_message_complete()
 
@@ -119,7 +118,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._patience = None
-        if self._awaited and self._begun:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait(HEADERS_S)  # the answer to the request before it may take its time
+        elif self._awaited and self._begun:
             self._refusal = 408, "DEADLINE_EXCEEDED", f"the headers were not sent within {HEADERS_S:g} s"
             self.send_400_response("")
         elif not self.transport.is_closing():

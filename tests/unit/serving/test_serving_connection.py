@@ -46,6 +46,8 @@ class Wire(asyncio.Transport):
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Reads the body unless the path says otherwise, then answers it."""
     body = b""
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.1)
     while scope["path"] != "/early":
         message = await receive()
         body += message.get("body", b"")
@@ -135,9 +137,10 @@ def test_bytes_before_the_body_are_counted_also_where_the_parser_holds_them_back
 def test_a_large_body_and_the_beginning_of_the_next_request_in_one_piece_are_not_taken_for_headers() -> None:
     body = b"z" * 100_000
     post = b"POST /x HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    wire = sends(post + b"GET /ping HT", b"TP/1.1\r\nHost: t\r\n\r\n")
-    assert wire.written.count(b"HTTP/1.1 200 OK") == 2
-    assert not wire.closed
+    for parts in ([post + b"GET /ping HT", b"TP/1.1\r\nHost: t\r\n\r\n"], [post[:100], post[100:], GET + b"\r\n"]):
+        wire = sends(*parts)
+        assert wire.written.count(b"HTTP/1.1 200 OK") == 2
+        assert not wire.closed
 
 
 def test_trailers_of_a_chunked_body_count_as_headers() -> None:
@@ -222,3 +225,18 @@ def test_a_body_that_is_waited_for_is_left_to_who_waits(monkeypatch: pytest.Monk
         await asyncio.sleep(0.01)
 
     assert play(script).written.endswith(b"ab")
+
+
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"GET /pi"])
+def test_an_answer_may_take_longer_than_headers_may(monkeypatch: pytest.MonkeyPatch, behind: bytes) -> None:
+    monkeypatch.setattr(connection, "HEADERS_S", 0.02)
+
+    async def script(protocol: LimitedProtocol, wire: Wire) -> None:
+        protocol.data_received(GET.replace(b"/ping", b"/slow") + b"\r\n")
+        if behind:
+            protocol.data_received(behind)
+        await asyncio.sleep(0.08)
+        assert not wire.closed
+        await asyncio.sleep(0.04)
+
+    assert play(script).written.startswith(b"HTTP/1.1 200 OK")
