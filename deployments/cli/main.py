@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
+from deployments.cli import (
+    doctor,
+    explain,
+    flows,
+    history,
+    keys,
+    recipes,
+    registry,
+    retention,
+    score,
+    show,
+    stack,
+    targets,
+)
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -21,6 +34,7 @@ app.command()(stack.up)
 app.command()(flows.release)
 app.command()(explain.explain)
 app.command()(flows.serve)
+app.command()(score.score)
 app.command()(flows.monitor)
 app.command()(registry.promote)
 app.command()(registry.rollback)

@@ -62,14 +62,15 @@ class Calls:
     chance: Callable[[], float] = random.random
 
     def predict(
-        self, inputs: wire.Inputs, request_id: str | None, encoding: wire.Encoding | None
+        self, inputs: wire.Inputs, request_id: str | None, alias: str | None, encoding: wire.Encoding | None
     ) -> Steps[wire.Answer]:
         """Arrays in, arrays out."""
-        return self._answered(wire.predict_call(inputs, encoding or self.encoding, request_id))
+        headers = wire.asking(request_id, alias)
+        return self._answered(wire.predict_call(inputs, encoding or self.encoding, headers))
 
-    def invoke(self, form: Mapping[str, Any], request_id: str | None) -> Steps[wire.Answer]:
+    def invoke(self, form: Mapping[str, Any], request_id: str | None, alias: str | None) -> Steps[wire.Answer]:
         """One of the JSON forms in, arrays out."""
-        return self._answered(wire.form_call(form, request_id))
+        return self._answered(wire.form_call(form, wire.asking(request_id, alias)))
 
     def labels(self, labels: Iterable[wire.Label]) -> Steps[wire.LabelCounts]:
         """Labels; the last one for a row counts, so that they may be given again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -28,7 +29,8 @@ class ScoringClient:
         timeout: seconds a call may take with all its attempts; the service is told what is left of them.
         retries: attempts after the first one, or `Retries` with their waits. Tried again are 429, 503 and connections
             that failed, never before a Retry-After, always under the same request id.
-        encoding: "json", or "binary" for the bytes of one tensor, where the service takes them.
+        encoding: "json", or "binary" for the tensors' bytes, where the service takes them.
+        verify: whether, or by what, an https service's certificate is verified.
         transport: of httpx, for tests.
 
     Raises:
@@ -43,27 +45,36 @@ class ScoringClient:
         retries: int | Retries = 3,
         *,
         encoding: Encoding = "json",
+        verify: ssl.SSLContext | bool = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._calls = _calls(timeout, retries, encoding)
-        self._http = httpx.Client(**_options(url, token), transport=transport)
+        self._http = httpx.Client(**_options(url, token), verify=verify, transport=transport)
 
-    def predict(self, inputs: Inputs, *, request_id: str | None = None, encoding: Encoding | None = None) -> Answer:
+    def predict(
+        self,
+        inputs: Inputs,
+        *,
+        request_id: str | None = None,
+        alias: str | None = None,
+        encoding: Encoding | None = None,
+    ) -> Answer:
         """Score arrays.
 
         Args:
             inputs: name → array (batch, ...), or one array where the model has one input.
             request_id: 1 to 128 letters, digits and . _ : -; a new one is made for None.
+            alias: who is to answer, "champion" or "challenger"; None leaves it to the service.
             encoding: instead of the client's.
 
         Raises:
             DataError: the arrays cannot be sent. ScoringError: the kind says why the call failed.
         """
-        return self._run(self._calls.predict(inputs, request_id, encoding))
+        return self._run(self._calls.predict(inputs, request_id, alias, encoding))
 
-    def invoke(self, form: Mapping[str, Any], *, request_id: str | None = None) -> Answer:
+    def invoke(self, form: Mapping[str, Any], *, request_id: str | None = None, alias: str | None = None) -> Answer:
         """Score a body in one of the service's JSON forms, e.g. {"dataframe_split": {"columns": …, "data": …}}."""
-        return self._run(self._calls.invoke(form, request_id))
+        return self._run(self._calls.invoke(form, request_id, alias))
 
     def labels(self, labels: Iterable[Label]) -> LabelCounts:
         """Give the truth about rows that were answered; all labels are taken or none."""
@@ -119,20 +130,28 @@ class AsyncScoringClient:
         retries: int | Retries = 3,
         *,
         encoding: Encoding = "json",
+        verify: ssl.SSLContext | bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._calls = _calls(timeout, retries, encoding)
-        self._http = httpx.AsyncClient(**_options(url, token), transport=transport)
+        self._http = httpx.AsyncClient(**_options(url, token), verify=verify, transport=transport)
 
     async def predict(
-        self, inputs: Inputs, *, request_id: str | None = None, encoding: Encoding | None = None
+        self,
+        inputs: Inputs,
+        *,
+        request_id: str | None = None,
+        alias: str | None = None,
+        encoding: Encoding | None = None,
     ) -> Answer:
         """As `ScoringClient.predict`."""
-        return await self._run(self._calls.predict(inputs, request_id, encoding))
+        return await self._run(self._calls.predict(inputs, request_id, alias, encoding))
 
-    async def invoke(self, form: Mapping[str, Any], *, request_id: str | None = None) -> Answer:
+    async def invoke(
+        self, form: Mapping[str, Any], *, request_id: str | None = None, alias: str | None = None
+    ) -> Answer:
         """As `ScoringClient.invoke`."""
-        return await self._run(self._calls.invoke(form, request_id))
+        return await self._run(self._calls.invoke(form, request_id, alias))
 
     async def labels(self, labels: Iterable[Label]) -> LabelCounts:
         """As `ScoringClient.labels`."""

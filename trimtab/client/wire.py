@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ Array = np.ndarray
 Inputs = Mapping[str, Array] | Array
 Encoding = Literal["json", "binary"]
 REQUEST_ID, VERSION, JOURNAL = "X-Request-Id", "X-Trimtab-Version", "X-Trimtab-Journal"
+ALIAS = "X-Trimtab-Alias"
 SHAPE, DTYPE, INPUT = "X-Trimtab-Shape", "X-Trimtab-Dtype", "X-Trimtab-Input"
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # as in `serving.request_id`
 JSON_TYPE, BINARY_TYPE = "application/json", "application/octet-stream"
 
 
@@ -87,27 +90,27 @@ class Served:
     facts: Mapping[str, Any]
 
 
-def predict_call(inputs: Inputs, encoding: Encoding, request_id: str | None) -> Call:
+def predict_call(inputs: Inputs, encoding: Encoding, headers: Mapping[str, str]) -> Call:
     """POST /invocations with arrays.
 
     Args:
         inputs: name → array (batch, ...), or one array where the model has one input.
-        encoding: "binary" sends the array's bytes, which takes one input only; "json" any number.
-        request_id: the caller's, or None for a new one.
+        encoding: "binary" sends the arrays' bytes, "json" their numbers as text.
+        headers: as `asking` gives them.
 
     Raises:
-        DataError: not numbers, not finite, without rows' axis, or several inputs in one binary body.
+        DataError: not numbers, not finite, or without an axis of rows.
     """
     if encoding == "binary":
-        return _binary_call(inputs, request_id)
+        return _binary_call(inputs, headers)
     if isinstance(inputs, Mapping):
-        return form_call({"inputs": {name: _plain(name, values) for name, values in inputs.items()}}, request_id)
-    return form_call({"inputs": _plain("input", inputs)}, request_id)
+        return form_call({"inputs": {name: _plain(name, values) for name, values in inputs.items()}}, headers)
+    return form_call({"inputs": _plain("input", inputs)}, headers)
 
 
-def form_call(form: Mapping[str, Any], request_id: str | None) -> Call:
+def form_call(form: Mapping[str, Any], headers: Mapping[str, str]) -> Call:
     """POST /invocations with any of its JSON forms: `instances`, `inputs`, `dataframe_split`, `dataframe_records`."""
-    return Call("POST", "/invocations", _json(form), _headers(request_id, {"Content-Type": JSON_TYPE}))
+    return Call("POST", "/invocations", _json(form), {**headers, "Content-Type": JSON_TYPE})
 
 
 def labels_call(labels: Iterable[Label]) -> Call:
@@ -202,21 +205,20 @@ def _json(value: Any) -> bytes:
         raise DataError(f"cannot be written as JSON: {error}", where="request", fix="give plain numbers") from None
 
 
-def _binary_call(inputs: Inputs, request_id: str | None) -> Call:
-    headers = {"Content-Type": BINARY_TYPE}
-    if isinstance(inputs, Mapping):
-        if len(inputs) != 1:
-            raise DataError(
-                f"a binary body holds one tensor, and there are {len(inputs)}", where="inputs", fix='encoding="json"'
-            )
-        ((name, values),) = inputs.items()
-        headers[INPUT] = name
-    else:
-        name, values = "input", inputs
-    array = _plain(name, values)
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    headers |= {SHAPE: ",".join(map(str, array.shape)), DTYPE: array.dtype.name}
-    return Call("POST", "/invocations", little.tobytes(), _headers(request_id, headers))
+def _binary_call(inputs: Inputs, headers: Mapping[str, str]) -> Call:
+    """The bytes of every tensor one after another; of several, each header names all, parted by ";"."""
+    named = dict(inputs) if isinstance(inputs, Mapping) else {"input": inputs}
+    if not named:
+        raise DataError("is empty", where="inputs", fix="give name → array")
+    arrays = {name: _plain(name, values) for name, values in named.items()}
+    described = {
+        SHAPE: ";".join(",".join(map(str, array.shape)) for array in arrays.values()),
+        DTYPE: ";".join(array.dtype.name for array in arrays.values()),
+        **({INPUT: ";".join(arrays)} if isinstance(inputs, Mapping) else {}),
+    }
+    little = (array.astype(array.dtype.newbyteorder("<"), copy=False) for array in arrays.values())
+    content = b"".join(array.tobytes() for array in little)
+    return Call("POST", "/invocations", content, {**headers, "Content-Type": BINARY_TYPE, **described})
 
 
 def _plain(name: str, values: Any) -> Array:
@@ -238,8 +240,15 @@ def _plain(name: str, values: Any) -> Array:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _headers(request_id: str | None, headers: Mapping[str, str]) -> dict[str, str]:
-    return {**headers, REQUEST_ID: request_id or uuid.uuid4().hex}
+def asking(request_id: str | None, alias: str | None) -> dict[str, str]:
+    """Headers of a request: its name, a new one for None, and who is to answer.
+
+    Raises:
+        DataError: the name has characters that the service refuses, or is too long.
+    """
+    if request_id is not None and not _NAME.fullmatch(request_id):
+        raise DataError("must be 1 to 128 letters, digits and . _ : -", where="request_id", fix="choose another one")
+    return {REQUEST_ID: request_id or uuid.uuid4().hex, **({} if alias is None else {ALIAS: alias})}
 
 
 def _where(response: httpx.Response) -> str:
