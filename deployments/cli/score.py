@@ -84,7 +84,8 @@ def reference(release: str, version: int | None, alias: str | None) -> str:
 def text_of(found: dict[str, Any]) -> str:
     """What was made, in two lines."""
     before = f", {found['resumed']} of them by an earlier run" if found["resumed"] else ""
-    first = f"[green]{found['output']}[/green]: {found['rows']} rows by {found['name']} version {found['version']}"
+    where = found["output"].replace("[", "\\[")
+    first = f"[green]{where}[/green]: {found['rows']} rows by {found['name']} version {found['version']}"
     lines = [first + before]
     if found["bad"]:
         lines.append(f"  {found['bad']} rows have no answer, e.g. {found['examples'][0]}".replace("[", "\\["))

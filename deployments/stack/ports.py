@@ -19,6 +19,7 @@ class Ports:
     supervisor: int = 9001
     scoring: Mapping[str, int] = field(default_factory=dict)  # release name → port
     stock: tuple[str, ...] = ()  # releases on stock `mlflow models serve`
+    pinned: Mapping[str, str] = field(default_factory=dict)  # name of a service → what it serves, e.g. "digits/3"
 
     def all(self) -> list[int]:
         """Every port."""
@@ -52,7 +53,8 @@ def choose(last: Ports, releases: Iterable[str]) -> Ports:
     chosen: dict[str, int] = {}
     for name in SINGLE:
         chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()))
-    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"], stock=last.stock)
+    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"])
+    ports = replace(ports, stock=last.stock, pinned=last.pinned)
     for release in releases:
         ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING))
     return ports
@@ -70,6 +72,18 @@ def with_backend(ports: Ports, release: str, backend: str) -> Ports:
     """The same ports, with the server that a release is served by: "trimtab" or "mlflow"."""
     others = tuple(name for name in ports.stock if name != release)
     return replace(ports, stock=(*others, release) if backend == "mlflow" else others)
+
+
+def with_pin(ports: Ports, service: str, pin: str | None) -> Ports:
+    """The same ports, with what a service serves: one release, as `Reference` writes it; None: its name's champion."""
+    others = {name: given for name, given in ports.pinned.items() if name != service}
+    return replace(ports, pinned=others if pin is None else {**others, service: pin})
+
+
+def without_scoring(ports: Ports, service: str) -> Ports:
+    """The same ports without a scoring service."""
+    scoring = {name: port for name, port in ports.scoring.items() if name != service}
+    return replace(with_pin(with_backend(ports, service, "trimtab"), service, None), scoring=scoring)
 
 
 def _first_free(candidates: Iterable[int], taken: set[int]) -> int:

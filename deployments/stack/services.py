@@ -91,11 +91,12 @@ def _evidently(settings: Settings, ports: Ports) -> Service:
 
 
 def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
-    port = ports.scoring[release]
+    port, pin = ports.scoring[release], ports.pinned.get(release)
     module = "deployments.stock" if release in ports.stock else "deployments.scoring"
     command = (
         *(*RUN, module, "--name", release, "--home", str(settings.home)),
         *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
+        *(("--release", pin) if pin else ()),
     )
     # 503: it runs, and there is no champion to serve yet.
     return Service(scoring_name(release), command, f"http://{HOST}:{port}", "/ping", alive=(200, 503), stop_s=20)

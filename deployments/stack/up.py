@@ -11,7 +11,7 @@ from deployments.stack.blank import lay_out
 from deployments.stack.config import new_door, write_config
 from deployments.stack.health import Progress, wait_ready
 from deployments.stack.leftovers import servers, stop
-from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_scoring
+from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_pin, with_scoring
 from deployments.stack.record import read_ports, remove_stack, write_ports, write_stack
 from deployments.stack.services import Service, addresses, services
 from deployments.stack.supervise import Supervisor, launch
@@ -49,6 +49,7 @@ def up(
     *,
     release: str | None = None,
     backend: str = "trimtab",
+    pin: str | None = None,
     wait_for_all: bool = True,
     placed: Placed | None = None,
 ) -> Stack:
@@ -58,6 +59,8 @@ def up(
         progress: called as (service, state, seconds), at least every two seconds for each that is waited for.
         release: name of a release to serve from now on, beside those that an earlier `up` was given.
         backend: what serves it: "trimtab", or "mlflow" for stock `mlflow models serve`.
+        pin: what a service called `release` serves, e.g. "digits/3" or "digits@challenger"; None: the champion of its
+            own name.
         wait_for_all: False: return when what a release needs is ready (Prefect, MLflow, scoring); the worker and the
             Evidently UI go on starting.
         placed: called with the addresses as soon as they are chosen, before the servers start there; again, with
@@ -74,7 +77,7 @@ def up(
     with os_lock(settings.locks / "stack.lock", wait=False, what="`trimtab up` or `trimtab down`"):
         last = read_ports(settings)
         if last and release:
-            last = with_backend(last, release, backend)
+            last = with_pin(with_backend(last, release, backend), release, pin)
         supervisor = Supervisor.find(settings)
         say = progress or (lambda service, state, seconds: None)
         if supervisor and last:
@@ -84,9 +87,14 @@ def up(
             ready, seconds, started = _join(settings, supervisor, ports, say, wait_for_all)
         else:
             ready, seconds, started = _start(
-                settings, last or with_backend(USUAL, release or "", backend), release, say, wait_for_all, placed
+                settings, last or _first(release, backend, pin), release, say, wait_for_all, placed
             )
     return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
+
+
+def _first(release: str | None, backend: str, pin: str | None) -> Ports:
+    """What the first `up` of a state directory would like to have."""
+    return with_pin(with_backend(USUAL, release, backend), release, pin) if release else USUAL
 
 
 def _join(

@@ -61,6 +61,16 @@ def version_under(tracking_uri: str, name: str, alias: str) -> int | None:
         return _number(body, response)
 
 
+def check_version(tracking_uri: str, name: str, version: int) -> None:
+    """See that a version exists and is a release of ours; its files are not looked at.
+
+    Raises:
+        RegistryError: it does not, or is not; or the server does not answer.
+    """
+    with _client(tracking_uri) as client:
+        _release_key(client, name, version)
+
+
 def download(tracking_uri: str, name: str, version: int, into: Path, keys: Keyring) -> dict[str, Any]:
     """Fetch a version's release folder into `into`, which is whole afterwards or as it was before.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from trimtab.errors import RegistryError
 from trimtab.registry.follow import version_under
-from trimtab.registry.names import release_name
 
 CHAMPION = "champion"  # as in `alias`, which imports mlflow
 SCHEME = "models:/"
@@ -33,6 +32,8 @@ class Reference:
         Raises:
             RegistryError: another scheme than models:/, a stage, a logged model's id, or a name that cannot be one.
         """
+        from trimtab.registry.names import release_name  # brings the recipe, which a scoring service has no use for
+
         rest = text.removeprefix(SCHEME)
         if ":" in rest:
             raise RegistryError("is no registered release", where=text, fix=_FIX)
