@@ -34,6 +34,7 @@ from trimtab.client import Refused, Unavailable
 from trimtab.errors import Conflict, DataError, ProtocolError, RecipeError, RegistryError, TrimtabError
 from trimtab.own_service import own_client
 from trimtab.registry.author import author
+from trimtab.registry.names import release_name
 from trimtab.registry.reference import Reference
 from trimtab.runtime.door import InputError, check_inputs
 from trimtab.settings import Settings
@@ -81,7 +82,8 @@ def run_local(name: str, model_uri: str, flavor: str | None = None, config: Mapp
         release = Reference.parse(model_uri)
         settings = Settings.load(Path(given["home"]) if "home" in given else None)
         command = [
-            *(sys.executable, "-P", "-m", "deployments.scoring", "--name", name, "--release", str(release)),
+            *(sys.executable, "-P", "-m", "deployments.scoring", "--name", release_name(name)),
+            *("--release", str(release)),
             *("--home", str(settings.home), "--mlflow", settings.tracking_uri(), "--port", given.get("port", "8080")),
         ]
         code = run_in_foreground(command, {**os.environ, **environment(settings)})

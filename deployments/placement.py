@@ -91,7 +91,7 @@ def create(settings: Settings, name: str, release: Reference) -> Deployment:
     """Start a scoring service, and the servers that it needs; returns when it answers.
 
     Raises:
-        Taken: a deployment has the name. Conflict: it would be a release's own service on something else than its champion.
+        Taken: a deployment has the name. Conflict: it would be a release's own service on another than its champion.
         RegistryError: there is no such release. StateError: a server does not start.
     """
     release_name(name)
