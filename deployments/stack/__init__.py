@@ -7,6 +7,6 @@
 from deployments.stack.down import ServiceStatus, down, status
 from deployments.stack.health import Progress
 from deployments.stack.up import Stack, up
-from deployments.stack.withdraw import withdraw
+from deployments.stack.withdrawal import withdraw
 
 __all__ = ["Progress", "ServiceStatus", "Stack", "down", "status", "up", "withdraw"]

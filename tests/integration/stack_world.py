@@ -46,6 +46,11 @@ FLOWS = {
             with (Path(home) / "reacted.txt").open("a") as stream:
                 stream.write(verdict + "\\n")
     """,
+    "score": """
+        @flow(name="score")
+        def score(release: str, home: str, inputs: str = "", output: str = ""):
+            return release
+    """,
     "alert": """
         @flow(name="alert")
         def alert(name: str, subject: str, body: str):

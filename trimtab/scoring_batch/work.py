@@ -175,8 +175,8 @@ def _is_whole(path: Path, part: Done) -> bool:
 
 
 def _differences(before: Mapping[str, Any], job: Mapping[str, Any], keys: list[str]) -> str:
-    shown = [key for key in keys if not isinstance(job.get(key), list | dict)]
-    return "; ".join(f"{key} {before.get(key)!r} then, {job.get(key)!r} now" for key in shown) or "its files changed"
+    shown = [f"{key} {before.get(key)!r} then, {job.get(key)!r} now" for key in keys if key != "inputs"]
+    return "; ".join([*shown, *(["files were added, removed or written since"] if "inputs" in keys else [])])
 
 
 def _clear(folder: Path) -> None:

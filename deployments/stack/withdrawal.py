@@ -20,6 +20,8 @@ def withdraw(settings: Settings, service: str) -> bool:
     Raises:
         Conflict: an `up` or `down` of this state directory is running.
     """
+    if not settings.home.is_dir():
+        return False
     with os_lock(settings.locks / "stack.lock", wait=False, what="`trimtab up` or `trimtab down`"):
         known = read_ports(settings)
         if known is None or service not in known.scoring:
