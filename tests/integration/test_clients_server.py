@@ -1,4 +1,4 @@
-"""`mlflow deployments -t trimtab` and `trimtab score` against real servers, a real registry and real scoring services."""
+"""`mlflow deployments -t trimtab` and `trimtab score` against real servers and real scoring services."""
 
 from __future__ import annotations
 

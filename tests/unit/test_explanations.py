@@ -23,10 +23,10 @@ WEIGHTS = np.array([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.float32).T  # (feature
 class Linear:
     """Softmax of a linear map; of a regression the first column of the map. Flat rows of any shape."""
 
-    spec: dict[str, Any] = {}
     reentrant = True
 
     def __init__(self, weights: Array, regression: bool = False) -> None:
+        self.spec: dict[str, Any] = {}
         self.weights, self.regression = weights, regression
         self.sizes: list[int] = []
 
