@@ -106,8 +106,8 @@ def create(settings: Settings, name: str, release: Reference) -> Deployment:
             where=name,
             fix=f"deploy models:/{name}@champion and update it to the version, or give the deployment another name",
         )
-    _place(here, name, release)
     try:
+        _place(here, name, release)
         return _answering(settings, name, version)
     except TrimtabError:
         withdraw(settings, name)
@@ -118,16 +118,16 @@ def update(settings: Settings, name: str, release: Reference, *, who: str, why: 
     """Let a deployment serve something else; returns when it answers with that.
 
     A release's own service is updated by promoting the version, with who and why in the ledger; any other is started
-    again, and does not answer for some seconds.
+    again, and does not answer for some seconds. If it then does not answer with that, it gets back what it had.
 
     Raises:
         Absent: no such deployment. RegistryError: no such release, or a version that may not be promoted.
         Conflict: another release than the one it serves.
     """
-    deployed = one(settings, name)
-    if release.name != Reference.parse(deployed.release).name:
+    before = Reference.parse(one(settings, name).release)
+    if release.name != before.name:
         raise Conflict(
-            f"serves {deployed.release}; its journal holds rows of that release",
+            f"serves {before}; its journal holds rows of that release",
             where=name,
             fix=f"delete it first, or create a deployment of {release.name}",
         )
@@ -138,9 +138,13 @@ def update(settings: Settings, name: str, release: Reference, *, who: str, why: 
         from trimtab.registry.promote import promote
 
         promote(Registry.from_settings(here), name, version, who=who, why=why)
-    else:
+        return _answering(settings, name, version)
+    try:
         _place(here, name, release)
-    return _answering(settings, name, version)
+        return _answering(settings, name, version)
+    except TrimtabError:
+        _place(here, name, before)
+        raise
 
 
 def delete(settings: Settings, name: str) -> bool:

@@ -90,7 +90,7 @@ def scoring_run(batch: Batch, home: str) -> Iterator[str]:
     settings, order = Settings.load(Path(home)), batch.order
     tracking = Tracking(settings.tracking_uri(), settings.locks)
     experiment = tracking.experiment(order.name)
-    key = digest_of([batch.key, str(order.output)])[:32]
+    key = digest_of([batch.key, str(order.inputs), str(order.output)])[:32]
     params = {**order.said(), "inputs": str(order.inputs), "output": str(order.output), "rows": batch.dataset.rows}
     tags = {"trimtab.scored_version": str(order.version), "trimtab.flow_run": str(flow_run.get_id())}
     run_id = tracking.start_batch_run(experiment, key, f"score {order.inputs.name}", params, tags)

@@ -36,7 +36,10 @@ def score(
     Example: trimtab score digits --input may.parquet --output scores.parquet --key customer
     """
     with errors(as_json):
-        meant = reference(release, version, alias)
+        from trimtab.scoring_batch.order import Order
+
+        meant, keys, ignored = reference(release, version, alias), tuple(key or ()), tuple(ignore or ())
+        Order(meant, 0, inputs, output, keys, ignored, batch_rows, on_error, threads=threads)  # type: ignore[arg-type]
         need_servers(home)
         from prefect import tags
 
@@ -49,8 +52,8 @@ def score(
                 str(settings.home),
                 str(inputs.resolve()),
                 str(output.resolve()),
-                keys=key or [],
-                ignored=ignore or [],
+                keys=list(keys),
+                ignored=list(ignored),
                 batch_rows=batch_rows,
                 on_error=on_error,
                 journal=journal,

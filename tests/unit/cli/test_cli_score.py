@@ -73,6 +73,17 @@ def test_without_servers_it_says_how_to_start_them(tmp_path: Path, monkeypatch: 
     assert json.loads(result.stdout)["error"] == "StateError"
 
 
+@pytest.mark.parametrize(
+    "wrong", [("--on-error", "skip"), ("--batch-rows", "0"), ("--output", "scores.csv"), ("--key", "id", "--key", "id")]
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_asked(tmp_path: Path, wrong: tuple[str, ...]) -> None:
+    options = ["--input", "in.parquet", "--output", "out.parquet", *wrong, "--home", str(tmp_path), "--json"]
+    result = CliRunner().invoke(cli.app, ["score", "digits", *options])
+
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"] == "RecipeError"
+
+
 def test_what_was_made_is_said_with_an_example_of_what_was_not() -> None:
     found: dict[str, Any] = {
         "output": "/data/[x].parquet", "rows": 10, "name": "digits", "version": 3, "resumed": 4, "bad": 1,

@@ -172,6 +172,16 @@ def test_updating_another_service_promotes_nothing(world: World) -> None:
     assert world.promoted == []
 
 
+def test_a_service_that_refuses_its_update_gets_back_what_it_had(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "PATIENCE_S", 0.3)
+    client().create_deployment("trial", "models:/digits/4")
+    world.refuses = True
+
+    refused(lambda: client().update_deployment("trial", "models:/digits/3"), "INTERNAL_ERROR")
+
+    assert world.ups[-2:] == [("trial", "digits/3"), ("trial", "digits/4")]
+
+
 def test_what_cannot_be_updated_is_refused(world: World) -> None:
     client().create_deployment("trial", "models:/digits/4")
 
