@@ -1,5 +1,7 @@
 """`python -m deployments.scoring --name NAME`: the scoring service that follows the registry's champion and challenger.
 
+With `--release digits/3` or `--release digits@challenger` it serves that under a name, and in a journal, of its own.
+
 Here the floors meet: the registry is handed to the service, which knows it only as a source of releases.
 """
 
@@ -15,49 +17,58 @@ from typing import Any
 from trimtab.errors import TrimtabError
 from trimtab.registry import follow
 from trimtab.registry.keys import Keyring
+from trimtab.registry.reference import Reference
 from trimtab.registry.signing import verify_release
 from trimtab.serving.options import add_options, read_options
-from trimtab.serving.routing import CHALLENGER, CHAMPION
+from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.run import bind, log_to_stderr, serve
 from trimtab.serving.service import Place, Service, following
 from trimtab.settings import Settings
 
 
 @dataclass(frozen=True)
-class Aliased:
-    """An alias of a release name on an MLflow server; the service's source of releases."""
+class Registered:
+    """What is meant by a release, on an MLflow server; the service's source of releases."""
 
     tracking_uri: str
-    name: str
+    meant: Reference
     keys: Keyring
-    alias: str
 
     def current(self) -> int | None:
-        """The version under the alias, None when there is none."""
-        return follow.current(self.tracking_uri, self.name, self.alias)
+        """The version that is meant now: the one under the alias, None when there is none; or the one version."""
+        if self.meant.version is not None:
+            return self.meant.version
+        return follow.version_under(self.tracking_uri, self.meant.name, str(self.meant.alias))
 
     def download(self, version: int, into: Path) -> Any:
         """Fetch and verify a version's release folder; its release.json."""
-        return follow.download(self.tracking_uri, self.name, version, into, self.keys)
+        return follow.download(self.tracking_uri, self.meant.name, version, into, self.keys)
 
 
-def scoring_service(name: str, settings: Settings, place: Place | None = None) -> Service:
-    """The service of a release name, wired to the registry.
+def scoring_service(name: str, settings: Settings, place: Place | None = None, release: str | None = None) -> Service:
+    """The service of a name, wired to the registry.
+
+    Args:
+        release: what it serves, as `Reference.parse` reads it; None: the champion of its name, with the challenger
+            beside it.
 
     Raises:
         StateError: no MLflow server is known, or the state directory or the tokens cannot be used.
-        Conflict: another service of this name runs.
+        RegistryError: `release` names none. Conflict: another service of this name runs.
     """
     keys = Keyring(settings.signing_keys)
-    champion, challenger = (Aliased(settings.tracking_uri(), name, keys, alias) for alias in (CHAMPION, CHALLENGER))
-    check = partial(verify_release, keys=keys, name=name)
-    return following(name, settings, champion, check, place, challenger)
+    meant = Reference.parse(release) if release else Reference(name)
+    source = Registered(settings.tracking_uri(), meant, keys)
+    beside = None if release else Registered(settings.tracking_uri(), Reference(name, CHALLENGER), keys)
+    check = partial(verify_release, keys=keys, name=meant.name)
+    return following(name, settings, source, check, place, beside)
 
 
 def main() -> int:
     """Read the command line, serve, return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m deployments.scoring", description=__doc__)
     parser.add_argument("--name", required=True, help="release name, as registered")
+    parser.add_argument("--release", help="what is served under that name: RELEASE/VERSION or RELEASE@alias")
     parser.add_argument("--mlflow", help="address of the MLflow server (default: the one `trimtab up` started)")
     add_options(parser)
     options = parser.parse_args()
@@ -68,7 +79,7 @@ def main() -> int:
         if options.mlflow:
             settings = settings.model_copy(update={"mlflow_tracking_uri": options.mlflow})
         listener = bind(start.host, start.port)
-        service = scoring_service(options.name, settings, start.place)
+        service = scoring_service(options.name, settings, start.place, options.release)
     except TrimtabError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.errors import Conflict, RegistryError
+from trimtab.errors import Conflict
 from trimtab.journal import reader
 from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
@@ -27,11 +27,10 @@ from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
-from trimtab.registry.follow import current_champion, download
-from trimtab.registry.keys import Keyring
+from trimtab.registry.copies import release_folder
+from trimtab.registry.follow import current_champion
 from trimtab.registry.package import PROFILE, REFERENCE
 from trimtab.registry.promotions import read_log
-from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
 from trimtab.settings import Settings
 from trimtab.store import os_lock
@@ -114,12 +113,7 @@ class Watch:
         Raises:
             RegistryError: nor does what MLflow has.
         """
-        folder, keys = self.settings.home / "releases" / self.name / str(version), Keyring(self.settings.signing_keys)
-        try:
-            verify_release(folder, keys=keys, name=self.name)
-        except RegistryError:
-            download(self.settings.tracking_uri(), self.name, int(version), folder, keys)
-        return folder
+        return release_folder(self.settings, self.name, version)
 
     def reference(self, version: str) -> tuple[Profile, dict[str, np.ndarray]]:
         """Profile and reference columns of a version."""

@@ -34,7 +34,7 @@ def release(
         from trimtab.recipe.load import load_recipe
 
         name = load_recipe(recipe).name
-        _need_servers(home)
+        need_servers(home)
         from prefect import tags
 
         from flows.release import release as flow
@@ -72,7 +72,7 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
         from trimtab.recipe.load import load_recipe
 
         name = load_recipe(recipe).name
-        _need_servers(home)
+        need_servers(home)
         from prefect import tags
 
         from flows.monitor import monitor as flow
@@ -94,7 +94,12 @@ def text_of(summary: dict[str, Any]) -> str:
     )
 
 
-def _need_servers(home: Path | None) -> None:
+def need_servers(home: Path | None) -> None:
+    """See that the servers that a flow needs are known.
+
+    Raises:
+        StateError: MLflow or Prefect is not.
+    """
     settings = settings_for(home)
     settings.tracking_uri()
     if not settings.prefect_api_url:

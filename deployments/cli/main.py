@@ -14,6 +14,7 @@ from deployments.cli import (
     recipes,
     registry,
     retention,
+    score,
     show,
     stack,
     targets,
@@ -35,6 +36,7 @@ app.command()(stack.up)
 app.command()(flows.release)
 app.command()(explain.explain)
 app.command()(flows.serve)
+app.command()(score.score)
 app.command()(flows.monitor)
 app.command()(registry.promote)
 app.command()(registry.rollback)

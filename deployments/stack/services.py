@@ -105,12 +105,13 @@ def _evidently(settings: Settings, ports: Ports) -> Service:
 
 
 def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
-    port = ports.scoring[release]
+    port, pin = ports.scoring[release], ports.pinned.get(release)
     module = "deployments.stock" if release in ports.stock else "deployments.scoring"
     command = (
         *(*RUN, module, "--name", release, "--home", str(settings.home)),
         *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
         *guard_of(ports, release).arguments,
+        *(("--release", pin) if pin else ()),
     )
     # 503 of the stock server: it runs, and there is no champion to serve yet. Ours answers 503 when its model hangs.
     alive = (200, 503) if release in ports.stock else (200,)

@@ -13,7 +13,7 @@ from deployments.stack.guard import Guard
 from deployments.stack.health import Progress, wait_ready
 from deployments.stack.leftovers import servers, stop
 from deployments.stack.own_token import keep_own_token
-from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_guard, with_scoring
+from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_guard, with_pin, with_scoring
 from deployments.stack.record import read_ports, remove_stack, write_ports, write_stack
 from deployments.stack.services import Service, addresses, services
 from deployments.stack.supervise import Supervisor, launch
@@ -52,6 +52,7 @@ def up(
     release: str | None = None,
     backend: str = "trimtab",
     guard: Guard | None = None,
+    pin: str | None = None,
     wait_for_all: bool = True,
     placed: Placed | None = None,
 ) -> Stack:
@@ -62,6 +63,8 @@ def up(
         release: name of a release to serve from now on, beside those that an earlier `up` was given.
         backend: what serves it: "trimtab", or "mlflow" for stock `mlflow models serve`.
         guard: how its service is guarded from now on; None: as it was.
+        pin: what a service called `release` serves, e.g. "digits/3" or "digits@challenger"; None: the champion of its
+            own name.
         wait_for_all: False: return when what a release needs is ready (Prefect, MLflow, scoring); the worker and the
             Evidently UI go on starting.
         placed: called with the addresses as soon as they are chosen, before the servers start there; again, with
@@ -77,7 +80,9 @@ def up(
     settings.ensure_home()
     with os_lock(settings.locks / "stack.lock", wait=False, what="`trimtab up` or `trimtab down`"):
         known = read_ports(settings)
-        last = with_backend(known or USUAL, release, backend) if release else known or USUAL
+        last = known or USUAL
+        if release:
+            last = with_pin(with_backend(last, release, backend), release, pin)
         if release and guard is not None:
             guard.check()
             keep_own_token(settings, guard)

@@ -51,6 +51,11 @@ FLOWS = {
         def retention(recipe: str, home: str):
             return None
     """,
+    "score": """
+        @flow(name="score")
+        def score(release: str, home: str, inputs: str = "", output: str = ""):
+            return release
+    """,
     "alert": """
         @flow(name="alert")
         def alert(name: str, subject: str, body: str):

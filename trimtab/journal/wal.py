@@ -88,6 +88,10 @@ class Journal:
         """Rows in the journal, all durable."""
         return self._log.rows
 
+    def holds(self, request_id: str, row: int) -> bool:
+        """Whether a row is in the journal; by its 64-bit hash (see `KnownRows`)."""
+        return (request_id, row) in self._known
+
     def append(self, rows: Sequence[Row]) -> int:
         """Write rows and return when they are durable.
 

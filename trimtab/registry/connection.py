@@ -20,6 +20,7 @@ from trimtab.store import os_lock
 # Tags of ours on runs, logged models and model versions.
 RELEASE_KEY = "trimtab.release_key"
 CANDIDATE_KEY = "trimtab.candidate_key"
+BATCH_KEY = "trimtab.batch_key"
 RELEASE_NAME = "trimtab.release"
 PARENT_RUN = "mlflow.parentRunId"  # MLflow's own: nests the child in the UI
 

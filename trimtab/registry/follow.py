@@ -41,14 +41,14 @@ def current_champion(tracking_uri: str, name: str) -> int | None:
     Raises:
         RegistryError: the server does not answer, or not as MLflow does.
     """
-    return current(tracking_uri, name, "champion")
+    return version_under(tracking_uri, name, "champion")
 
 
-def current(tracking_uri: str, name: str, alias: str) -> int | None:
+def version_under(tracking_uri: str, name: str, alias: str) -> int | None:
     """The version under an alias; None if the release or the alias does not exist.
 
     Raises:
-        RegistryError: the server does not answer, or not as MLflow does.
+        RegistryError: as for `current_champion`.
     """
     with _client(tracking_uri) as client:
         response = client.get(f"{API}/registered-models/alias", params={"name": name, "alias": alias})
@@ -59,6 +59,16 @@ def current(tracking_uri: str, name: str, alias: str) -> int | None:
             return None
         _check_ok(response)
         return _number(body, response)
+
+
+def check_version(tracking_uri: str, name: str, version: int) -> None:
+    """See that a version exists and is a release of ours; its files are not looked at.
+
+    Raises:
+        RegistryError: it does not, or is not; or the server does not answer.
+    """
+    with _client(tracking_uri) as client:
+        _release_key(client, name, version)
 
 
 def download(tracking_uri: str, name: str, version: int, into: Path, keys: Keyring) -> dict[str, Any]:
