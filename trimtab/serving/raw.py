@@ -23,7 +23,7 @@ from trimtab.serving.checked import DTYPES, Array, Spec, from_octets, sole_input
 
 SHAPE, DTYPE, INPUT, OUTPUT = "X-Trimtab-Shape", "X-Trimtab-Dtype", "X-Trimtab-Input", "X-Trimtab-Output"
 MOST_NPY_HEADER = 4096  # bytes; it is a Python literal, which is only safe to read while it is short
-_SHAPE = re.compile(r"\d{1,10}(\s*,\s*\d{1,10})*\s*,?")
+_SHAPE = re.compile(r"[0-9]{1,10}(\s*,\s*[0-9]{1,10})*\s*,?")
 
 
 def read_octets(body: bytes, headers: Mapping[str, str], spec: Spec) -> dict[str, Array]:
