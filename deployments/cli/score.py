@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -55,7 +55,7 @@ def score(
                 keys=list(keys),
                 ignored=list(ignored),
                 batch_rows=batch_rows,
-                on_error=on_error,
+                on_error=cast(Literal["fail", "null"], on_error),  # `Order` refuses others
                 journal=journal,
                 through_service=through_service,
                 threads=threads,

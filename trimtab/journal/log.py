@@ -39,6 +39,7 @@ class Log:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._mark = MarkWriter(folder)
         self._handle = -1
+        self._size, self.rows = 0, 0
         self._dirty = False
         segments, mark = list_segments(folder), read_mark(folder)
         if mark is not None and (not segments or segments[-1].number < mark.segment):

@@ -135,10 +135,6 @@ class Journal:
         # Encoded here once more than needed: what cannot be written must fail its caller, not the whole group.
         return self._enqueue(_Entry(encode_labels(labels, [False] * len(labels)), labels=labels))
 
-    def holds(self, request_id: str, row: int) -> bool:
-        """Whether a row is in the journal; so of every row whose append has returned."""
-        return (request_id, row) in self._known
-
     def close(self) -> None:
         """Write what is waiting, then close; appends are refused from now on."""
         with self._changed:

@@ -12,7 +12,7 @@ from trimtab.recipe.trials import LATER, is_untouched
 if TYPE_CHECKING:
     from trimtab.recipe.serving import Serving
 
-OF_THE_PLACE = {"auth": True, "tls": True, "journal": {"retention_days"}}
+OF_THE_PLACE: Any = {"auth": True, "tls": True, "journal": {"retention_days"}}
 
 
 class Tls(Section):
@@ -67,8 +67,8 @@ def released(serving: Serving) -> dict[str, Any]:
 
     What is at the default of keys that came later is left out, so that a release is the same release as before.
     """
-    later = {key: True for key in LATER if is_untouched(serving, key)}
-    plain = serving.model_dump(mode="json", exclude={**OF_THE_PLACE, **later})
+    plain = serving.model_dump(mode="json", exclude=OF_THE_PLACE)
+    plain = {key: value for key, value in plain.items() if key not in LATER or not is_untouched(serving, key)}
     plain["journal_inputs"] = serving.journal.inputs == "full"
     if plain["journal"] == Journalling().model_dump(mode="json", exclude={"retention_days"}):
         del plain["journal"]

@@ -15,7 +15,9 @@ import numpy as np
 
 from trimtab.client import ModelFailed, Refused, ScoringClient
 from trimtab.errors import Conflict, DataError, StateError, TrimtabError
+from trimtab.journal.salt import salt
 from trimtab.journal.wal import Journal
+from trimtab.serving.keeping import Keeper
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Loaded
@@ -88,7 +90,7 @@ class Journalled:
                 where=error.where,
                 fix="let the service answer and journal the rows: --through-service; or stop it first",
             ) from None
-        self._recorder = Recorder(self._journal, Metrics(), wait_s=SLOW_DISK_S)
+        self._recorder = Recorder(self._journal, Metrics(), Keeper(lambda: salt(settings.journal_salt)), SLOW_DISK_S)
         self._loop = asyncio.Runner()
 
     def answer(self, inputs: Inputs, request_id: str) -> Array:

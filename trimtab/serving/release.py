@@ -177,7 +177,6 @@ def _prove(loaded: Loaded, inputs: Mapping[str, Array], recorded: Array, folder:
             where=str(folder),
             fix="serve it on a machine like the one that verified it, or release it again on this one",
         )
-    return one
 
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
