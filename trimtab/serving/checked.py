@@ -59,11 +59,10 @@ def from_octets(name: str, data: memoryview, dtype: str, shape: Sequence[int]) -
     Raises:
         ProtocolError: another dtype, no values, another number of bytes, or a bool that is neither.
     """
-    if dtype not in DTYPES:
-        raise ProtocolError(f"has the dtype {dtype[:40]!r}, not one of {', '.join(DTYPES)}", where=name)
+    itemsize = size_of(dtype, name)
     if len(shape) > _MOST_AXES or any(not 0 <= size <= _LARGEST_AXIS for size in shape):
         raise ProtocolError(f"has a shape that no tensor here has (at most {_MOST_AXES} axes)", where=name)
-    size = prod(shape) * np.dtype(dtype).itemsize
+    size = prod(shape) * itemsize
     if size != len(data):
         raise ProtocolError(f"has {len(data)} bytes; {dtype} of shape {tuple(shape)} takes {size}", where=name)
     if size == 0:
@@ -74,6 +73,17 @@ def from_octets(name: str, data: memoryview, dtype: str, shape: Sequence[int]) -
     if flags.max() > 1:
         raise ProtocolError("has a byte that is neither 0 nor 1", where=name)
     return flags.view(np.bool_).reshape(shape)
+
+
+def size_of(dtype: str, name: str) -> int:
+    """Bytes a value takes.
+
+    Raises:
+        ProtocolError: there is no such dtype here.
+    """
+    if dtype not in DTYPES:
+        raise ProtocolError(f"has the dtype {dtype[:40]!r}, not one of {', '.join(DTYPES)}", where=name)
+    return np.dtype(dtype).itemsize
 
 
 def sole_input(spec: Spec, form: str) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import ProtocolError
-from trimtab.serving.checked import DTYPES, Array, Spec, from_octets, sole_input
+from trimtab.serving.checked import Array, Spec, from_octets, size_of, sole_input
 
 SHAPE, DTYPE, INPUT, OUTPUT = "X-Trimtab-Shape", "X-Trimtab-Dtype", "X-Trimtab-Input", "X-Trimtab-Output"
 MOST_NPY_HEADER = 4096  # bytes; it is a Python literal, which is only safe to read while it is short
@@ -47,7 +47,7 @@ def read_octets(body: bytes, headers: Mapping[str, str], spec: Spec) -> dict[str
     arrays, view, start = {}, memoryview(body), 0
     for name, dtype, text in zip(names, dtypes, shapes, strict=True):
         shape = _shape(text)
-        end = start + prod(shape) * _itemsize(dtype)
+        end = start + prod(shape) * size_of(dtype, name)
         last = name == names[-1]
         arrays[name] = from_octets(name, view[start:] if last else view[start:end], dtype, shape)
         start = end
@@ -103,20 +103,16 @@ def _shape(text: str) -> list[int]:
     return [int(size) for size in text.split(",") if size.strip()]
 
 
-def _itemsize(dtype: str) -> int:
-    return np.dtype(dtype).itemsize if dtype in DTYPES else 0  # `from_octets` says that there is no such dtype
-
-
 def _whole_body(tensors: Mapping[str, Any], names: list[str], dtypes: list[str], size: int) -> str:
     """The shape of a body that holds one input and nothing else, where all but the batch is fixed."""
     inner = tensors[names[0]]["shape"][1:]
     if len(names) != 1 or any(isinstance(axis, str) for axis in inner):
         raise ProtocolError("is missing", where=SHAPE, fix='give the sizes, parted by ","; of several inputs by ";"')
-    row = prod(inner) * _itemsize(dtypes[0])
+    row = prod(inner) * size_of(dtypes[0], names[0])
     rows, rest = divmod(size, row) if row else (0, size)
     if rest or not rows:
         raise ProtocolError(
-            f"the body has {size} bytes; a row of {dtypes[0][:40]} {tuple(inner)} takes {row}", where=names[0]
+            f"the body has {size} bytes; a row of {dtypes[0]} {tuple(inner)} takes {row}", where=names[0]
         )
     return ",".join(str(axis) for axis in (rows, *inner))
 
