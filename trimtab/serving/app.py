@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -48,7 +49,7 @@ _logger = logging.getLogger(__name__)
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 
-def build(service: Service) -> ASGIApp:
+def build(service: Service) -> Starlette:
     """The application; it starts the service with its first event and closes it with its last.
 
     Scoring does not pass through the router and its middleware, which take longer than a small model.
@@ -85,16 +86,27 @@ def build(service: Service) -> ASGIApp:
         *openapi_routes(bound),
     ]
     handlers = {HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _unexpected}
-    pages = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=_doors(service))
     direct = _direct(scoring)
     for door in reversed(_doors(service)):
         direct = door.cls(direct, *door.args, **door.kwargs)
+    return _Application(
+        direct, routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=_doors(service)
+    )
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        straight = scope["type"] == "http" and scope["path"] == SCORING and scope["method"] == "POST"
-        await (direct if straight else pages)(scope, receive, send)
 
-    return application
+class _Application(Starlette):
+    """All routes, but scoring goes straight to its endpoint."""
+
+    def __init__(self, direct: ASGIApp, **more: Any) -> None:
+        super().__init__(**more)
+        self._direct = direct
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"] == SCORING and scope["method"] == "POST":
+            await self._direct(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _doors(service: Service) -> list[Middleware]:

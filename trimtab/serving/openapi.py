@@ -9,9 +9,11 @@ import orjson
 
 from trimtab.serving import images, media
 from trimtab.serving.openapi_schemas import schemas
+from trimtab.serving.patience import HEADER as TIMEOUT
 from trimtab.serving.raw import DTYPE, INPUT, SHAPE
 from trimtab.serving.release import Loaded
 from trimtab.serving.request_id import HEADER, PATTERN
+from trimtab.serving.routing import HEADER as ALIAS
 from trimtab.serving.v2 import MODEL, VERSIONED
 from trimtab.serving.v2_inference import HEADER_LENGTH
 
@@ -19,10 +21,12 @@ LARGEST_INLINE = 4096  # values of an example that stands in the document; a lar
 EXAMPLE = "/example"
 ERRORS = {
     "400": "the request cannot be read or does not fit the model; the message names the first place",
-    "403": "the request comes from a web page of another origin",
-    "408": "the body was not sent in time",
+    "401": "a token is needed, where the service has tokens",
+    "403": "the token lacks the scope, or the request comes from a web page of another origin",
+    "408": "the body was not sent in time, or the request's own deadline passed",
     "413": "the body is too large",
     "415": "a Content-Type, charset or Content-Encoding that is not taken",
+    "429": "this client has too many unfinished requests; see Retry-After",
     "500": "the model failed",
     "503": "no release is loaded, or too many requests wait; see Retry-After",
 }
@@ -66,7 +70,8 @@ def _scoring(name: str, loaded: Loaded | None) -> dict[str, Any]:
     pictures = images.TYPES if loaded is not None and images.takes_images(loaded) else ()
     others = (kind for kind in media.TAKEN[1:] if kind in pictures or kind not in images.TYPES)
     taken = {media.JSON: _json_example(loaded), **{kind: {} for kind in others}}
-    headers = [_header(HEADER, PATTERN), _header("traceparent"), *map(_header, (SHAPE, DTYPE, INPUT))]
+    own = (TIMEOUT, ALIAS, SHAPE, DTYPE, INPUT)
+    headers = [_header(HEADER, PATTERN), _header("traceparent"), *map(_header, own)]
     scored = {"200": {"description": "the answer; X-Trimtab-Version says whose", "content": answers}}
     accepted = _object_response("taken", ["accepted", "known", "unknown"])
     return {
@@ -87,7 +92,7 @@ def _v2() -> dict[str, Any]:
     content = {media.JSON: {"schema": _ref("V2Response")}, media.OCTETS: {}}
     answered = {"200": {"description": "the outputs asked for", "content": content}}
     body = {media.JSON: {"schema": _ref("V2Request")}, media.OCTETS: {}}
-    headers = [_header(HEADER, PATTERN), _header("traceparent"), _header(HEADER_LENGTH)]
+    headers = [_header(HEADER, PATTERN), *map(_header, ("traceparent", TIMEOUT, ALIAS, HEADER_LENGTH))]
     found = {**_object_response_200("what there is"), **_errors("V2Error", "404", "503")}
     paths: dict[str, Any] = {
         "/v2": {"get": _operation("What this server is", _object_response_200("name, version, extensions"))},
@@ -112,6 +117,7 @@ def _pages() -> dict[str, Any]:
         "/health": {"get": _operation("Whether the process is alive", text)},
         "/ready": {"get": _operation("Whether it can score", ready)},
         "/version": {"get": _operation("What serves", _object_response_200("what serves"))},
+        "/comparison": {"get": _operation("What the challenger showed", _object_response_200("by pair of versions"))},
         "/metrics": {"get": _operation("Figures for Prometheus", text)},
         "/reports/": {"get": _operation("The list of HTML reports", text)},
         "/openapi.json": {"get": _operation("This document", _object_response_200("the document"))},

@@ -128,9 +128,11 @@ def test_requests_that_wait_for_a_thread_that_takes_none_are_noticed(service: Se
 
 def test_a_model_thread_that_has_ended_is_not_alive(service: Service, client: TestClient) -> None:
     assert client.post("/invocations", json=ONE).status_code == 200
-    (thread,) = service.engine._pool._threads
+    (workers,) = service.engine._workers.values()
+    (thread,) = workers._threads
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
-    service.engine._pool._work_queue.put(None)  # wakes it, so that the exception reaches it
+    with workers._changed:
+        workers._changed.notify_all()  # wakes it, so that the exception reaches it
     thread.join(20)
     assert probes(client) == (503, 503)
     assert "has ended" in client.get("/ping").json()["reason"]
@@ -186,8 +188,18 @@ def test_what_is_under_way_is_answered_and_what_comes_is_refused(
 
 def test_a_model_that_hangs_does_not_keep_the_journal_from_being_closed(service: Service, model: Model) -> None:
     model.go.clear()
-    service.engine._pool.submit(model.predict, {"input": np.zeros((1, 2), np.float32)})
-    assert model.started.wait(20)
+
+    async def play() -> None:
+        release = service.engine.current
+        assert release is not None
+        asked = asyncio.create_task(
+            service.engine.submit(release, lambda: {"input": np.zeros((1, 2), np.float32)}, lambda outputs: b"")
+        )
+        while not model.started.is_set():
+            await asyncio.sleep(0.002)
+        asked.cancel()
+
+    asyncio.run(play())
     service.close()
     assert not service.closed_whole
     assert service.journal is not None

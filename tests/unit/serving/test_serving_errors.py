@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from test_serving_app import ONE, Softmax, failing, loaded
 
 from trimtab.journal.wal import Journal
-from trimtab.serving import body
+from trimtab.serving import scoring
 from trimtab.serving.answers import ERROR_SCHEMA
 from trimtab.serving.app import build
 from trimtab.serving.service import Service
@@ -142,7 +142,7 @@ def test_a_model_and_a_service_that_fail(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body.read_body, "__defaults__", (0.01,))  # read_s
+    monkeypatch.setattr(scoring, "READ_S", 0.01)
     serving = service(tmp_path)
     serving.swap(loaded())
 
@@ -176,7 +176,7 @@ def test_the_page_on_serving_has_every_code_and_every_status_that_there_is() -> 
     codes = ERROR_SCHEMA["properties"]["error_code"]["enum"]
     assert [code for code in codes if f"`{code}`" not in section] == []
     told = set(re.findall(r"^\| (\d{3}) \|", section, re.M))
-    assert told == {"400", "401", "403", "404", "405", "408", "413", "415", "431", "500", "503"}
+    assert told == {"400", "401", "403", "404", "405", "408", "413", "415", "429", "431", "500", "503"}
     shown = re.search(r"```json\n(.+?)```", section, re.S)
     assert shown is not None
     jsonschema.validate(json.loads(shown[1]), ERROR_SCHEMA)

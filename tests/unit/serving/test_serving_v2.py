@@ -244,7 +244,7 @@ def test_errors_below_v2_have_the_form_of_the_protocol_whatever_goes_wrong(tmp_p
             (404, client.get("/v2/nope")), (405, client.get(INFER)), (405, client.post("/v2")),
             (413, client.post(INFER, content=b"x" * 301)), (400, client.post(INFER, content=b"{")),
             (403, client.post(INFER, json={}, headers={"Origin": "http://evil.example"})),
-            (415, client.post(INFER, content=b"x", headers={"Content-Encoding": "gzip"})),
+            (415, client.post(INFER, content=b"x", headers={"Content-Encoding": "br"})),
             (400, client.post(INFER, json={}, headers={"X-Request-Id": "a b"})),
         ]  # fmt: skip
         service.engine.current.predictor.predict = lambda inputs: {}["gone"]
