@@ -17,6 +17,7 @@ from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_
 from trimtab.errors import DataError
 from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
+from trimtab.remembered import Remembered
 from trimtab.retrain import NewRows
 from trimtab.runtime.availability import installed
 from trimtab.settings import Settings
@@ -49,6 +50,7 @@ class Workbench:
         self.settings = settings
         self.new_rows = new_rows
         self.stopwatch = Stopwatch()
+        self.remembered = Remembered()
 
     @cached_property
     def splits(self) -> dict[str, Split]:
