@@ -142,6 +142,7 @@ def test_a_challenger_is_gone_after_a_restart_without_a_registry_and_the_champio
     with process("deployments.scoring", *arguments) as (_, client):
         wait_for_version(client, "1")
         wait_for(lambda: tried_version(client) == "2")
+        wait_for((home / "serving" / "tiny" / "served.json").exists)
     with process("deployments.scoring", "--home", str(home), "--mlflow", "http://127.0.0.1:9") as (_, client):
         wait_for_version(client, "1")
         assert tried_version(client) is None
