@@ -68,7 +68,9 @@ def play(script: Callable[[LimitedProtocol, Wire], Awaitable[None]]) -> Wire:
         protocol = LimitedProtocol(config=config, server_state=ServerState(), app_state={})
         protocol.connection_made(wire)
         await script(protocol, wire)
+        closed = wire.closed
         protocol.connection_lost(None)
+        wire.closed = closed  # by the protocol itself, not because the test ended
         return wire
 
     return asyncio.run(run())
