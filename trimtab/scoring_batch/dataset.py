@@ -83,7 +83,8 @@ def open_dataset(path: Path) -> Dataset:
     first, schema = opened[0][0].name, opened[0][1]
     for source, other in opened[1:]:
         if not other.equals(schema):
-            differing = sorted(set(map(str, schema)) ^ set(map(str, other)))
+            columns, others = ({f"{field.name}: {field.type}" for field in fields} for fields in (schema, other))
+            differing = sorted(columns ^ others)
             raise DataError(
                 f"has other columns than {first}: {', '.join(differing[:6]) or 'in another order'}",
                 where=str(source.path),

@@ -208,7 +208,9 @@ def test_an_output_that_exists_is_not_touched(tmp_path: Path, data: Path) -> Non
     assert not (tmp_path / ".out.parquet.scoring").exists()
 
 
-@pytest.mark.parametrize("change", [{"version": 4}, {"batch_rows": 5}, {"on_error": "null"}, {"keys": ()}])
+@pytest.mark.parametrize(
+    "change", [{"version": 4}, {"batch_rows": 5}, {"on_error": "null"}, {"ignored": ("id",), "keys": ()}]
+)
 def test_parts_of_another_batch_are_not_mixed_in(tmp_path: Path, data: Path, change: dict[str, Any]) -> None:
     asked = order(data, tmp_path / "out.parquet")
     with pytest.raises(KeyboardInterrupt):
