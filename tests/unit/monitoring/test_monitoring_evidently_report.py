@@ -10,9 +10,10 @@ import pytest
 
 from trimtab.errors import StateError
 from trimtab.monitoring.engine import evidently
-from trimtab.monitoring.evidently_report import add_to_workspace, snapshot
+from trimtab.monitoring.evidently_report import snapshot
 from trimtab.monitoring.judge import judge, watched
 from trimtab.monitoring.windows import answered
+from trimtab.monitoring.workspace import add_to_workspace
 
 PROFILE, REFERENCE = world.release()
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
