@@ -16,7 +16,7 @@ from trimtab.monitoring.columns import OUTPUT_COLUMNS, is_prediction
 from trimtab.monitoring.findings import Finding, find, missing, new_column, no_rule, retyped
 from trimtab.monitoring.profile import ColumnProfile, Profile, describe
 from trimtab.monitoring.scores import ORDERED
-from trimtab.monitoring.summary import ColumnSummary, numbers_of, summarize
+from trimtab.monitoring.summary import MOST, ColumnSummary, numbers_of, summarize
 from trimtab.monitoring.thresholds import calibrate, score_of
 from trimtab.recipe.drift import ColumnRule, Drift
 
@@ -91,6 +91,7 @@ def compare(
     *,
     inputs_journalled: bool = True,
     failed: Mapping[str, str] = NOTHING_FAILED,
+    most: int = MOST,
 ) -> Comparison:
     """Judge every column of the profile; a column that cannot be tested is a finding, and the others still are.
 
@@ -105,6 +106,7 @@ def compare(
         rules: the recipe's `monitoring.drift`.
         inputs_journalled: False: input columns are absent on purpose.
         failed: own descriptors that gave nothing → why.
+        most: values a column is summed up in.
 
     Raises:
         RegistryError: the reference columns are not those of the profile.
@@ -117,7 +119,7 @@ def compare(
     results, pairs = [], {}
     for column in profile.columns:
         if column.name in window:
-            result, pair = _judge(column, window[column.name], reference[column.name], profile, alpha, rules)
+            result, pair = _judge(column, window[column.name], reference[column.name], profile, alpha, rules, most)
             if pair is not None:
                 pairs[column.name] = pair
         else:
@@ -165,14 +167,14 @@ def method_for(column: ColumnProfile, rules: Drift) -> tuple[str, tuple[Finding,
 
 
 def _judge(
-    column: ColumnProfile, values: Array, reference: Array, profile: Profile, alpha: float, rules: Drift
+    column: ColumnProfile, values: Array, reference: Array, profile: Profile, alpha: float, rules: Drift, most: int
 ) -> tuple[ColumnResult, Pair | None]:
     level = _level(profile, alpha)
-    now = summarize(column, values)
+    now = summarize(column, values, most)
     if now is None:
         return _untested(column.name, column.kind, level, (retyped(column, str(np.asarray(values).dtype)),)), None
     findings = find(column, now, alpha * OF_UNUSABLE / len(profile.columns))
-    then = summarize(column, reference)
+    then = summarize(column, reference, most)
     if column.kind in UNTESTED or then is None or not then.finite or not now.finite:
         return _untested(column.name, column.kind, level, findings, now.finite), None
     method, unfollowed = method_for(column, rules)

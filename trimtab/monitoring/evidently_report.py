@@ -12,7 +12,7 @@ import numpy as np
 
 from trimtab.errors import StateError
 from trimtab.monitoring.columns import PREDICTED, PREDICTION
-from trimtab.monitoring.drift import ColumnResult, pairs_of
+from trimtab.monitoring.drift import ColumnResult, Pair, pairs_of
 from trimtab.monitoring.engine import evidently, quiet
 from trimtab.monitoring.frames import Frames, datasets, frames
 from trimtab.monitoring.gradual import Trace
@@ -48,6 +48,7 @@ def snapshot(
     *,
     min_labels: int,
     timestamp: datetime,
+    pairs: Mapping[str, Pair] | None = None,
 ) -> tuple[Snapshot, str]:
     """Evidently's snapshot of a window and its HTML page.
 
@@ -63,6 +64,8 @@ def snapshot(
         label: int64 (n,) labels of the judged rows, -1 where none; of a regression float64, NaN where none.
         min_labels: rows below which no classification is shown.
         timestamp: time of the window; Evidently orders its history by it.
+        pairs: what the verdict was made from (`drift.compare`), where that is at hand; None: the columns are summed up
+            again.
 
     Raises:
         StateError: Evidently's page would say something else than the verdict.
@@ -70,7 +73,8 @@ def snapshot(
     engine = evidently()
     name = f"{verdict.kind}: rows {verdict.lo}–{verdict.hi}, version {verdict.version}"
     parts: list[Snapshot] = []
-    pairs = pairs_of(window_columns, reference_columns, profile) if verdict.columns else {}
+    if pairs is None:
+        pairs = pairs_of(window_columns, reference_columns, profile) if verdict.columns else {}
     pair = frames(pairs, verdict.columns, window_columns, reference_columns) if pairs else None
     with quiet():
         if pair is not None and pair.methods:

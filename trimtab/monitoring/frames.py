@@ -57,8 +57,8 @@ def frames(
 
     tested = {result.name: result for result in results if result.name in pairs and result.limit is not None}
     # A Series each, because columns may differ in length: the shorter are filled with NaN, which is not tested.
-    current = {name: pd.Series(_shown(pairs[name].column, pairs[name].window, window.get(name))) for name in tested}
-    then = {name: pd.Series(_shown(pairs[name].column, pairs[name].reference, reference.get(name))) for name in tested}
+    current = {name: pd.Series(_shown(pairs[name].column, pairs[name].window, window)) for name in tested}
+    then = {name: pd.Series(_shown(pairs[name].column, pairs[name].reference, reference)) for name in tested}
     numeric = [name for name in tested if pairs[name].column.kind == "numeric"]
     return Frames(
         current=pd.DataFrame(current),
@@ -96,7 +96,7 @@ def _category(column: ColumnProfile, value: float) -> str:
     return text if text in (column.categories or ()) else OTHER
 
 
-def _shown(column: ColumnProfile, summary: ColumnSummary, values: Array | None) -> Array:
-    if values is not None and summary.rows <= min(MOST, summary.most):
-        return prepared(column, values)
+def _shown(column: ColumnProfile, summary: ColumnSummary, rows: Mapping[str, Array]) -> Array:
+    if summary.rows <= min(MOST, summary.most) and column.name in rows:
+        return prepared(column, rows[column.name])
     return expanded(summary, np.random.default_rng(zlib.crc32(column.name.encode())))  # each in an order of its own
