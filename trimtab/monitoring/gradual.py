@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trimtab.monitoring.drift import Pair
-from trimtab.monitoring.scores import anderson, binned, cuts, share_scores, shares
+from trimtab.monitoring.scores import anderson, binned, cuts, heaviest, share_scores, shares
 from trimtab.monitoring.summary import ColumnSummary
-from trimtab.monitoring.thresholds import anderson_p, effective_rows, from_draws, table_draws
+from trimtab.monitoring.thresholds import TIED, anderson_p, effective_rows, from_draws, table_draws
 
 Array = np.ndarray
 DIGITS = 6  # significant ones of a count in the verdict: what is stored is what the next window goes on from
@@ -95,7 +95,8 @@ def _p(pair: Pair, gathered: Trace, level: float) -> float:
         names = sorted({*reference, *gathered.counts})
         then, now = (np.cumsum([side.get(name, 0.0) for name in names]) for side in (reference, gathered.counts))
         rows = effective_rows(pair.reference.finite, gathered.rows)
-        return anderson_p(anderson(*_distinct(then / then[-1], now / now[-1])) * rows)
+        sides = _distinct(then / then[-1], now / now[-1])
+        return anderson_p(anderson(*sides) * rows, heaviest(*sides) > TIED)
     whole = {name: round(n) for name, n in reference.items()}
     total, worth = sum(gathered.counts.values()), gathered.rows
     now_whole = {name: round(n / total * worth) for name, n in gathered.counts.items()}

@@ -51,14 +51,19 @@ def steps(reference: Array, window: Array) -> tuple[Array, Array, Array]:
 def anderson(then: Array, now: Array) -> float:
     """The Anderson–Darling distance of two distribution functions at each distinct value, float64 (u,), ending in 1.
 
-    Ties count half to either side, which keeps the largest eigenvalue of the null distribution, ½, whatever the ties,
-    and its others below those of the continuous case: thresholds of that case hold for every column.
+    Ties count half to either side, which keeps the largest eigenvalue of the null distribution at ½ and their sum at 1
+    or below, whatever the ties; `heaviest` says how much they matter.
     """
     middle = (then + now) / 2
     inner = middle[:-1]
     weight = (middle[1:] - np.append(0.0, inner[:-1])) / 2 if len(inner) else np.empty(0)
     inside = inner * (1 - inner)
     return float(((then - now)[:-1] ** 2 / inside * weight).sum()) if len(inner) else 0.0
+
+
+def heaviest(then: Array, now: Array) -> float:
+    """The largest share that one value has of both sides, of two distribution functions float64 (u,)."""
+    return float(np.diff((then + now) / 2, prepend=0.0).max())
 
 
 def ordered_score(method: str, reference: Array, window: Array) -> float:

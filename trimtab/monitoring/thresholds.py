@@ -1,10 +1,10 @@
 """Where drift begins: the score that a window like the reference reaches with a stated probability, at its sizes.
 
-`anderson` and `ks` do not depend on the distribution, so theirs follow from a formula that holds for every column, ties
-or not. Of the others the null distribution is drawn: both samples are put together and divided anew at random, into as
-many rows as the reference and the window have. Under "both come from one distribution" every such division is as likely
-as the one that was seen (Fisher's permutation argument), whatever the distribution: ties, outliers and codes that
-only the window has are in it. A model of the tail (`tails`) spares the millions of draws that small levels would take.
+Those of `anderson` and `ks` follow from formulas that are on the safe side for every distribution, ties or not. Of the
+others the null distribution is drawn: both samples are put together and divided anew at random, into as many rows as
+the reference and the window have. Under "both come from one distribution" every such division is as likely as the one
+that was seen (Fisher's permutation argument), whatever the distribution: ties, outliers and codes that only the window
+has are in it. A model of the tail (`tails`) spares the millions of draws that small levels would take.
 
 Same samples, same threshold: the seed is fixed.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trimtab.monitoring.scores import ORDERED, binned, cuts, ordered_score, share_scores, shares
+from trimtab.monitoring.scores import ORDERED, binned, cuts, heaviest, ordered_score, share_scores, shares, steps
 from trimtab.monitoring.summary import ColumnSummary, proportional
 from trimtab.monitoring.tails import Tail
 
@@ -26,6 +26,7 @@ SEED = 0
 TABLES = 2000  # divisions of a table of counts: cheap
 DIVISIONS = 400  # divisions of a sample: a pass over it each
 AT_ONCE = 2_000_000  # numbers held by a batch of divisions
+TIED = 0.3  # share of one value from which ties matter
 QUADRATIC = ("psi", "chisquare")  # the others are like square roots of these, whose tails are near exponential
 MOST_TABLE = 10**9  # numpy draws no division of more rows; a table of more is drawn in proportion
 
@@ -72,7 +73,9 @@ def calibrate(method: str, reference: ColumnSummary, window: ColumnSummary, scor
     """
     rows = effective_rows(reference.finite, window.finite)
     if method == "anderson":
-        return Threshold(anderson_limit(level) / rows, anderson_p(score * rows))
+        _, then, now = steps(_numbers(reference), _numbers(window))
+        tied = heaviest(then, now) > TIED
+        return Threshold(anderson_limit(level, tied) / rows, anderson_p(score * rows, tied))
     if method == "ks":
         p = min(1.0, 2 * math.exp(-2 * rows * score**2))
         return Threshold(math.sqrt(math.log(2 / level) / (2 * rows)), p)
@@ -83,21 +86,27 @@ def calibrate(method: str, reference: ColumnSummary, window: ColumnSummary, scor
     return from_draws(method, draws, score, level)
 
 
-def anderson_p(x: float) -> float:
-    """Probability that the Anderson–Darling statistic is x or more.
+def anderson_p(x: float, tied: bool = False) -> float:
+    """Probability that the Anderson–Darling statistic is x or more, from above where it is small.
 
-    Zolotarev's expansion (1961) gives √3 erfc(√x) for its tail; 2 erfc(√x) is above the tabulated values from 5 %
-    down (2.492: 0.0512, 3.857: 0.0110, 5.969: 0.0011; D'Agostino and Stephens 1986, table 4.2).
+    The statistic is Σ λ_j χ²_1. Without heavy ties λ_j = 1 / (j (j + 1)), whose tail √3 erfc(√x) (Zolotarev 1961) is
+    just below the tabulated one; 2 erfc(√x) is above it from 5 % down (2.492: 0.0512, 3.857: 0.0110, 5.969: 0.0011;
+    D'Agostino and Stephens 1986, table 4.2). With a value that most rows share, λ_2 can come near λ_1 = ½; as no λ is
+    larger and their sum is 1 at most, the tail is heaviest for λ = ½, ½: exp(−x).
+
+    Args:
+        tied: one value has more than 30 % of the rows.
     """
-    return min(1.0, 2 * math.erfc(math.sqrt(max(x, 0.0))))
+    x = max(x, 0.0)
+    return min(1.0, math.exp(-x) if tied else 2 * math.erfc(math.sqrt(x)))
 
 
-def anderson_limit(level: float) -> float:
+def anderson_limit(level: float, tied: bool = False) -> float:
     """The x whose `anderson_p` is the level."""
-    low, high = 0.0, 745.0  # beyond, erfc is 0 in double precision
+    low, high = 0.0, 745.0  # beyond, exp and erfc are 0 in double precision
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if anderson_p(middle) > level else (low, middle)
+        low, high = (middle, high) if anderson_p(middle, tied) > level else (low, middle)
     return high
 
 

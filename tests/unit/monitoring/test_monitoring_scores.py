@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from trimtab.monitoring.scores import anderson, binned, cuts, ordered_score, share_scores, shares, steps
+from trimtab.monitoring.scores import anderson, binned, cuts, heaviest, ordered_score, share_scores, shares, steps
+from trimtab.monitoring.thresholds import TIED
 
 Array = np.ndarray
 
@@ -49,19 +50,33 @@ def test_anderson_does_not_depend_on_the_number_of_rows_and_sees_tails_better_th
     assert ordered_score("anderson", then, then) == 0.0
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_ties_leave_the_null_distribution_of_anderson_below_that_of_the_continuous_case(seed: int) -> None:
-    """Its eigenvalues with atoms: the largest is ½ whatever they are, the j-th is at most 1 / (j (j + 1))."""
-    masses = np.random.default_rng(seed).dirichlet(np.full(2 + 3 * seed, 0.5))
+def eigenvalues(masses: Array) -> Array:
+    """Of the null distribution of anderson for values with these shares."""
+    masses = (masses + 1e-6) / (masses + 1e-6).sum()
     ends = np.cumsum(masses)[:-1]
     weight = np.sqrt((masses[1:] + masses[:-1]) / 2)
     bridge = np.minimum.outer(ends, ends) - np.outer(ends, ends)
     spread = np.sqrt(ends * (1 - ends))
-    kernel = bridge / np.outer(spread, spread) * np.outer(weight, weight)
-    found = np.sort(np.linalg.eigvalsh(kernel))[::-1]
-    j = np.arange(1, len(found) + 1)
-    assert found[0] == pytest.approx(0.5)
-    assert (found <= 1 / (j * (j + 1)) + 1e-9).all()
+    return np.sort(np.linalg.eigvalsh(bridge / np.outer(spread, spread) * np.outer(weight, weight)))[::-1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_ties_no_eigenvalue_is_above_a_half_and_their_sum_is_one_at_most(seed: int) -> None:
+    found = eigenvalues(np.random.default_rng(seed).dirichlet(np.full(2 + 3 * seed, 0.3)))
+    assert found[0] == pytest.approx(0.5, rel=1e-3)
+    assert found.sum() <= 1 + 1e-3
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ties_below_the_share_that_counts_as_tied_are_within_the_formula(seed: int) -> None:
+    """The tail's constant Π (1 − λ_j / λ_1)^-½ is below the 2 of `anderson_p`."""
+    rng = np.random.default_rng(seed)
+    masses = np.r_[np.full(40, 0.4 / 40), rng.dirichlet(np.full(4, 0.5)) * 0.6]
+    masses = np.minimum(masses, TIED)
+    rest = rng.permutation(np.r_[masses, np.full(40, (1 - masses.sum()) / 40)])
+    found = eigenvalues(rest[rest > 0])
+    assert np.prod((1 - found[1:] / found[0]) ** -0.5) < 2
+    assert heaviest(np.cumsum(rest), np.cumsum(rest)) <= TIED + 1e-9
 
 
 def test_bins_are_of_the_reference_and_hold_every_value() -> None:
