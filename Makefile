@@ -8,7 +8,7 @@ CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.to
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve soak lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve bench-monitor soak lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -44,6 +44,9 @@ random-networks: env ## Many random networks on every target here against eager 
 
 bench-journal: env ## What the journal costs a request: ours with inputs journalled over ours without
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.journal_cost
+
+bench-monitor: env ## A window judged by Evidently alone and by ours, false alarms on identical data, power [ROUNDS=3] [WINDOWS=1000]
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.monitor $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WINDOWS),--windows $(WINDOWS))
 
 bench-compress: env ## The compression search against its peers: DATA=<cifar10 folder> WEIGHTS=<state dict> [MINUTES=90]
 	@[ -n "$(DATA)" ] && [ -n "$(WEIGHTS)" ] || { echo "say where the task is: make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict of the ResNet-20>"; exit 1; }

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 
 from tasks.naming import untagged
 from trimtab.candidate import Step, digest_of
+from trimtab.monitoring.door import check_watch
 from trimtab.recipe.schema import Target
 from trimtab.registry.author import author
 from trimtab.registry.connection import Registry
@@ -97,6 +98,7 @@ def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench
     rows = {name: len(split) for name, split in bench.splits.items()}
     what = f"{bench.outputs} {'numbers a row' if bench.task.regression else 'classes'}"
     get_run_logger().info("data: %s; %s", rows, what)
+    check_watch(bench.code, bench.splits["gate"].inputs, bench.outputs)
     if bench.slices:
         sizes = {name: int(mask.sum()) for name, mask in bench.slices.items()}
         get_run_logger().info("slices of the gate, besides the classes: %s", sizes)

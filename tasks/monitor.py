@@ -105,10 +105,14 @@ def record_verdict(watch: Watch, verdict: Verdict) -> int:
 
 @task(name="publish", task_run_name="publish the verdict", cache_policy=NO_CACHE)
 def publish_verdict(watch: Watch, window: Window, verdict: Verdict) -> Decision:
-    """Say what follows: an event first, then Evidently's page and snapshot, artifacts for the Prefect UI, MLflow."""
+    """Say what follows: an event first, then Evidently's page and snapshot, artifacts for the Prefect UI, MLflow.
+
+    A healthy window has a page only where the recipe asks for it: drawing one takes seconds, the verdict does not.
+    """
     decision = watch.decide(verdict.digest)
     announce(watch, verdict, decision)
-    html, url = report(watch, window, verdict)
+    drawn = verdict.kind != "healthy" or watch.recipe.monitoring.report == "always"
+    html, url = report(watch, window, verdict) if drawn else (None, None)
     create_markdown_artifact(
         key=artifact_key("verdict", watch.name),
         description=f"{watch.name}: {verdict.kind}",
@@ -140,18 +144,18 @@ def announce(watch: Watch, verdict: Verdict, decision: Decision) -> None:
 
 def report(watch: Watch, window: Window, verdict: Verdict) -> tuple[str, str | None]:
     """Evidently's page under the state directory's reports, its snapshot in the workspace; the page and its address."""
-    from trimtab.monitoring.evidently_report import add_to_workspace, snapshot
+    from trimtab.monitoring.evidently_report import snapshot
+    from trimtab.monitoring.workspace import add_to_workspace
 
     rows = answered(window, verdict.version)
     profile, reference = watch.reference(verdict.version)
     monitoring = watch.recipe.monitoring
     taken, html = snapshot(
-        watched(rows, profile),
+        watched(rows, profile, watch.own),
         reference,
         profile,
         verdict,
         rows.label,
-        alpha=monitoring.drift_alpha,
         min_labels=monitoring.window.min_labels,
         timestamp=datetime.fromtimestamp(int(window.time_ns[-1]) / 1e9, UTC),
     )
@@ -162,8 +166,8 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> tuple[str, str | N
     return html, page_url(watch.settings, watch.recipe, name)
 
 
-def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
-    """Evidently's page and the window's figures, in the MLflow run that made the version the verdict is about.
+def into_mlflow(watch: Watch, verdict: Verdict, html: str | None) -> None:
+    """Evidently's page, if there is one, and the window's figures, in the MLflow run that made the verdict's version.
 
     The verdict stands whether MLflow takes them or not, so a refusal is logged and not raised.
     """
@@ -181,7 +185,8 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
             run_id = tracking.client.get_model_version(watch.name, verdict.version).run_id
         if not run_id:
             raise RegistryError("names no run that made it", where=f"{watch.name} version {verdict.version}")
-        tracking.log_text(run_id, html, f"monitoring/window-{verdict.lo}-{verdict.hi}.html")
+        if html is not None:
+            tracking.log_text(run_id, html, f"monitoring/window-{verdict.lo}-{verdict.hi}.html")
         tracking.log_metrics(run_id, figures)
     except (TrimtabError, OSError) as error:
         get_run_logger().warning("the window's report is not in MLflow: %s: %s", type(error).__name__, error)

@@ -17,6 +17,8 @@ from tasks.verify import Verified
 from trimtab import runtime
 from trimtab.compress.assess import open_build, predicted
 from trimtab.monitoring import profile as reference_profile
+from trimtab.monitoring.door import kinds_of, own_of
+from trimtab.monitoring.own import own_columns
 from trimtab.recipe.guarding import released
 from trimtab.registry import package
 from trimtab.registry.card import card
@@ -64,7 +66,14 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
     predictor = open_build(bench, build)
     sample = bench.splits["today" if "today" in bench.splits else "gate"]
     answers = predicted(predictor, sample.inputs)
-    profile, columns = reference_profile.build(sample.inputs, answers, sample.labels, task=bench.task)
+    profile, columns = reference_profile.build(
+        sample.inputs,
+        answers,
+        sample.labels,
+        task=bench.task,
+        own=own_columns(own_of(bench.code), sample.inputs),
+        given=kinds_of(recipe.monitoring),
+    )
     golden = {name: values[:GOLDEN_ROWS] for name, values in bench.splits["gate"].inputs.items()}
     facts = package.Facts(
         name=recipe.name,

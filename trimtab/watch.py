@@ -22,11 +22,13 @@ from trimtab.errors import Conflict
 from trimtab.journal import reader
 from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
+from trimtab.monitoring.door import own_of
 from trimtab.monitoring.judge import judge, ready
+from trimtab.monitoring.own import Own
 from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.verdict import Verdict
-from trimtab.recipe import Recipe, load_recipe
+from trimtab.recipe import Recipe, UserCode, load_recipe
 from trimtab.registry.copies import release_folder
 from trimtab.registry.follow import current_champion
 from trimtab.registry.package import PROFILE, REFERENCE
@@ -121,9 +123,21 @@ class Watch:
         return Profile.from_json(json.loads((folder / PROFILE).read_bytes())), read_reference(folder / REFERENCE)
 
     def judge(self, window: Window) -> Verdict:
-        """The verdict on a window."""
-        profile, columns = self.reference(str(window.version[-1]))
-        return judge(window, profile, columns, self.recipe.monitoring)
+        """The verdict on a window, going on from the one on the window before it of the same version."""
+        version = str(window.version[-1])
+        profile, columns = self.reference(version)
+        past = [verdict for verdict in self.verdicts() if verdict.version == version and verdict.hi <= window.lo]
+        before = max(past, key=lambda verdict: verdict.hi, default=None)
+        return judge(window, profile, columns, self.recipe.monitoring, before=before, own=self.own)
+
+    @cached_property
+    def own(self) -> Own:
+        """The recipe's own descriptors, ready to be called.
+
+        Raises:
+            UserCodeError, RecipeError: one cannot be imported.
+        """
+        return own_of(UserCode(self.path))
 
     def record(self, verdict: Verdict) -> int:
         """Write the verdict down; two monitors at once: one wins.

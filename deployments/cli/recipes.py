@@ -59,6 +59,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     from trimtab.compress.student import check_students
     from trimtab.convert import carries
     from trimtab.model_check import check_model
+    from trimtab.monitoring.door import check_watch
     from trimtab.optimize.augmenting import check_augment
     from trimtab.optimize.optimizers import check_options
     from trimtab.optimize.space import check_arguments
@@ -73,6 +74,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     check_students(bench)
     check_arguments(bench)
     check_explain(bench)
+    check_watch(bench.code, bench.splits["gate"].inputs, bench.outputs)
     if bench.recipe.model.train is not None:
         bench.code.find(bench.recipe.model.train, "model.train")
     compress, seed, targets = bench.recipe.compress, bench.recipe.train.seed, bench.recipe.targets

@@ -54,6 +54,7 @@ serving: {{backend: {backend}}}
 monitoring:
   schedule: {{interval_s: 3600, timezone: UTC}}
   window: {{rows: 120, min_labels: 100}}
+  report: always
   cooldown_s: 0
 """
 

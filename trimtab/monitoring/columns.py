@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from trimtab.descriptors import NAMES, descriptors, is_wide
+from trimtab.descriptors import MAX_TABULAR, NAMES, descriptors, is_wide
 from trimtab.journal.rows import DESCRIPTORS
+from trimtab.monitoring.descriptors import FITTED, Fitted, Form, described, fit, form_of
 
 Array = np.ndarray
-InputKind = Literal["tabular", "descriptors"]
+# "descriptors": five of them and nothing fitted, as releases were profiled before there were forms.
+InputKind = Literal["tabular", "image", "sequence", "vector", "descriptors"]
+FORMS = get_args(Form)
 PREDICTED, CONFIDENCE, ENTROPY = "predicted", "confidence", "entropy"
 OUTPUT_COLUMNS = (CONFIDENCE, ENTROPY, PREDICTED)
 PREDICTION = "prediction"
+NO_FITS: Mapping[str, Fitted] = {}
 
 
 def input_kinds(inputs: Mapping[str, Array]) -> dict[str, InputKind]:
@@ -25,12 +29,23 @@ def input_kinds(inputs: Mapping[str, Array]) -> dict[str, InputKind]:
     return {name: _kind(np.asarray(values)) for name, values in sorted(inputs.items())}
 
 
+def fit_inputs(inputs: Mapping[str, Array], kinds: Mapping[str, InputKind]) -> dict[str, Fitted]:
+    """What is learnt of the inputs that are watched by descriptors, from every other row of the reference."""
+    return {name: fit(_as_seen(np.asarray(inputs[name]))[::2]) for name, kind in kinds.items() if kind in FORMS}
+
+
+def is_fitted(name: str) -> bool:
+    """Whether a column's values follow from what was learnt of the reference; see `Fitted`."""
+    return name.rpartition(".")[2] in FITTED and "." in name
+
+
 def columns(
     inputs: Mapping[str, Array] | None,
     output: Array,
     predicted: Array,
     confidence: Array,
     kinds: Mapping[str, InputKind],
+    fitted: Mapping[str, Fitted] = NO_FITS,
 ) -> dict[str, Array]:
     """Columns of n rows: the inputs', then confidence, entropy (nats) and the predicted class.
 
@@ -41,11 +56,12 @@ def columns(
         predicted: (n,) class indices.
         confidence: (n,) probability of the predicted class.
         kinds: from `input_kinds` of the reference; an input it does not name is left out.
+        fitted: from `fit_inputs` of the reference.
 
     Returns:
         name → (n,): "input[3]" for a tabular feature, "input.mean" for a descriptor; float64, `predicted` int64.
     """
-    result = _of_inputs(inputs, kinds)
+    result = _of_inputs(inputs, kinds, fitted)
     result[CONFIDENCE] = np.asarray(confidence, np.float64)
     result[ENTROPY] = entropy(np.asarray(output, np.float64))
     result[PREDICTED] = np.asarray(predicted, np.int64)
@@ -53,14 +69,17 @@ def columns(
 
 
 def number_columns(
-    inputs: Mapping[str, Array] | None, output: Array, kinds: Mapping[str, InputKind]
+    inputs: Mapping[str, Array] | None,
+    output: Array,
+    kinds: Mapping[str, InputKind],
+    fitted: Mapping[str, Fitted] = NO_FITS,
 ) -> dict[str, Array]:
     """The same of a regression: the inputs', then the answer: "prediction", of several "prediction.0", "prediction.1".
 
     Args:
         output: (n, k) numbers.
     """
-    result = _of_inputs(inputs, kinds)
+    result = _of_inputs(inputs, kinds, fitted)
     wide = np.asarray(output, np.float64)
     if wide.shape[1] == 1:
         return {**result, PREDICTION: wide[:, 0]}
@@ -80,27 +99,37 @@ def entropy(output: Array) -> Array:
 
 
 def _kind(values: Array) -> InputKind:
-    return "descriptors" if is_wide(values.shape) else "tabular"
+    return form_of(values) if is_wide(values.shape) else "tabular"
 
 
-def _of_inputs(inputs: Mapping[str, Array] | None, kinds: Mapping[str, InputKind]) -> dict[str, Array]:
+def _of_inputs(
+    inputs: Mapping[str, Array] | None, kinds: Mapping[str, InputKind], fitted: Mapping[str, Fitted]
+) -> dict[str, Array]:
     result: dict[str, Array] = {}
     for name, kind in kinds.items():
         if inputs is not None and name in inputs:
-            result |= _of_input(name, np.asarray(inputs[name]), kind)
+            result |= _of_input(name, _as_seen(np.asarray(inputs[name])), kind, fitted.get(name))
         elif inputs is not None and DESCRIPTORS + name in inputs:
-            described = np.asarray(inputs[DESCRIPTORS + name], np.float64)
-            result |= {f"{name}.{key}": described[:, index] for index, key in enumerate(NAMES)}
+            given = np.asarray(inputs[DESCRIPTORS + name], np.float64)
+            result |= {f"{name}.{key}": given[:, index] for index, key in enumerate(NAMES)}
     return result
 
 
-def _of_input(name: str, values: Array, kind: InputKind) -> dict[str, Array]:
-    if values.dtype.kind == "f":
-        # What the model saw. A client's 0.1 in double precision is another number than the reference's float32 0.1,
-        # and would make a constant column look changed.
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
-    if kind == "descriptors":
-        return {f"{name}.{key}": column for key, column in descriptors(values).items()}
-    table = np.asarray(values, np.float64).reshape(len(values), -1)
-    return {f"{name}[{i}]": table[:, i] for i in range(table.shape[1])}
+def _of_input(name: str, values: Array, kind: InputKind, fitted: Fitted | None) -> dict[str, Array]:
+    if kind == "tabular":
+        table = np.asarray(values, np.float64).reshape(len(values), -1)
+        width = table.shape[1] if table.shape[1] <= MAX_TABULAR else 0  # rows of another kind: the columns are missing
+        return {f"{name}[{i}]": table[:, i] for i in range(width)}
+    if values.ndim < 2:
+        return {}
+    found = descriptors(values) if kind == "descriptors" else described(values, kind, fitted)
+    return {f"{name}.{key}": column for key, column in found.items()}
+
+
+def _as_seen(values: Array) -> Array:
+    """What the model saw. A client's 0.1 in double precision is another number than the reference's float32 0.1, and
+    would make a constant column look changed."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The one place that imports Evidently: late, with its telemetry off and our test registered."""
+"""The one place that imports Evidently: late, with its telemetry off and our tests registered."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from trimtab.monitoring import homogeneity
+import numpy as np
 
+from trimtab.monitoring.scores import ORDERED, binned, cuts, ordered_score, share_scores, shares
+
+PREFIX = "trimtab_"
+TITLES = {
+    "anderson": "Anderson-Darling distance",
+    "ks": "K-S distance",
+    "wasserstein": "Wasserstein distance (normed)",
+    "psi": "PSI",
+    "jensenshannon": "Jensen-Shannon distance",
+    "hellinger": "Hellinger distance",
+    "TVD": "total variation distance",
+    "chisquare": "chi-square distance",
+}
 # evidently.telemetry reads the first, the iterative_telemetry package below it the second; any value means "off".
 # A process that starts `evidently ui` needs them in its environment too.
 TELEMETRY_OFF = {"DO_NOT_TRACK": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
@@ -21,8 +34,8 @@ TELEMETRY_OFF = {"DO_NOT_TRACK": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
 def evidently() -> Any:
     """The names of Evidently that are used here.
 
-    Importing it costs about 3 s and 300 MB (0.7.23), so nothing else imports it and nothing imports it before a window
-    is really compared.
+    Importing it costs about 3 s and 300 MB (0.7.23), so nothing else imports it and nothing imports it before a page is
+    really made: the verdict does without.
     """
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
@@ -32,18 +45,13 @@ def evidently() -> Any:
         from evidently.legacy.calculations.stattests import StatTest, register_stattest
         from evidently.legacy.core import ColumnType
         from evidently.legacy.renderers.html_widgets import table_data, text_widget
-        from evidently.metrics import ValueDrift
         from evidently.presets import ClassificationPreset, DataDriftPreset, RegressionPreset
         from evidently.ui.workspace import Workspace
 
-    register_stattest(
-        StatTest(
-            name=homogeneity.NAME,
-            display_name=homogeneity.DISPLAY_NAME,
-            allowed_feature_types=[ColumnType.Categorical],
-        ),
-        _two_sample,
-    )
+    for method, title in TITLES.items():
+        types = [ColumnType.Numerical] if method in ORDERED else [ColumnType.Numerical, ColumnType.Categorical]
+        test = StatTest(name=PREFIX + method, display_name=f"{title}, calibrated", allowed_feature_types=types)
+        register_stattest(test, functools.partial(_scored, method))
     return SimpleNamespace(
         DataDefinition=DataDefinition,
         Dataset=Dataset,
@@ -52,7 +60,6 @@ def evidently() -> Any:
         RegressionPreset=RegressionPreset,
         Report=Report,
         Snapshot=Snapshot,
-        ValueDrift=ValueDrift,
         ClassificationPreset=ClassificationPreset,
         DataDriftPreset=DataDriftPreset,
         Workspace=Workspace,
@@ -72,6 +79,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _two_sample(reference: Any, current: Any, feature_type: Any, threshold: float) -> tuple[float, bool]:
-    p = homogeneity.homogeneity_p(reference.to_numpy(str), current.to_numpy(str), threshold)
-    return p, p <= threshold
+def _scored(method: str, reference: Any, current: Any, feature_type: Any, threshold: float) -> tuple[float, bool]:
+    """One of our scores as an Evidently test: drift from the threshold on; which threshold, the report says."""
+    if feature_type.value == "num":
+        then, now = (np.sort(side.to_numpy(np.float64)) for side in (reference, current))
+        if method in ORDERED:
+            score = ordered_score(method, then, now)
+            return score, score >= threshold
+        inner = cuts(then)
+        tables = shares(binned(then, inner), binned(now, inner))
+    else:
+        counts = ({str(name): int(n) for name, n in side.value_counts().items()} for side in (reference, current))
+        tables = shares(*counts)
+    score = float(share_scores(method, *tables))
+    return score, score >= threshold

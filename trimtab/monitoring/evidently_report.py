@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trimtab.errors import StateError
 from trimtab.monitoring.columns import PREDICTED, PREDICTION
-from trimtab.monitoring.drift import datasets
+from trimtab.monitoring.drift import ColumnResult, Pair, pairs_of
 from trimtab.monitoring.engine import evidently, quiet
-from trimtab.monitoring.frames import Frames, frames
+from trimtab.monitoring.frames import Frames, datasets, frames
+from trimtab.monitoring.gradual import Trace
 from trimtab.monitoring.judge import as_classes, as_numbers
 from trimtab.monitoring.profile import LABEL, Profile
+from trimtab.monitoring.summary import MOST
 from trimtab.monitoring.verdict import Verdict
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
 Array = np.ndarray
+SAMPLE_ROWS = 8192
+SEED = 0
 # Long reasons wrap, and what is too wide scrolls in its own box. Evidently's columns are flex containers that wrap,
 # which makes them as wide as their longest line; on a narrow screen they must not.
 PHONE_CSS = (
@@ -34,14 +38,6 @@ PHONE_CSS = (
     ".MuiTableContainer-root, .js-plotly-plot { max-width: 100%; overflow-x: auto; } }"
 )
 
-# Our metric → title of the panel, Evidently's metric, and which of its values.
-PANELS: Mapping[str | None, tuple[str, str, dict[str, str]]] = {
-    None: ("Accuracy", "Accuracy", {}),
-    "rmse": ("RMSE", "RMSE", {}),
-    "mae": ("MAE", "MAE", {"value_type": "mean"}),
-    "r2": ("R²", "R2Score", {}),
-}
-
 
 def snapshot(
     window_columns: Mapping[str, Array],
@@ -50,23 +46,26 @@ def snapshot(
     verdict: Verdict,
     label: Array,
     *,
-    alpha: float,
     min_labels: int,
     timestamp: datetime,
+    pairs: Mapping[str, Pair] | None = None,
 ) -> tuple[Snapshot, str]:
     """Evidently's snapshot of a window and its HTML page.
 
-    Drift preset with the verdict's methods and thresholds; classification (or regression) preset over the labelled rows
-    alone, when there are `min_labels` of them (unlabelled rows given to it would be scored as if they had a class).
+    Drift preset with the verdict's methods and thresholds, on rows or, of a large window, on its summary;
+    classification (or regression) preset over the labelled rows alone, when there are `min_labels` of them (unlabelled
+    rows given to it would be scored as if they had a class). Of more than 8,192 it gets a random sample: what decides
+    is the verdict's figure over all of them, at the top of the page.
 
     Args:
         window_columns: columns of the judged rows (`judge.watched`).
         reference_columns: of the release, `label` included.
         profile, verdict: what is shown on top.
         label: int64 (n,) labels of the judged rows, -1 where none; of a regression float64, NaN where none.
-        alpha: the family-wise level the verdict was made at.
         min_labels: rows below which no classification is shown.
         timestamp: time of the window; Evidently orders its history by it.
+        pairs: what the verdict was made from (`drift.compare`), where that is at hand; None: the columns are summed up
+            again.
 
     Raises:
         StateError: Evidently's page would say something else than the verdict.
@@ -74,94 +73,59 @@ def snapshot(
     engine = evidently()
     name = f"{verdict.kind}: rows {verdict.lo}–{verdict.hi}, version {verdict.version}"
     parts: list[Snapshot] = []
-    pair = frames(window_columns, reference_columns, profile, alpha) if verdict.columns else None
+    if pairs is None:
+        pairs = pairs_of(window_columns, reference_columns, profile) if verdict.columns else {}
+    pair = frames(pairs, verdict.columns, window_columns, reference_columns) if pairs else None
     with quiet():
         if pair is not None and pair.methods:
-            parts.append(_drift(pair, timestamp))
+            parts.append(drift_report(pair, timestamp))
             _same_answer(parts[0], verdict)
         if profile.metric is not None:
             known = np.isfinite(as_numbers(label)) & (profile.classes == 1)
             if known.sum() >= max(1, min_labels):
-                parts.append(_regression(window_columns, label, known, reference_columns, timestamp))
+                parts.append(_regression(window_columns, label, sample(known), reference_columns, timestamp))
         else:
             label = as_classes(label)
             known = (label >= 0) & (label < profile.classes)
             if known.sum() >= max(1, min_labels):
-                parts.append(_classification(window_columns, label, known, reference_columns, timestamp))
+                shown = sample(known)
+                now = window_columns[PREDICTED][shown], label[shown]
+                then = reference_columns[PREDICTED], reference_columns[LABEL]
+                parts.append(classification_report(now, then, timestamp))
         whole = _joined(parts, _header(verdict), name, timestamp, _metadata(verdict), engine)
         return whole, _page(whole.get_html_str(as_iframe=False), name, verdict)
 
 
-def add_to_workspace(workspace: Path, project: str, snapshot: Snapshot, metric: str | None = None) -> str:
-    """Add a snapshot to a local Evidently workspace, where `evidently ui` shows the history.
-
-    A project is found by its name and made when there is none; two callers at once could make two, so hold a lock.
-
-    Args:
-        workspace: its folder; made if it is not there.
-        project: name of the project: the release's name.
-        snapshot: from `snapshot`; its time is the one given there.
-        metric: of a regression, what a new project's dashboard draws; None: accuracy.
-
-    Returns:
-        "<project id>/<snapshot id>".
-    """
-    engine = evidently()
-    with quiet():
-        workspace.mkdir(parents=True, exist_ok=True)
-        store = engine.Workspace.create(str(workspace))
-        # Two of one name can be left by a crash of somebody without the lock: the oldest (ids are UUIDv7) is kept to.
-        found = sorted(store.search_project(project), key=lambda entry: str(entry.id))
-        target = found[0] if found else _new_project(store, project, metric)
-        reference = store.add_run(target.id, snapshot)
-    return f"{target.id}/{reference.id}"
+def sample(known: Array, most: int = SAMPLE_ROWS) -> Array:
+    """The rows that are shown of these, bool (n,): all up to 8,192, else so many drawn at random from a fixed seed."""
+    rows = np.flatnonzero(known)
+    if len(rows) <= most:
+        return known
+    chosen = np.zeros(len(known), bool)
+    chosen[np.random.default_rng(SEED).choice(rows, most, replace=False)] = True
+    return chosen
 
 
-def _new_project(store: Any, name: str, metric: str | None) -> Any:
-    """A project whose dashboard draws the windows; Evidently makes it without a panel, which is an empty page."""
-    from evidently.sdk.models import PanelMetric
-    from evidently.sdk.panels import line_plot_panel
-
-    made = store.create_project(
-        name, description=f"Windows of what {name} answered, each compared with its release's reference rows."
-    )
-    title, drawn, value = PANELS[metric]
-    legend = "accuracy" if metric is None else title
-    panels = [
-        line_plot_panel(
-            title,
-            [PanelMetric(metric=drawn, metric_labels=value, legend=f"{legend} on labelled rows")],
-            description="Windows with enough labels only.",
-        ),
-        line_plot_panel(
-            "Drifted columns",
-            [PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "count"}, legend="columns")],
-            # Evidently draws a metric with other parameters as another series.
-            description="Watched columns that differ from the release's reference rows; one is drift. A line of "
-            "another colour begins with a release whose columns need other tests.",
-        ),
-    ]
-    for panel in panels:
-        made.dashboard.add_panel(panel)
-    return made
-
-
-def _drift(pair: Frames, timestamp: datetime) -> Snapshot:
+def drift_report(pair: Frames, timestamp: datetime) -> Snapshot:
+    """Evidently's drift preset with our tests and thresholds."""
     engine = evidently()
     preset = engine.DataDriftPreset(
         columns=list(pair.methods),
         # One drifted column is drift; Evidently's default calls a dataset drifted from half of its columns on.
         drift_share=1 / len(pair.methods),
         per_column_method=dict(pair.methods),
-        per_column_threshold=dict.fromkeys(pair.methods, pair.threshold),
+        per_column_threshold=dict(pair.limits),
     )
     run: Snapshot = engine.Report([preset]).run(*datasets(pair), timestamp=timestamp)
     return run
 
 
-def _classification(
-    window: Mapping[str, Array], label: Array, known: Array, reference: Mapping[str, Array], timestamp: datetime
-) -> Snapshot:
+def classification_report(now: tuple[Array, Array], then: tuple[Array, Array], timestamp: datetime) -> Snapshot:
+    """Evidently's classification preset.
+
+    Args:
+        now, then: predicted and true classes (n,) each, of the window and of the reference.
+    """
     import pandas as pd
 
     engine = evidently()
@@ -170,12 +134,11 @@ def _classification(
         categorical_columns=[LABEL, PREDICTED],
         classification=[engine.MulticlassClassification(target=LABEL, prediction_labels=PREDICTED)],
     )
-    sides = [(window[PREDICTED][known], label[known]), (reference[PREDICTED], reference[LABEL])]
     tables = [
         engine.Dataset.from_pandas(
             pd.DataFrame({PREDICTED: predicted.astype(str), LABEL: true.astype(str)}), data_definition=definition
         )
-        for predicted, true in sides
+        for predicted, true in (now, then)
     ]
     run: Snapshot = engine.Report([engine.ClassificationPreset()]).run(*tables, timestamp=timestamp)
     return run
@@ -201,17 +164,23 @@ def _regression(
 
 
 def _same_answer(run: Snapshot, verdict: Verdict) -> None:
-    metrics = [metric for metric in run.dict()["metrics"] if "threshold" in metric["config"]]
-    drifted = {
-        metric["config"]["column"]
-        for metric in metrics
-        if metric["config"].get("column") and float(metric["value"]) <= metric["config"]["threshold"]
+    shown = {
+        metric["config"]["column"]: float(metric["value"])
+        for metric in run.dict()["metrics"]
+        if "threshold" in metric["config"] and metric["config"].get("column")
     }
-    if drifted != set(verdict.drifted):
+    stated = {column.name: column.score for column in verdict.columns if column.limit is not None}
+    absent = float("nan")
+    other = sorted(
+        name
+        for name in {*shown, *stated}
+        if not math.isclose(shown.get(name, absent), stated.get(name) or 0.0, rel_tol=1e-9, abs_tol=1e-12)
+    )
+    if other:
         raise StateError(
-            f"Evidently finds drift in {sorted(drifted)}, the verdict in {sorted(verdict.drifted)}",
+            f"Evidently's score of {other[0]} is {shown.get(other[0])}, the verdict's {stated.get(other[0])}",
             where=f"rows {verdict.lo}–{verdict.hi}",
-            fix="give the same rows, reference and alpha that the verdict was made from",
+            fix="give the same rows and reference that the verdict was made from",
         )
 
 
@@ -247,21 +216,30 @@ def _header(verdict: Verdict) -> list[Any]:
     engine = evidently()
     reasons = "\n".join(f"- {reason}" for reason in verdict.reasons)
     title = f"Verdict: {verdict.kind} (rows {verdict.lo}–{verdict.hi}, version {verdict.version})"
-    table = [
-        [
-            column.name,
-            column.kind,
-            column.test or "not tested",
-            "" if column.p is None else f"{column.p:.3g}",
-            f"{column.threshold:.3g}",
-            "yes" if column.drifted else "no",
-            "; ".join([*([column.change] if column.drifted else []), *(f.detail for f in column.findings)]),
-        ]
-        for column in verdict.columns
-    ]
-    names = ["column", "kind", "test", "p", "drift at p ≤", "drifted", "what was found"]
+    if verdict.rows > MOST:
+        reasons += (
+            f"\n- the panels below show {MOST} values a column in random order that have the distribution of all "
+            f"{verdict.rows} rows (a plot over the index means nothing), and of labels a sample of rows"
+        )
+    gathered = {trace.name: trace for trace in verdict.gradual}
+    table = [_row(column, gathered.get(column.name)) for column in verdict.columns]
+    names = ["column", "kind", "test", "score", "drift from", "p", "over windows, p", "drifted", "what was found"]
     widgets = [engine.text_widget(title=title, text=reasons)]
     return widgets + ([engine.table_data(column_names=names, data=table, title="Columns")] if table else [])
+
+
+def _row(column: ColumnResult, gathered: Trace | None) -> list[str]:
+    gradual = gathered is not None and gathered.drifted
+    over = "" if gathered is None or gathered.p is None else f"{gathered.p:.3g} ({gathered.windows} windows)"
+    return [
+        column.name,
+        column.kind,
+        column.test or "not tested",
+        *("" if value is None else f"{value:.3g}" for value in (column.score, column.limit, column.p)),
+        over,
+        " and ".join(["yes"] * column.drifted + ["gradually"] * gradual) or "no",
+        "; ".join([*([column.change] if column.drifted or gradual else []), *(f.detail for f in column.findings)]),
+    ]
 
 
 def _page(page: str, name: str, verdict: Verdict) -> str:

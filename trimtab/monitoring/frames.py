@@ -1,23 +1,24 @@
-"""The two data frames and the named tests that Evidently gets: one choice, for the verdict and for its page alike."""
+"""The two data frames and the named tests that Evidently gets, made from what the verdict was made from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimtab.errors import RegistryError
-from trimtab.monitoring.homogeneity import NAME as TWO_SAMPLE
-from trimtab.monitoring.profile import ColumnProfile, Profile, code
+from trimtab.monitoring.drift import ColumnResult, Pair
+from trimtab.monitoring.engine import PREFIX, evidently
+from trimtab.monitoring.profile import ColumnProfile, code
+from trimtab.monitoring.summary import MOST, OTHER, ColumnSummary, expanded
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray
-OTHER = "other"
-TESTS_A_COLUMN = 2
+NO_ROWS: Mapping[str, Array] = {}
 
 
 @dataclass(frozen=True)
@@ -25,57 +26,57 @@ class Frames:
     """What can be tested.
 
     Attributes:
-        current, reference: one column each for the names in `methods`; float64 with NaN, or text with None.
-        methods: column → name of the Evidently test.
-        threshold: level of every single test.
+        current, reference: one column each for the names in `methods`; float64 with NaN, or text with None. Up to 8,192
+            rows they are the rows, in their order; beyond, the summary, in random order, each column by itself.
+        methods: column → name of the Evidently test. limits: column → drift from this score on.
+        numeric, categorical: the columns by how they are tested.
     """
 
     current: pd.DataFrame
     reference: pd.DataFrame
     methods: Mapping[str, str]
-    threshold: float
-
-    @property
-    def numeric(self) -> list[str]:
-        """Columns tested as numbers."""
-        return [name for name, method in self.methods.items() if method != TWO_SAMPLE]
-
-    @property
-    def categorical(self) -> list[str]:
-        """Columns tested as categories."""
-        return [name for name, method in self.methods.items() if method == TWO_SAMPLE]
+    limits: Mapping[str, float]
+    numeric: list[str]
+    categorical: list[str]
 
 
-def threshold(profile: Profile, alpha: float) -> float:
-    """Level of one test (Bonferroni): two tests a column, its distribution and its share of unusable values."""
-    return alpha / (TESTS_A_COLUMN * len(profile.columns))
-
-
-def frames(window: Mapping[str, Array], reference: Mapping[str, Array], profile: Profile, alpha: float) -> Frames:
-    """Frames of the columns that hold a finite value on both sides; the others would stop Evidently's whole report.
+def frames(
+    pairs: Mapping[str, Pair],
+    results: Iterable[ColumnResult],
+    window: Mapping[str, Array] = NO_ROWS,
+    reference: Mapping[str, Array] = NO_ROWS,
+) -> Frames:
+    """Frames of the columns that were tested; the others would stop Evidently's whole report.
 
     Args:
-        window, reference: name → (n,) and (m,) columns; n may differ between columns.
-        profile: says which column is of which kind.
-        alpha: family-wise level over all columns.
-
-    Raises:
-        RegistryError: the reference columns are not those of the profile.
+        pairs, results: of one `drift.compare`.
+        window, reference: the rows themselves, which few enough are shown as they are; a column that is not there, or
+            has more, is shown as its summary.
     """
     import pandas as pd
 
-    absent = [column.name for column in profile.columns if column.name not in reference]
-    if absent:
-        raise RegistryError(
-            f"the reference has no column {absent[0]!r}", where="reference columns", fix="register the release again"
-        )
-    usable = [column for column in profile.columns if _usable(column, window, reference)]
+    tested = {result.name: result for result in results if result.name in pairs and result.limit is not None}
+    # A Series each, because columns may differ in length: the shorter are filled with NaN, which is not tested.
+    current = {name: pd.Series(_shown(pairs[name].column, pairs[name].window, window)) for name in tested}
+    then = {name: pd.Series(_shown(pairs[name].column, pairs[name].reference, reference)) for name in tested}
+    numeric = [name for name in tested if pairs[name].column.kind == "numeric"]
     return Frames(
-        # A Series each, because columns may differ in length: the shorter are filled with NaN, which is not tested.
-        current=pd.DataFrame({column.name: pd.Series(prepared(column, window[column.name])) for column in usable}),
-        reference=pd.DataFrame({column.name: pd.Series(prepared(column, reference[column.name])) for column in usable}),
-        methods={column.name: "ks" if column.kind == "numeric" else TWO_SAMPLE for column in usable},
-        threshold=threshold(profile, alpha),
+        current=pd.DataFrame(current),
+        reference=pd.DataFrame(then),
+        methods={name: PREFIX + result.test for name, result in tested.items()},
+        limits={name: float(result.limit or 0.0) for name, result in tested.items()},
+        numeric=numeric,
+        categorical=[name for name in tested if name not in numeric],
+    )
+
+
+def datasets(pair: Frames) -> tuple[object, object]:
+    """Current and reference as Evidently datasets, with every column's type said, none guessed."""
+    engine = evidently()
+    definition = engine.DataDefinition(numerical_columns=pair.numeric, categorical_columns=pair.categorical)
+    return (
+        engine.Dataset.from_pandas(pair.current, data_definition=definition),
+        engine.Dataset.from_pandas(pair.reference, data_definition=definition),
     )
 
 
@@ -92,11 +93,10 @@ def prepared(column: ColumnProfile, values: Array) -> Array:
 
 def _category(column: ColumnProfile, value: float) -> str:
     text = code(value)
-    # What a constant column changed to does not matter, and could be one category a row.
-    return OTHER if column.kind == "constant" and column.categories and text not in column.categories else text
+    return text if text in (column.categories or ()) else OTHER
 
 
-def _usable(column: ColumnProfile, window: Mapping[str, Array], reference: Mapping[str, Array]) -> bool:
-    if column.kind == "empty" or column.name not in window:
-        return False
-    return all(np.isfinite(side[column.name]).any() for side in (window, reference))
+def _shown(column: ColumnProfile, summary: ColumnSummary, rows: Mapping[str, Array]) -> Array:
+    if summary.rows <= min(MOST, summary.most) and column.name in rows:
+        return prepared(column, rows[column.name])
+    return expanded(summary, np.random.default_rng(zlib.crc32(column.name.encode())))  # each in an order of its own

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from trimtab.bootstrap import LEAST_ROWS
-from trimtab.journal.rows import HASH, REDACTED
-from trimtab.monitoring.columns import columns, number_columns
-from trimtab.monitoring.drift import ColumnResult, compare
+from trimtab.journal.rows import DESCRIPTORS, HASH, REDACTED
+from trimtab.monitoring.columns import columns, input_kinds, number_columns
+from trimtab.monitoring.drift import ColumnResult, Comparison, Pair, compare, gradual_level
+from trimtab.monitoring.gradual import Trace, gather
+from trimtab.monitoring.own import NONE, Own, try_own_columns
 from trimtab.monitoring.performance import Performance, measure, measure_numbers
 from trimtab.monitoring.profile import Profile
 from trimtab.monitoring.verdict import Verdict, VerdictKind
@@ -50,6 +53,8 @@ def judge(
     monitoring: Monitoring,
     *,
     version: str | None = None,
+    before: Verdict | None = None,
+    own: Own = NONE,
 ) -> Verdict:
     """The verdict on a window.
 
@@ -61,20 +66,18 @@ def judge(
         profile, reference_columns: of the release that `version` names.
         monitoring: the recipe's section.
         version: the version to judge; None: the one that answered the last row. Rows of others are left out.
+        before: the verdict on the window before; gradual drift goes on from it where it is of the same version.
+        own: the recipe's own descriptors, name → function.
     """
     rows = answered(window, version)
     performance = _performance(rows, profile, monitoring)
     results: tuple[ColumnResult, ...] = ()
+    sound: Mapping[str, Pair] = {}
     if len(rows) >= MIN_ROWS:
-        results = compare(
-            watched(rows, profile),
-            reference_columns,
-            profile,
-            monitoring.drift_alpha,
-            inputs_journalled=rows.inputs is not None,
-            redacted=redacted(rows, profile),
-        )
-    kind = _kind(rows, results, performance)
+        compared = _compared(rows, profile, reference_columns, monitoring, own)
+        results, sound = compared.results, compared.sound()
+    gradual = _gathered(sound, before, rows.version, profile, monitoring)
+    kind = _kind(rows, results, performance, gradual)
     return Verdict(
         kind=kind,
         lo=int(window.lo),
@@ -87,8 +90,33 @@ def judge(
         other_versions=rows.other_versions,
         duplicates=int(window.duplicates),
         unknown_labels=int(window.unknown_labels),
-        reasons=tuple(_reasons(kind, rows, results, performance)),
+        reasons=tuple(_reasons(kind, rows, results, performance, gradual)),
+        gradual=gradual,
     )
+
+
+def _compared(
+    rows: Answered, profile: Profile, reference: Mapping[str, Array], monitoring: Monitoring, own: Own
+) -> Comparison:
+    made, failed = try_own_columns(profile.own, own, rows.inputs) if rows.inputs else ({}, {})
+    return compare(
+        {**watched(rows, profile), **made},
+        reference,
+        profile,
+        monitoring.drift_alpha,
+        monitoring.drift,
+        inputs_journalled=rows.inputs is not None,
+        redacted=redacted(rows, profile),
+        failed=failed,
+    )
+
+
+def _gathered(
+    sound: Mapping[str, Pair], before: Verdict | None, version: str, profile: Profile, monitoring: Monitoring
+) -> tuple[Trace, ...]:
+    memory = monitoring.drift.memory
+    prior = before.gradual if before is not None and before.version == version else ()
+    return gather(sound, prior, memory, gradual_level(profile, monitoring.drift_alpha)) if memory else ()
 
 
 def _performance(rows: Answered, profile: Profile, monitoring: Monitoring) -> Performance:
@@ -108,27 +136,48 @@ def as_classes(label: Array) -> Array:
     return label if label.dtype.kind != "f" else np.where(np.isfinite(label), label, -1).astype(np.int64)
 
 
-def watched(rows: Answered, profile: Profile) -> dict[str, Array]:
-    """The watched columns of the judged rows; the inputs' are shorter when some rows' inputs were not journalled."""
+def watched(rows: Answered, profile: Profile, own: Own = NONE) -> dict[str, Array]:
+    """The watched columns of the judged rows; the inputs' are shorter when some rows' inputs were not journalled.
+
+    Inputs that the reference does not have are in it, and so are those of the recipe's own descriptors that work.
+    """
+    if rows.inputs:
+        made, _ = try_own_columns(profile.own, own, rows.inputs) if own else ({}, {})
+        marks = (REDACTED, HASH, DESCRIPTORS)
+        new = {
+            name: values
+            for name, values in rows.inputs.items()
+            if name not in profile.kinds and not name.startswith(marks)
+        }
+        return {**_watched(rows, replace(profile, kinds={**profile.kinds, **input_kinds(new)})), **made}
+    return _watched(rows, profile)
+
+
+def _watched(rows: Answered, profile: Profile) -> dict[str, Array]:
     # A window that straddles two versions is as wide as the one with more classes, and NaN beyond this one's.
     output = rows.output[:, : profile.classes]
     if profile.metric is not None:
-        return number_columns(rows.inputs, output, profile.kinds)
-    return columns(rows.inputs, output, rows.predicted, rows.confidence, profile.kinds)
+        return number_columns(rows.inputs, output, profile.kinds, profile.fitted)
+    return columns(rows.inputs, output, rows.predicted, rows.confidence, profile.kinds, profile.fitted)
 
 
 def redacted(rows: Answered, profile: Profile) -> list[str]:
-    """Inputs that the journal marks as left out on purpose (`serving.journal`), while it holds something of others."""
+    """Inputs that the journal marks as left out on purpose (`serving.journal`), while it holds something of others.
+
+    Of those in whose place descriptors are journalled, that is what takes more than these.
+    """
     held = rows.inputs or {}
-    return [name for name in profile.kinds if REDACTED + name in held or HASH + name in held]
+    return [name for name in profile.kinds if any(mark + name in held for mark in (REDACTED, HASH, DESCRIPTORS))]
 
 
-def _kind(rows: Answered, results: tuple[ColumnResult, ...], performance: Performance) -> VerdictKind:
+def _kind(
+    rows: Answered, results: tuple[ColumnResult, ...], performance: Performance, gradual: tuple[Trace, ...]
+) -> VerdictKind:
     if len(rows) < MIN_ROWS:
         return "data_quality" if rows.errors >= MIN_ROWS else "not_enough_rows"
     if any(finding.alert for result in results for finding in result.findings) or _bad_labels(performance):
         return "data_quality"
-    drifted = any(result.drifted for result in results)
+    drifted = any(part.drifted for part in (*results, *gradual))
     if performance.answer == "damage":
         return "drift+damage" if drifted else "damage"
     return "drift" if drifted else "healthy"
@@ -140,7 +189,11 @@ def _bad_labels(performance: Performance) -> bool:
 
 
 def _reasons(
-    kind: VerdictKind, rows: Answered, results: tuple[ColumnResult, ...], performance: Performance
+    kind: VerdictKind,
+    rows: Answered,
+    results: tuple[ColumnResult, ...],
+    performance: Performance,
+    gradual: tuple[Trace, ...],
 ) -> list[str]:
     reasons = []
     if len(rows) < MIN_ROWS:
@@ -152,12 +205,18 @@ def _reasons(
     for result in results:
         reasons += [f"{result.name}: {finding.detail}" for finding in result.findings if _worth_saying(finding.code)]
         if result.drifted:
-            reasons.append(f"{result.name} drifted: p = {result.p:.2g} ≤ {result.threshold:.2g} ({result.change})")
+            score = f"{result.test} {result.score:.3g}, drift from {result.limit:.3g}"
+            reasons.append(f"{result.name} drifted: {score}, p = {result.p:.2g} ({result.change})")
+    reasons += [
+        f"{trace.name} drifted gradually: p = {trace.p:.2g} over {trace.windows} windows with fading weight"
+        for trace in gradual
+        if trace.drifted
+    ]
     if results and rows.inputs is None:
         reasons.append("inputs are not journalled: only the answers are watched")
     elif results and rows.without_inputs:
         reasons.append(f"{rows.without_inputs} rows have no journalled inputs, or of another shape: answers only")
-    if results and not any(result.drifted for result in results):
+    if results and not any(part.drifted for part in (*results, *gradual)):
         reasons.append(f"no drift in {sum(result.p is not None for result in results)} columns tested")
     return [*reasons, _accuracy_in_words(performance)]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from trimtab.candidate import Interval, digest_of
 from trimtab.monitoring.drift import ColumnResult
 from trimtab.monitoring.findings import Finding
+from trimtab.monitoring.gradual import Trace
 from trimtab.monitoring.performance import Performance
 
 VerdictKind = Literal["healthy", "drift", "damage", "drift+damage", "not_enough_rows", "data_quality"]
@@ -28,6 +29,8 @@ class Verdict:
         errors, other_versions: rows left out: ended in an error, answered by another version.
         duplicates, unknown_labels: labels that came twice, and for request ids that are not in the journal.
         reasons: the verdict in words.
+        gradual: what the windows up to this one have gathered, one trace a column (`gradual`): the state that the next
+            window of this version goes on from. Empty where it is switched off.
     """
 
     kind: VerdictKind
@@ -42,11 +45,18 @@ class Verdict:
     duplicates: int
     unknown_labels: int
     reasons: tuple[str, ...]
+    gradual: tuple[Trace, ...] = ()
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Names of the columns that drifted."""
-        return tuple(column.name for column in self.columns if column.drifted)
+        """Names of the columns that drifted, in this window or gradually over windows."""
+        gradually = set(self.gradually)
+        return tuple(column.name for column in self.columns if column.drifted or column.name in gradually)
+
+    @property
+    def gradually(self) -> tuple[str, ...]:
+        """Names of the columns that drifted over windows."""
+        return tuple(trace.name for trace in self.gradual if trace.drifted)
 
     @property
     def damaged(self) -> bool:
@@ -82,6 +92,7 @@ class Verdict:
         fields["columns"] = tuple(_column(entry) for entry in value["columns"])
         fields["performance"] = _performance(value["performance"])
         fields["reasons"] = tuple(value["reasons"])
+        fields["gradual"] = tuple(Trace(**trace) for trace in value.get("gradual", ()))
         return cls(**fields)
 
     def _fields(self) -> dict[str, Any]:
@@ -89,8 +100,18 @@ class Verdict:
         plain["reasons"] = list(plain["reasons"])
         if plain["performance"]["metric"] is None:
             del plain["performance"]["metric"]  # verdicts on classifiers keep the digest they always had
-        plain["columns"] = [{**column, "findings": list(column["findings"])} for column in plain["columns"]]
+        plain["columns"] = [_plain(column) for column in plain["columns"]]
+        plain["gradual"] = list(plain["gradual"])
+        if not plain["gradual"]:
+            del plain["gradual"]
         return plain
+
+
+def _plain(column: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what only newer verdicts have, where there is none: older verdicts keep the digest they always had."""
+    unsaid = {name for name in ("score", "limit") if column[name] is None}
+    plain = {name: value for name, value in column.items() if name not in unsaid}
+    return {**plain, "findings": list(column["findings"])}
 
 
 def _column(value: Mapping[str, Any]) -> ColumnResult:

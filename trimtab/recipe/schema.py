@@ -18,6 +18,7 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.drift import ColumnRule, Drift, OwnEntry, OwnName
 from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
 from trimtab.recipe.searching import TRAIN, Search, Values
@@ -38,9 +39,11 @@ __all__ = [
     "Batching",
     "Budget",
     "Canary",
+    "ColumnRule",
     "Compress",
     "Convert",
     "Distil",
+    "Drift",
     "Explain",
     "Images",
     "Journalling",
@@ -230,6 +233,14 @@ class Monitoring(Section):
     schedule: Schedule = Field(default_factory=lambda: Schedule(interval_s=60, cron=None))
     window: Window = Field(default_factory=Window)
     drift_alpha: float = Field(0.01, gt=0, lt=1, description="family-wise false-alarm rate a window, over all columns")
+    drift: Drift = Field(default_factory=Drift)
+    descriptors: dict[OwnName, OwnEntry] = Field(
+        default_factory=dict,
+        description="columns of your own, name: module:callable; it gets inputs {name: rows} and gives a number a row",
+    )
+    report: Literal["unhealthy", "always"] = Field(
+        "unhealthy", description="which windows get a page and an Evidently snapshot: those not healthy, or all"
+    )
     max_damage: float = Field(
         0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage; drops as max_drop's"
     )

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from trimtab.monitoring import profile as profiles
-from trimtab.monitoring.frames import Frames
-from trimtab.monitoring.homogeneity import NAME, homogeneity_p
 from trimtab.recipe.schema import Monitoring
 
 Array = np.ndarray
@@ -90,15 +87,3 @@ def tabular(values: Array) -> tuple[profiles.Profile, dict[str, Array]]:
     n = len(values)
     output = np.tile([0.9, 0.1], (n, 1))
     return profiles.build({"input": values}, output, np.zeros(n, np.int64))
-
-
-def own_p_values(pair: Frames) -> dict[str, float]:
-    """The same tests straight from scipy: quick enough for thousands of windows."""
-    result = {}
-    for name, method in pair.methods.items():
-        then, now = pair.reference[name].dropna(), pair.current[name].dropna()
-        if method == NAME:
-            result[name] = homogeneity_p(then.to_numpy(str), now.to_numpy(str), pair.threshold)
-        else:
-            result[name] = float(ks_2samp(then, now).pvalue)
-    return result

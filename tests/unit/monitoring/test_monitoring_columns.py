@@ -9,7 +9,9 @@ from trimtab.monitoring.columns import columns, entropy, input_kinds
 
 def test_a_narrow_table_is_watched_feature_by_feature_and_a_wide_one_by_descriptors() -> None:
     inputs = {"a": np.ones((5, 64)), "b": np.ones((5, 65)), "c": np.arange(5), "d": np.ones((5, 3, 4))}
-    assert input_kinds(inputs) == {"a": "tabular", "b": "descriptors", "c": "tabular", "d": "descriptors"}
+    inputs |= {"e": np.ones((5, 1, 4, 4)), "f": np.ones((5, 28, 28)), "g": np.ones((5, 80), np.int64)}
+    kinds = ["tabular", "vector", "tabular", "sequence", "image", "image", "sequence"]
+    assert input_kinds(inputs) == dict(zip("abcdefg", kinds, strict=True))
 
 
 def test_columns_are_named_after_their_input_and_hold_its_values() -> None:

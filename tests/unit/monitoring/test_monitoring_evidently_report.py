@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import monitoring_world as world
 import numpy as np
@@ -10,16 +11,19 @@ import pytest
 
 from trimtab.errors import StateError
 from trimtab.monitoring.engine import evidently
-from trimtab.monitoring.evidently_report import add_to_workspace, snapshot
+from trimtab.monitoring.evidently_report import snapshot
 from trimtab.monitoring.judge import judge, watched
 from trimtab.monitoring.windows import answered
+from trimtab.monitoring.workspace import add_to_workspace
+from trimtab.recipe.drift import ColumnRule, Drift, ForNumbers
+from trimtab.recipe.schema import Monitoring
 
 PROFILE, REFERENCE = world.release()
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def page_of(window: world.FakeWindow, alpha: float = world.MONITORING.drift_alpha, min_labels: int = 50):
-    verdict = judge(window, PROFILE, REFERENCE, world.MONITORING)
+def page_of(window: world.FakeWindow, min_labels: int = 50, monitoring: Monitoring = world.MONITORING):
+    verdict = judge(window, PROFILE, REFERENCE, monitoring)
     rows = answered(window)
     shown, html = snapshot(
         watched(rows, PROFILE),
@@ -27,7 +31,6 @@ def page_of(window: world.FakeWindow, alpha: float = world.MONITORING.drift_alph
         PROFILE,
         verdict,
         rows.label,
-        alpha=alpha,
         min_labels=min_labels,
         timestamp=WHEN,
     )
@@ -47,8 +50,8 @@ def test_the_page_says_the_verdict_and_evidently_says_the_same(tmp_path: Path) -
     assert model.widgets[0].title.startswith("Verdict: drift+damage")
     metrics = {m["config"].get("column"): m for m in shown.dict()["metrics"] if "threshold" in m["config"]}
     for column in verdict.columns:
-        assert metrics[column.name]["value"] == pytest.approx(column.p)
-        assert metrics[column.name]["config"]["threshold"] == column.threshold
+        assert metrics[column.name]["value"] == pytest.approx(column.score)
+        assert metrics[column.name]["config"]["threshold"] == column.limit
     drifted_count = next(m for m in shown.dict()["metrics"] if m["metric_name"].startswith("DriftedColumnsCount"))
     assert drifted_count["value"]["count"] == len(verdict.drifted)
 
@@ -92,9 +95,29 @@ def test_an_empty_column_is_on_the_page_and_the_others_are_tested() -> None:
     assert "ValueDrift(column=input.mean" not in metric_names(shown)
 
 
-def test_a_page_made_at_another_level_than_the_verdict_is_refused() -> None:
-    with pytest.raises(StateError, match="Evidently finds drift in"):
-        page_of(world.window(), alpha=0.999999999 * 2 * len(PROFILE.columns))
+def test_a_page_of_other_rows_than_the_verdict_s_is_refused() -> None:
+    verdict = judge(world.window(), PROFILE, REFERENCE, world.MONITORING)
+    rows = answered(world.window(seed=2))
+    with pytest.raises(StateError, match="Evidently's score of"):
+        snapshot(watched(rows, PROFILE), REFERENCE, PROFILE, verdict, rows.label, min_labels=50, timestamp=WHEN)
+
+
+def test_every_method_has_the_same_score_in_evidently() -> None:
+    numeric = [column.name for column in PROFILE.columns if column.kind == "numeric"]
+    methods = dict(zip(numeric, get_args(ForNumbers), strict=False))
+    rules = Drift(categorical="psi", columns={name: ColumnRule(method=method) for name, method in methods.items()})
+    verdict, shown, _ = page_of(world.window(contrast=0.5), monitoring=Monitoring(drift=rules))
+    assert {column.test for column in verdict.columns} == set(get_args(ForNumbers))
+    count = next(m for m in shown.dict()["metrics"] if m["metric_name"].startswith("DriftedColumnsCount"))
+    assert count["value"]["count"] == len(verdict.drifted) > 0
+
+
+def test_a_large_window_is_shown_by_its_summary_with_the_scores_of_the_verdict() -> None:
+    verdict, shown, html = page_of(world.window(n=20_000))
+    assert "8192 values a column in random order that have the distribution of all 20000 rows" in html
+    accuracy = next(m for m in shown.dict()["metrics"] if m["metric_name"].startswith("Accuracy"))
+    assert verdict.performance.accuracy.n == 20_000
+    assert accuracy["value"] == pytest.approx(verdict.performance.accuracy.value, abs=0.02)
 
 
 def test_snapshots_gather_in_one_project_with_the_windows_time(tmp_path: Path) -> None:

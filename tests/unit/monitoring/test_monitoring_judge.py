@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 
 from trimtab.descriptors import descriptors
-from trimtab.monitoring import drift
 from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.verdict import Verdict
 
 PROFILE, REFERENCE = world.release()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """p-values straight from scipy, for what does not turn on them; test_monitoring_drift holds the two equal."""
-    monkeypatch.setattr(drift, "evidently_p_values", world.own_p_values)
 
 
 def verdict_on(window: world.FakeWindow, version: str | None = None) -> Verdict:
@@ -43,13 +36,11 @@ def test_the_same_window_gives_the_same_bytes_and_they_survive_json() -> None:
     assert Verdict.from_json(json.loads(text)).digest == first.digest
 
 
-@pytest.mark.usefixtures("quick")
 def test_another_window_has_another_digest() -> None:
     window = world.window()
     assert verdict_on(window).digest != verdict_on(window.but(hi=window.hi + 1)).digest
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_tiny_window_is_not_judged_however_different_it_looks() -> None:
     verdict = verdict_on(world.window(n=8, contrast=0.01, accuracy=0.0))
     assert verdict.kind == "not_enough_rows"
@@ -57,7 +48,6 @@ def test_a_tiny_window_is_not_judged_however_different_it_looks() -> None:
     assert "8 answered rows" in verdict.reasons[0]
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_empty_window_is_not_enough_rows() -> None:
     assert verdict_on(world.window(n=0)).kind == "not_enough_rows"
 
@@ -70,14 +60,12 @@ def test_broken_inputs_are_data_quality_even_when_accuracy_falls() -> None:
     assert any("input.mean" in reason and "no data" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.usefixtures("quick")
 def test_one_broken_request_does_not_hide_drift_and_damage() -> None:
     window = world.window(accuracy=0.7, contrast=0.5)
     window.inputs["input"][5] = np.nan
     assert verdict_on(window).kind == "drift+damage"
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_input_that_disappeared_is_data_quality_and_one_not_journalled_is_not() -> None:
     window = world.window()
     assert verdict_on(window.but(inputs={})).kind == "data_quality"
@@ -86,7 +74,6 @@ def test_an_input_that_disappeared_is_data_quality_and_one_not_journalled_is_not
     assert any("not journalled" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.usefixtures("quick")
 def test_rows_without_journalled_inputs_are_watched_by_their_answers_only() -> None:
     window = world.window().but(has_inputs=np.arange(200) >= 80)
     window.inputs["input"][:80] = 0.0  # the journal's filler
@@ -97,14 +84,12 @@ def test_rows_without_journalled_inputs_are_watched_by_their_answers_only() -> N
     assert verdict_on(window.but(has_inputs=np.zeros(200, bool))).columns[0].findings[0].code == "not_journalled"
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_wider_output_of_another_version_does_not_spoil_this_ones() -> None:
     window = world.window()
     wide = np.column_stack([window.output, np.full((200, 2), np.nan)])
     assert verdict_on(window.but(output=wide)).kind == "healthy"
 
 
-@pytest.mark.usefixtures("quick")
 def test_rows_of_another_version_are_left_out_and_counted() -> None:
     window = world.window(accuracy=0.95, contrast=1.0)
     window.version[:60] = "2"
@@ -115,7 +100,6 @@ def test_rows_of_another_version_are_left_out_and_counted() -> None:
     assert verdict_on(window, version="2").performance.accuracy.value == 0.0
 
 
-@pytest.mark.usefixtures("quick")
 def test_failed_requests_are_counted_and_never_scored() -> None:
     window = world.window()
     window.status[:50] = 500
@@ -128,14 +112,12 @@ def test_failed_requests_are_counted_and_never_scored() -> None:
     assert "50 of 200 requests ended in an error" in verdict.reasons
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_outage_is_an_alert_and_not_a_quiet_lack_of_rows() -> None:
     window = world.window()
     window.status[:190] = 500
     assert verdict_on(window).kind == "data_quality"
 
 
-@pytest.mark.usefixtures("quick")
 def test_answers_that_are_nan_are_data_quality() -> None:
     window = world.window()
     window.output[:100] = np.nan
@@ -143,7 +125,6 @@ def test_answers_that_are_nan_are_data_quality() -> None:
     assert verdict_on(window).kind == "data_quality"
 
 
-@pytest.mark.usefixtures("quick")
 def test_labels_that_are_no_class_are_data_quality_and_few_of_them_are_not() -> None:
     window = world.window()
     window.label[:40] = 9
@@ -153,7 +134,6 @@ def test_labels_that_are_no_class_are_data_quality_and_few_of_them_are_not() -> 
     assert verdict_on(window).kind == "healthy"
 
 
-@pytest.mark.usefixtures("quick")
 def test_label_counts_of_the_window_are_shown() -> None:
     window = world.window().but(duplicates=3, unknown_labels=2)
     window.label[50:] = -1
@@ -161,7 +141,6 @@ def test_label_counts_of_the_window_are_shown() -> None:
     assert (shown["duplicates"], shown["unknown_labels"], shown["coverage"]) == (3, 2, 0.25)
 
 
-@pytest.mark.usefixtures("quick")
 def test_few_labels_give_no_damage_and_no_label_an_undefined_accuracy() -> None:
     window = world.window(accuracy=0.5)
     window.label[40:] = -1
@@ -172,7 +151,6 @@ def test_few_labels_give_no_damage_and_no_label_an_undefined_accuracy() -> None:
     assert verdict.reasons[-1] == "accuracy is undefined: 0 of 200 rows labelled"
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_open_answer_says_that_the_rows_are_too_few_to_exclude_a_drop() -> None:
     window = world.window(accuracy=0.95)
     verdict = verdict_on(window)

@@ -128,7 +128,7 @@ def test_evidently_s_page_shows_the_regression_on_labelled_rows_alone(tmp_path: 
     labels = journalled(tmp_path, 2, error=3.0, labelled=80)
     window = reader.window(tmp_path, 0, N)
     rows, verdict = answered(window), judge(window, known, reference, MONITORING)
-    settings = {"alpha": 0.01, "min_labels": 50, "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
+    settings = {"min_labels": 50, "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
     taken, page = snapshot(watched(rows, known), reference, known, verdict, rows.label, **settings)  # type: ignore[arg-type]
 
     expected = float(np.sqrt(np.mean(np.square(window.output[:80] - labels[:80]))))
