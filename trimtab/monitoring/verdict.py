@@ -8,10 +8,17 @@ from typing import Any, Literal
 
 from trimtab.candidate import Interval, digest_of
 from trimtab.monitoring.drift import ColumnResult
+from trimtab.monitoring.estimate import Estimate
 from trimtab.monitoring.findings import Finding
+from trimtab.monitoring.label_arrival import LabelArrival
+from trimtab.monitoring.metrics import Figure
 from trimtab.monitoring.performance import Performance
 
-VerdictKind = Literal["healthy", "drift", "damage", "drift+damage", "not_enough_rows", "data_quality"]
+VerdictKind = Literal[
+    "healthy", "drift", "damage", "drift+damage", "damage_estimated", "not_enough_rows", "data_quality"
+]
+# What verdicts did not always have is left out where it is not there: those of before keep the digest they had.
+_SINCE = ("figures", "estimate", "labels", "revision", "replaces", "replaced_kind")
 
 
 @dataclass(frozen=True)
@@ -19,15 +26,20 @@ class Verdict:
     """A verdict.
 
     Attributes:
-        kind: "not_enough_rows" and "data_quality" say nothing about the model; the other four do.
+        kind: "not_enough_rows" and "data_quality" say nothing about the model; the others do.
         lo, hi: offsets of the window in the journal.
         version: the release version it is about.
         rows: rows judged: answered by that version without an error.
         columns: one result a column; empty when there were not enough rows.
-        performance: accuracy on the labelled rows.
+        performance: accuracy on the labelled rows, or the metric that decides.
         errors, other_versions: rows left out: ended in an error, answered by another version.
         duplicates, unknown_labels: labels that came twice, and for request ids that are not in the journal.
         reasons: the verdict in words.
+        figures: every metric on the labelled rows, of all of them, by class and by slice.
+        estimate: the deciding metric as it is estimated without labels; None where that was not asked for.
+        labels: how they arrived.
+        revision: how many verdicts on the same rows it follows. replaces: digest of the last of them, and
+            replaced_kind: its kind.
     """
 
     kind: VerdictKind
@@ -42,6 +54,12 @@ class Verdict:
     duplicates: int
     unknown_labels: int
     reasons: tuple[str, ...]
+    figures: tuple[Figure, ...] = ()
+    estimate: Estimate | None = None
+    labels: LabelArrival | None = None
+    revision: int = 0
+    replaces: str | None = None
+    replaced_kind: VerdictKind | None = None
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -52,6 +70,11 @@ class Verdict:
     def damaged(self) -> bool:
         """Whether measured damage is part of the verdict."""
         return self.kind in ("damage", "drift+damage")
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it measures the damage that the verdict it replaces had estimated."""
+        return self.damaged and self.replaced_kind == "damage_estimated"
 
     @property
     def error_rate(self) -> float:
@@ -82,13 +105,22 @@ class Verdict:
         fields["columns"] = tuple(_column(entry) for entry in value["columns"])
         fields["performance"] = _performance(value["performance"])
         fields["reasons"] = tuple(value["reasons"])
+        fields["figures"] = tuple(Figure.from_json(entry) for entry in value.get("figures", ()))
+        fields["estimate"] = Estimate.from_json(value["estimate"]) if "estimate" in value else None
+        fields["labels"] = LabelArrival.from_json(value["labels"]) if "labels" in value else None
         return cls(**fields)
 
     def _fields(self) -> dict[str, Any]:
         plain = asdict(self)
         plain["reasons"] = list(plain["reasons"])
-        if plain["performance"]["metric"] is None:
-            del plain["performance"]["metric"]  # verdicts on classifiers keep the digest they always had
+        plain["figures"] = list(plain["figures"])
+        plain["labels"] = None if self.labels is None else self.labels.to_json()
+        for key in _SINCE:
+            if not plain[key]:
+                del plain[key]
+        for key in ("metric", "of", "undefined"):
+            if plain["performance"][key] is None:
+                del plain["performance"][key]
         plain["columns"] = [{**column, "findings": list(column["findings"])} for column in plain["columns"]]
         return plain
 

@@ -18,6 +18,7 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.performance import Judging
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
@@ -223,7 +224,7 @@ class Window(Section):
     label_wait_s: float = Field(600, ge=0)
 
 
-class Monitoring(Section):
+class Monitoring(Judging):
     """The watch: what a verdict is made from and what it may start."""
 
     schedule: Schedule = Field(default_factory=lambda: Schedule(interval_s=60, cron=None))
@@ -295,10 +296,11 @@ class Recipe(Section):
     def identity(self) -> dict[str, Any]:
         """The recipe as results are identified by it; of classification without what only regression has.
 
-        What was made before there were such keys keeps its identity.
+        What was made before there were such keys keeps its identity; a release has the figures of every metric.
         """
+        judging: dict[str, Any] = {"monitoring": set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        return self.model_dump(mode="json", exclude=judging | ({} if self.purpose.regression else only_regression))
 
     @model_validator(mode="before")
     @classmethod
