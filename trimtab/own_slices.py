@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,12 @@ def computed_slices(code: UserCode) -> Callable[[Mapping[str, Array]], dict[str,
         return {name: _mask(values, rows, f"{where}: {name}", least=0) for name, values in found.items()}
 
     return computed
+
+
+def slices_of_rows(recipe: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The slices of a recipe file, of any rows; empty where they cannot be computed from inputs (`computed_slices`)."""
+    computed = computed_slices(UserCode(recipe))
+    return {} if computed is None else computed(inputs)
 
 
 def slices_digest(slices: Mapping[str, Array]) -> str:

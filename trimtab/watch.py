@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ from trimtab.journal import reader
 from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
 from trimtab.monitoring.judge import judge, ready
+from trimtab.monitoring.performance_reference import read_performance
 from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
+from trimtab.monitoring.revisions import standing, told, with_successors
 from trimtab.monitoring.verdict import Verdict
+from trimtab.own_slices import slices_of_rows
 from trimtab.recipe import Recipe, load_recipe
 from trimtab.registry.follow import current_champion, download
 from trimtab.registry.keys import Keyring
-from trimtab.registry.package import PROFILE, REFERENCE
+from trimtab.registry.package import PERFORMANCE, PROFILE, REFERENCE
 from trimtab.registry.promotions import read_log
 from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
@@ -68,15 +71,21 @@ class Watch:
         """Where the scoring service writes this release's journal."""
         return self.settings.journal / self.name
 
-    def verdicts(self) -> list[Verdict]:
-        """Every verdict so far, oldest first."""
+    def verdicts(self, before: int | None = None) -> list[Verdict]:
+        """Every verdict so far, oldest first (see `revisions.told`: late labels re-open windows).
+
+        Args:
+            before: only those recorded before this entry of the stream.
+        """
         entries = self.ledger.read(f"verdicts/{self.name}")
-        return [Verdict.from_json(item.entry["verdict"]) for item in entries if "verdict" in item.entry]
+        recorded = [item.entry for item in entries if before is None or item.seq < before]
+        return told(Verdict.from_json(entry["verdict"]) for entry in recorded if "verdict" in entry)
 
     def position(self) -> tuple[int, int]:
         """Offset up to which the journal was judged or passed over, and the stream's head."""
         entries = self.ledger.read(f"verdicts/{self.name}")
-        return (int(entries[-1].entry["hi"]), entries[-1].seq) if entries else (0, 0)
+        # A window that late labels re-opened is recorded again, after later ones.
+        return (max(int(item.entry["hi"]) for item in entries), entries[-1].seq) if entries else (0, 0)
 
     def next_window(self) -> Next:
         """The next window that can be judged; rows that can never fill one are passed over, with a record.
@@ -126,20 +135,34 @@ class Watch:
         folder = self.release(version)
         return Profile.from_json(json.loads((folder / PROFILE).read_bytes())), read_reference(folder / REFERENCE)
 
-    def judge(self, window: Window) -> Verdict:
-        """The verdict on a window."""
-        profile, columns = self.reference(str(window.version[-1]))
-        return judge(window, profile, columns, self.recipe.monitoring)
+    def judge(self, window: Window, before: int | None = None) -> Verdict:
+        """The verdict on a window.
+
+        Args:
+            before: what was recorded from this entry of the stream on is taken for not yet known.
+        """
+        version = str(window.version[-1])
+        profile, columns = self.reference(version)
+        return judge(
+            window,
+            profile,
+            columns,
+            self.recipe.monitoring,
+            known=read_performance(self.release(version) / PERFORMANCE),
+            past=standing(self.verdicts(before)),
+            slices=partial(slices_of_rows, self.path) if self.recipe.verify.slices else None,
+        )
 
     def record(self, verdict: Verdict) -> int:
-        """Write the verdict down; two monitors at once: one wins.
+        """Write the verdict down, with what it takes to make it again; two monitors at once: one wins.
 
         Raises:
             Conflict: another monitor judged this window first.
         """
         _, head = self.position()
         entry = {"verdict": verdict.to_json(), "digest": verdict.digest, "lo": verdict.lo, "hi": verdict.hi}
-        return self.ledger.record(f"verdicts/{self.name}", entry, expect_seq=head)
+        made_with = {"recipe": str(self.path.resolve()), "monitoring": self.recipe.monitoring.model_dump(mode="json")}
+        return self.ledger.record(f"verdicts/{self.name}", {**entry, **made_with}, expect_seq=head)
 
     def facts(self) -> Facts:
         """What is so now: champion, promotion time, reactions."""
@@ -150,12 +173,19 @@ class Watch:
             champion_version=str(current_champion(self.settings.tracking_uri(), self.name)),
             promoted_at=_seconds(promotions[-1].time) if promotions else None,
             last_reaction_at=_seconds(started[-1].time) if started else None,
-            reacted=frozenset(item.entry["verdict"] for item in started),
+            reacted=self.reacted(),
         )
+
+    def reacted(self) -> frozenset[str]:
+        """Digests of the verdicts that have a reaction, and of those that replaced them since."""
+        entries = [item.entry for item in self.ledger.read(f"reactions/{self.name}")]
+        return with_successors((one["verdict"] for one in entries if one["act"] == "started"), self.verdicts())
 
     def decide(self, digest: str | None = None) -> Decision:
         """What the verdicts so far may start now: about the newest one, or the one with this digest."""
         past = self.verdicts()
+        if any(verdict.replaces == digest for verdict in past if digest is not None):
+            return Decision("none", "a later verdict on the same rows has replaced this one", digest or "")
         if digest is not None:
             known = [index for index, verdict in enumerate(past) if verdict.digest == digest]
             past = past[: known[-1] + 1] if known else []

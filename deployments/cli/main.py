@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
+from deployments.cli import (
+    doctor,
+    explain,
+    flows,
+    history,
+    keys,
+    recipes,
+    registry,
+    retention,
+    show,
+    stack,
+    targets,
+    verdict,
+)
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -22,6 +35,7 @@ app.command()(flows.release)
 app.command()(explain.explain)
 app.command()(flows.serve)
 app.command()(flows.monitor)
+app.command()(verdict.verdict)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(registry.status)

@@ -23,6 +23,7 @@ from trimtab.monitoring.performance_reference import NONE, PerformanceReference
 Array = np.ndarray
 Answer = Literal["ok", "damage", "undecided", "cannot_tell", "not_available"]
 LEAST_PAST = 3
+MOST_SPREAD = 50.0
 Z = 1.959963984540054
 
 
@@ -142,7 +143,7 @@ def estimate_numbers(known: PerformanceReference | None, columns: Mapping[str, A
 def _of_losses(model: LossModel, columns: Mapping[str, Array]) -> Interval:
     """The error's interval on a logarithmic scale: it is above 0, and skewed."""
     mean, error = model.expected(columns)
-    factor = float(np.exp(Z * error / mean)) if mean > 0 else 1.0
+    factor = float(np.exp(min(Z * error / mean, MOST_SPREAD))) if mean > 0 else 1.0
     ends = [mean, mean / factor, mean * factor]
     value, low, high = (float(np.sqrt(end)) for end in ends) if model.squared else ends
     return Interval(value, low, high, len(next(iter(columns.values()))), CONFIDENCE)

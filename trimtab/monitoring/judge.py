@@ -104,7 +104,7 @@ def judge(
         unknown_labels=int(window.unknown_labels),
         reasons=tuple(_reasons(rows, results, found, estimate, labels)),
         figures=found.figures,
-        estimate=estimate,
+        estimated=estimate,
         labels=labels,
         revision=0 if before is None else before.revision + 1,
         replaces=None if before is None else before.digest,

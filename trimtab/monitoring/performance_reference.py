@@ -6,13 +6,15 @@ the profile, other metrics and estimates are not available.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trimtab.errors import DataError
+from trimtab.errors import DataError, RegistryError
 from trimtab.monitoring import calibration, loss_model
 from trimtab.monitoring.calibration import CalibrationMap
 from trimtab.monitoring.class_figures import class_figures, slice_figures
@@ -60,6 +62,21 @@ class PerformanceReference:
             losses={metric: LossModel.from_json(one) for metric, one in value["losses"].items()},
             without=value["without"],
         )
+
+
+def read_performance(path: Path) -> PerformanceReference | None:
+    """What lies in a release; None of one that was made before there was such a file.
+
+    Raises:
+        RegistryError: the file is there and cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        return PerformanceReference.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"the release's performance cannot be read: {type(error).__name__}: {error}"
+        raise RegistryError(what, where=str(path), fix="register the release again") from None
 
 
 def build(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from trimtab.monitoring.verdict import Verdict
 
+QUIET = ("healthy", "not_enough_rows")
 RUNNING = 20  # earlier windows whose estimates count in the running error
 
 
@@ -22,14 +23,22 @@ def standing(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return [last[span] for span in sorted(last)]
 
 
-def up_to(verdicts: Sequence[Verdict], digest: str) -> list[Verdict]:
-    """What stood when a verdict was recorded: the others by window, then that one; empty if it is not known."""
-    places = [place for place, verdict in enumerate(verdicts) if verdict.digest == digest]
-    if not places:
-        return []
-    this = verdicts[places[-1]]
-    others = [one for one in standing(verdicts[: places[-1]]) if (one.lo, one.hi) != (this.lo, this.hi)]
-    return [*others, this]
+def told(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """All verdicts, in the order in which they call for something; the last one is what is to be decided on.
+
+    A verdict that re-opens an older window and finds something there is news, and stands where it was recorded. One
+    that calls for nothing, or says what the one before it said, stands beside that one: it must not hide what a later
+    window showed.
+
+    Args:
+        verdicts: in the order in which they were recorded.
+    """
+    found: list[Verdict] = []
+    for verdict in verdicts:
+        places = [place for place, other in enumerate(found) if other.digest == verdict.replaces]
+        news = verdict.kind != verdict.replaced_kind and verdict.kind not in QUIET
+        found.insert(places[-1] + 1 if places and not news else len(found), verdict)
+    return found
 
 
 def with_successors(digests: Iterable[str], verdicts: Iterable[Verdict]) -> frozenset[str]:
@@ -62,7 +71,7 @@ def estimate_errors(past: Sequence[Verdict], version: str, span: tuple[int, int]
     """
     errors = []
     for verdict in past:
-        estimate, measured = verdict.estimate, verdict.performance
+        estimate, measured = verdict.estimated, verdict.performance
         if verdict.version != version or (verdict.lo, verdict.hi) == span or estimate is None:
             continue
         if measured.answer in ("too_few_labels", "undefined") or measured.accuracy is None:

@@ -20,6 +20,7 @@ Array = np.ndarray
 BEYOND_SHARE = 0.1  # more rows beyond the range than expected, in points of share
 LEAST_OVERLAP = 0.1  # of the reference's rows that must be left, by effective sample size
 BINS = 20
+NOT_COMPARED = ("empty", "datetime")  # time moves on by itself
 
 
 def inputs_of(profile: Profile) -> list[ColumnProfile]:
@@ -27,7 +28,7 @@ def inputs_of(profile: Profile) -> list[ColumnProfile]:
     return [
         column
         for column in profile.columns
-        if column.name not in OUTPUT_COLUMNS and not is_prediction(column.name) and column.kind != "empty"
+        if column.name not in OUTPUT_COLUMNS and not is_prediction(column.name) and column.kind not in NOT_COMPARED
     ]
 
 

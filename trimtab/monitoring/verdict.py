@@ -18,7 +18,7 @@ VerdictKind = Literal[
     "healthy", "drift", "damage", "drift+damage", "damage_estimated", "not_enough_rows", "data_quality"
 ]
 # What verdicts did not always have is left out where it is not there: those of before keep the digest they had.
-_SINCE = ("figures", "estimate", "labels", "revision", "replaces", "replaced_kind")
+_SINCE = ("figures", "estimated", "labels", "revision", "replaces", "replaced_kind")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Verdict:
         duplicates, unknown_labels: labels that came twice, and for request ids that are not in the journal.
         reasons: the verdict in words.
         figures: every metric on the labelled rows, of all of them, by class and by slice.
-        estimate: the deciding metric as it is estimated without labels; None where that was not asked for.
+        estimated: the deciding metric as it is estimated without labels; None where that was not asked for.
         labels: how they arrived.
         revision: how many verdicts on the same rows it follows. replaces: digest of the last of them, and
             replaced_kind: its kind.
@@ -55,7 +55,7 @@ class Verdict:
     unknown_labels: int
     reasons: tuple[str, ...]
     figures: tuple[Figure, ...] = ()
-    estimate: Estimate | None = None
+    estimated: Estimate | None = None
     labels: LabelArrival | None = None
     revision: int = 0
     replaces: str | None = None
@@ -106,7 +106,7 @@ class Verdict:
         fields["performance"] = _performance(value["performance"])
         fields["reasons"] = tuple(value["reasons"])
         fields["figures"] = tuple(Figure.from_json(entry) for entry in value.get("figures", ()))
-        fields["estimate"] = Estimate.from_json(value["estimate"]) if "estimate" in value else None
+        fields["estimated"] = Estimate.from_json(value["estimated"]) if "estimated" in value else None
         fields["labels"] = LabelArrival.from_json(value["labels"]) if "labels" in value else None
         return cls(**fields)
 
