@@ -26,7 +26,7 @@ from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.performance_reference import read_performance
 from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
-from trimtab.monitoring.revisions import standing, told, with_successors
+from trimtab.monitoring.revisions import replaced_by, standing, told, with_successors
 from trimtab.monitoring.verdict import Verdict
 from trimtab.own_slices import slices_of_rows
 from trimtab.recipe import Recipe, load_recipe
@@ -60,6 +60,7 @@ class Watch:
         self.recipe: Recipe = load_recipe(recipe)
         self.settings = settings
         self.name = self.recipe.name
+        self._recorded: dict[int, Verdict | None] = {}  # entry of the stream → its verdict, None of rows passed over
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -77,9 +78,12 @@ class Watch:
         Args:
             before: only those recorded before this entry of the stream.
         """
-        entries = self.ledger.read(f"verdicts/{self.name}")
-        recorded = [item.entry for item in entries if before is None or item.seq < before]
-        return told(Verdict.from_json(entry["verdict"]) for entry in recorded if "verdict" in entry)
+        last = next(reversed(self._recorded), 0)  # the stream only grows: what was read is not read again
+        for item in self.ledger.read(f"verdicts/{self.name}", after=last):
+            verdict = item.entry.get("verdict")
+            self._recorded[item.seq] = None if verdict is None else Verdict.from_json(verdict)
+        known = [one for seq, one in self._recorded.items() if before is None or seq < before]
+        return told(one for one in known if one is not None)
 
     def position(self) -> tuple[int, int]:
         """Offset up to which the journal was judged or passed over, and the stream's head."""
@@ -160,6 +164,10 @@ class Watch:
             Conflict: another monitor judged this window first.
         """
         _, head = self.position()
+        stands = replaced_by(standing(self.verdicts()), (verdict.lo, verdict.hi))
+        if verdict.replaces is not None and (stands is None or stands.digest != verdict.replaces):
+            what = f"rows {verdict.lo} to {verdict.hi} were judged again meanwhile"
+            raise Conflict(what, where=f"verdicts/{self.name}", fix="judge them anew")
         entry = {"verdict": verdict.to_json(), "digest": verdict.digest, "lo": verdict.lo, "hi": verdict.hi}
         made_with = {"recipe": str(self.path.resolve()), "monitoring": self.recipe.monitoring.model_dump(mode="json")}
         return self.ledger.record(f"verdicts/{self.name}", {**entry, **made_with}, expect_seq=head)

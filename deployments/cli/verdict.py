@@ -73,9 +73,7 @@ def table(shown: Verdict) -> Table:
         one, verified = figure.interval, figure.verified
         cells = ("undefined", figure.undefined, "") if one is None else _cells(one)
         name = figure.name.replace("[", "\\[")
-        made.add_row(
-            name, *(cell.replace("[", "\\[") for cell in cells), "" if verified is None else f"{verified.value:.4g}"
-        )
+        made.add_row(name, *(cell.replace("[", "\\[") for cell in cells), "" if verified is None else f"{verified:.4g}")
     return made
 
 

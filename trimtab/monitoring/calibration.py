@@ -22,10 +22,12 @@ import numpy as np
 
 from trimtab.candidate import Interval
 from trimtab.errors import DataError
+from trimtab.monitoring.probabilities import sample
 
 Array = np.ndarray
 FOLDS = 5
 ISOTONIC_CLASSES = 50
+LEAST_ROWS, MOST_NUMBERS = 1000, 5_000_000  # of more probabilities, a sample of rows is fitted on
 LEAST_SHARE = 1e-3
 LEAST = 1e-12  # probabilities below are taken for this
 PRIOR_SPREAD = 0.5  # of ln T
@@ -102,7 +104,8 @@ def fit(output: Array, label: Array) -> CalibrationMap:
     Raises:
         DataError: fewer rows than folds, or probabilities that are not finite.
     """
-    stated, label = np.asarray(output, np.float64), np.asarray(label, np.int64)
+    some = sample(len(output), max(LEAST_ROWS, MOST_NUMBERS // output.shape[1]))
+    stated, label = np.asarray(output[some], np.float64), np.asarray(label[some], np.int64)
     if len(stated) < FOLDS or not np.isfinite(stated).all():
         raise DataError(
             f"{len(stated)} held-out rows, or probabilities that are not finite",

@@ -18,7 +18,7 @@ from trimtab.monitoring.probabilities import calibration_error, log_loss, ranked
 
 Array = np.ndarray
 MOST_CLASSES = 50  # figures by class are left out of larger models: a verdict is kept for ever
-MOST_ROWS = 200_000  # that figures of probabilities are taken on; of more labelled rows, a sample
+MOST_ROWS, MOST_NUMBERS = 200_000, 20_000_000  # that figures of probabilities are taken on; of more rows, a sample
 NO_LABELS = "no labelled row"
 OVERALL = (
     ("accuracy", ALL),
@@ -68,7 +68,7 @@ def _by_counts(counts: Confusion) -> Iterator[Figure]:
 
 
 def _of_probabilities(output: Array, predicted: Array, label: Array, classes: int) -> Iterator[Figure]:
-    some = sample(len(label), MOST_ROWS)
+    some = sample(len(label), min(MOST_ROWS, max(1, MOST_NUMBERS // classes)))
     given, true, right = np.asarray(output[some], np.float64), label[some], (predicted == label)[some]
     whole = np.isfinite(given).all(axis=1) & (given.sum(axis=1) > 0)
     if not whole.any():

@@ -60,7 +60,8 @@ def measured(
         answers = rows.output[:, : profile.classes][within]
         parts = slice_numbers(profile.metric, answers, numbers[within], masks)
     figures = tuple(_beside(figure, known) for figure in (*whole, *parts))
-    performance, other = _deciding(rows, profile, monitoring, figures, label)
+    usual = _usual(rows, profile, monitoring, label)
+    performance, other = _deciding(usual, profile, monitoring, figures, known)
     return Measured(performance, figures, tuple(line for line in (note, other) if line))
 
 
@@ -107,22 +108,24 @@ def _masks(rows: Answered, scored: Array, slices: SliceRows | None) -> tuple[Map
 
 
 def _beside(figure: Figure, known: PerformanceReference | None) -> Figure:
-    own = None if known is None else find(known.figures, figure.metric, figure.of)
-    return figure if own is None else replace(figure, verified=own.interval)
+    own = None if known is None else known.verified(figure.metric, figure.of)
+    return figure if own is None else replace(figure, verified=own.value)
 
 
 def _deciding(
-    rows: Answered, profile: Profile, monitoring: Monitoring, figures: Sequence[Figure], label: Array
+    usual: Performance,
+    profile: Profile,
+    monitoring: Monitoring,
+    figures: Sequence[Figure],
+    known: PerformanceReference | None,
 ) -> tuple[Performance, str | None]:
-    usual = _usual(rows, profile, monitoring, label)
     metric, of = deciding(profile, monitoring)
     if (metric, of) == (profile.metric or "accuracy", ALL):
         return usual, None
-    found = find(figures, metric, of)
-    if found is None or found.verified is None:
+    found, verified = find(figures, metric, of), None if known is None else known.verified(metric, of)
+    if found is None or verified is None:
         return usual, f"of this release no {written(metric, of)} was verified: {usual.name} decides; release again"
-    counts = len(rows), usual.labelled, usual.invalid_labels
-    return measure_figure(found, *counts, monitoring.max_damage, monitoring.window.min_labels), None
+    return measure_figure(found, verified, usual, monitoring.max_damage, monitoring.window.min_labels), None
 
 
 def _usual(rows: Answered, profile: Profile, monitoring: Monitoring, label: Array) -> Performance:

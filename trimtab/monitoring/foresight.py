@@ -13,7 +13,7 @@ from trimtab.monitoring.columns import is_prediction
 from trimtab.monitoring.drift import ColumnResult
 from trimtab.monitoring.estimate import Estimate, estimate_classes, estimate_numbers, judged, past_error
 from trimtab.monitoring.figures import deciding
-from trimtab.monitoring.metrics import ALL, find, limit_of
+from trimtab.monitoring.metrics import ALL, limit_of
 from trimtab.monitoring.performance_reference import PerformanceReference
 from trimtab.monitoring.profile import Profile
 from trimtab.monitoring.revisions import estimate_errors
@@ -77,5 +77,4 @@ def _of_same_rows(now: Mapping[str, Array], rows: Answered) -> dict[str, Array] 
 def _verified(profile: Profile, known: PerformanceReference | None, metric: str, of: str) -> Interval | None:
     if (metric, of) == (profile.metric or "accuracy", ALL):
         return profile.accuracy
-    own = None if known is None else find(known.figures, metric, of)
-    return None if own is None else own.interval
+    return None if known is None else known.verified(metric, of)

@@ -6,7 +6,7 @@ A figure that cannot be formed says why ("no positives among 50 labels") and nev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from trimtab.candidate import Interval
@@ -39,14 +39,14 @@ class Figure:
         of: "all" rows; "macro" or "micro" mean over classes; "class 3" (one against the rest); "slice night".
         interval: 95 %; None where it is undefined.
         undefined: why, in words; "" where it is defined.
-        verified: the same figure when the release was verified; None where that is not known.
+        verified: its value when the release was verified; None where that is not known.
     """
 
     metric: str
     of: str
     interval: Interval | None
     undefined: str = ""
-    verified: Interval | None = None
+    verified: float | None = None
 
     @property
     def name(self) -> str:
@@ -54,14 +54,22 @@ class Figure:
         return written(self.metric, self.of)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dict, JSON-safe."""
-        return asdict(self)
+        """Plain dict, JSON-safe, without what is not there: a ledger keeps dozens of them for each window."""
+        plain: dict[str, Any] = {"metric": self.metric, "of": self.of}
+        if self.interval is not None:
+            plain["interval"] = [self.interval.value, self.interval.low, self.interval.high, self.interval.n]
+        if self.undefined:
+            plain["undefined"] = self.undefined
+        if self.verified is not None:
+            plain["verified"] = self.verified
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Figure:
         """The inverse of `to_json`."""
-        ends = {key: None if value[key] is None else Interval(**value[key]) for key in ("interval", "verified")}
-        return cls(value["metric"], value["of"], ends["interval"], value["undefined"], ends["verified"])
+        ends = value.get("interval")
+        interval = None if ends is None else Interval(*ends, CONFIDENCE)
+        return cls(value["metric"], value["of"], interval, value.get("undefined", ""), value.get("verified"))
 
 
 def written(metric: str, of: str | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -101,31 +101,25 @@ def measure(
 
 
 def measure_figure(
-    found: Figure, rows: int, labelled: int, invalid: int, max_damage: float, min_labels: int
+    found: Figure, verified: Interval, usual: Performance, max_damage: float, min_labels: int
 ) -> Performance:
     """Another metric than the usual one, against what was verified of it.
 
     Args:
-        found: the figure over the labelled rows, with its verified one.
-        rows, labelled, invalid: as in `Performance`. max_damage, min_labels: as for `measure`.
-
-    Raises:
-        DataError: nothing was verified of it.
+        found: the figure over the labelled rows. verified: of the release.
+        usual: the usual metric of the same rows, which says how many they are.
+        max_damage, min_labels: as for `measure`.
     """
-    if found.verified is None:
-        raise DataError(f"of this release no {found.name} was verified", where="monitoring.metric", fix="release again")
-    limit = limit_of(found.metric, found.verified.value, max_damage)
+    limit = limit_of(found.metric, verified.value, max_damage)
     answer: Answer = "too_few_labels"
-    if labelled >= min_labels:
+    if usual.labelled >= min_labels:
         answer = "undefined" if found.interval is None else answer_of(found.metric, found.interval, limit)
-    return Performance(
+    return replace(
+        usual,
         answer=answer,
         accuracy=found.interval,
-        verified=found.verified,
+        verified=verified,
         limit=limit,
-        rows=rows,
-        labelled=labelled,
-        invalid_labels=invalid,
         metric=found.metric,
         of=found.of,
         undefined=found.undefined or None,

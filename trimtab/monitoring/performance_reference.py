@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.candidate import Interval
 from trimtab.errors import DataError, RegistryError
 from trimtab.monitoring import calibration, loss_model
 from trimtab.monitoring.calibration import CalibrationMap
 from trimtab.monitoring.class_figures import class_figures, slice_figures
 from trimtab.monitoring.loss_model import LossModel
-from trimtab.monitoring.metrics import Figure
+from trimtab.monitoring.metrics import Figure, find
 from trimtab.monitoring.number_figures import number_figures, slice_numbers
 from trimtab.monitoring.profile import LABEL
 from trimtab.task import Metric, Task
@@ -42,6 +43,11 @@ class PerformanceReference:
     calibration: CalibrationMap | None = None
     losses: Mapping[str, LossModel] = field(default_factory=dict)
     without: str = ""
+
+    def verified(self, metric: str, of: str) -> Interval | None:
+        """A figure as it was verified; None where there is none, or it was undefined."""
+        figure = find(self.figures, metric, of)
+        return None if figure is None else figure.interval
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe; the map is under "calibration map"."""

@@ -113,7 +113,7 @@ class Verdict:
     def _fields(self) -> dict[str, Any]:
         plain = asdict(self)
         plain["reasons"] = list(plain["reasons"])
-        plain["figures"] = list(plain["figures"])
+        plain["figures"] = [figure.to_json() for figure in self.figures]
         plain["labels"] = None if self.labels is None else self.labels.to_json()
         for key in _SINCE:
             if not plain[key]:

@@ -138,7 +138,7 @@ def test_every_figure_stands_beside_the_verified_one() -> None:
         assert figure is not None
         assert figure.interval is not None
         assert figure.verified is not None
-        assert abs(figure.interval.value - figure.verified.value) < 0.1
+        assert abs(figure.interval.value - figure.verified) < 0.1
 
 
 @pytest.mark.parametrize(
