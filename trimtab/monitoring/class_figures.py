@@ -12,7 +12,7 @@ import numpy as np
 
 from trimtab.candidate import Interval
 from trimtab.intervals import exact
-from trimtab.monitoring.confusion import Confusion, confusion, macro, of_class
+from trimtab.monitoring.confusion import Confusion, confusion, draws, macro, of_class
 from trimtab.monitoring.metrics import ALL, BY_COUNTS, CONFIDENCE, MACRO, MICRO, Figure, class_name
 from trimtab.monitoring.probabilities import calibration_error, log_loss, ranked, sample
 
@@ -61,8 +61,9 @@ def slice_figures(predicted: Array, label: Array, slices: Mapping[str, Array]) -
 
 
 def _by_counts(counts: Confusion) -> Iterator[Figure]:
+    drawn = draws(counts)
     for metric in BY_COUNTS:
-        yield _figure(metric, MACRO, macro(metric, counts))
+        yield _figure(metric, MACRO, macro(metric, counts, drawn))
         for index in _shown(counts.classes):
             yield _figure(metric, class_name(index), of_class(metric, counts, index))
 

@@ -19,6 +19,7 @@ from trimtab.intervals import exact, spanned
 from trimtab.monitoring.metrics import CONFIDENCE
 
 Array = np.ndarray
+Drawn = tuple[Array, Array, Array]
 DRAWS = 1000
 SEED = 0
 COUNTED_CLASSES = 1000  # beyond it the table of all pairs is not made
@@ -123,8 +124,12 @@ def of_class(metric: str, counts: Confusion, index: int) -> Interval | str:
     return Interval(value, low, high, either, CONFIDENCE)
 
 
-def macro(metric: str, counts: Confusion) -> Interval | str:
-    """The mean over the classes that the labels hold, with its interval from draws, or why it is undefined."""
+def macro(metric: str, counts: Confusion, drawn: Drawn) -> Interval | str:
+    """The mean over the classes that the labels hold, with its interval, or why it is undefined.
+
+    Args:
+        drawn: from `draws` of the same counts.
+    """
     present, n = counts.present, counts.n
     each = rates(metric, counts.hits, counts.of_true, counts.of_predicted, n)[present]
     if np.isnan(each).any():
@@ -132,12 +137,12 @@ def macro(metric: str, counts: Confusion) -> Interval | str:
             return f"one class only among {n} labels"
         never = present[np.isnan(each)]
         return f"class {never[0]} is never predicted in {n} labelled rows"
-    hits, of_true, of_predicted = _draws(counts)
-    drawn = rates(metric, hits, of_true, of_predicted, of_true.sum(axis=1, keepdims=True))[:, present]
-    return spanned(float(each.mean()), drawn.mean(axis=1), n, CONFIDENCE)
+    hits, of_true, of_predicted = drawn
+    figures = rates(metric, hits, of_true, of_predicted, of_true.sum(axis=1, keepdims=True))[:, present]
+    return spanned(float(each.mean()), figures.mean(axis=1), n, CONFIDENCE)
 
 
-def _draws(counts: Confusion) -> tuple[Array, Array, Array]:
+def draws(counts: Confusion) -> Drawn:
     """Hits, rows by true and rows by predicted class of DRAWS tables: float (DRAWS, classes), up to a common factor."""
     classes = counts.classes
     if classes <= DENSE_CLASSES:

@@ -3,8 +3,8 @@
 The idea is NannyML's ("DLE" in its documentation); the model is a regression tree (Breiman et al. 1984) of at most 16
 leaves on the watched columns. It is grown by scikit-learn at release on held-out rows and kept as plain arrays, so that
 a window needs numpy alone, and a tree says nothing beyond what it has seen. Its size is chosen by five-fold
-cross-validation, the smallest within one standard error of the best. Often that is a single leaf: then the inputs do
-not tell where the model errs, and the estimate is the held-out error itself.
+cross-validation. Often none beats a single leaf by more than one standard error: then the inputs do not tell where the
+model errs, and the estimate is the held-out error itself.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def fit(columns: Mapping[str, Array], output: Array, label: Array, squared: bool
 
 
 def _size(table: Array, loss: Array) -> int:
-    """Leaves at most: the smallest tree whose cross-validated error is within one standard error of the best."""
+    """Leaves at most: by cross-validation the best, where it beats a single one by more than a standard error."""
     fold = np.random.default_rng(SEED).permutation(len(loss)) % FOLDS
     off = np.empty((len(SIZES), len(loss)))
     for part in range(FOLDS):
@@ -139,12 +139,9 @@ def _size(table: Array, loss: Array) -> int:
         for place, size in enumerate(SIZES):
             grown = _grown(table[~held], loss[~held], size)
             off[place, held] = np.square(grown.predict(table[held]) - loss[held])
-    mean, best = off.mean(axis=1), int(off.mean(axis=1).argmin())
-    for place, size in enumerate(SIZES):
-        worse = off[place] - off[best]
-        if mean[place] <= mean[best] + worse.std(ddof=1) / len(loss) ** 0.5:
-            return size
-    return SIZES[best]
+    best = int(off.mean(axis=1).argmin())
+    better = off[0] - off[best]
+    return SIZES[best] if better.mean() > better.std(ddof=1) / len(loss) ** 0.5 else SIZES[0]
 
 
 def _grown(table: Array, loss: Array, size: int) -> Any:

