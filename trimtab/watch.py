@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ from trimtab.ledger import Ledger
 from trimtab.monitoring.door import own_of
 from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.own import Own
+from trimtab.monitoring.performance_reference import read_performance
 from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
+from trimtab.monitoring.revisions import replaced_by, standing, told, with_successors
 from trimtab.monitoring.verdict import Verdict
+from trimtab.own_slices import slices_of_rows
 from trimtab.recipe import Recipe, UserCode, load_recipe
 from trimtab.registry.copies import release_folder
 from trimtab.registry.follow import current_champion
-from trimtab.registry.package import PROFILE, REFERENCE
+from trimtab.registry.package import PERFORMANCE, PROFILE, REFERENCE
 from trimtab.registry.promotions import read_log
 from trimtab.retrain import NewRows, divide
 from trimtab.settings import Settings
@@ -58,6 +61,7 @@ class Watch:
         self.recipe: Recipe = load_recipe(recipe)
         self.settings = settings
         self.name = self.recipe.name
+        self._recorded: dict[int, Verdict | None] = {}  # entry of the stream → its verdict, None of rows passed over
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -69,15 +73,24 @@ class Watch:
         """Where the scoring service writes this release's journal."""
         return self.settings.journal / self.name
 
-    def verdicts(self) -> list[Verdict]:
-        """Every verdict so far, oldest first."""
-        entries = self.ledger.read(f"verdicts/{self.name}")
-        return [Verdict.from_json(item.entry["verdict"]) for item in entries if "verdict" in item.entry]
+    def verdicts(self, before: int | None = None) -> list[Verdict]:
+        """Every verdict so far, oldest first (see `revisions.told`: late labels re-open windows).
+
+        Args:
+            before: only those recorded before this entry of the stream.
+        """
+        last = next(reversed(self._recorded), 0)  # the stream only grows: what was read is not read again
+        for item in self.ledger.read(f"verdicts/{self.name}", after=last):
+            verdict = item.entry.get("verdict")
+            self._recorded[item.seq] = None if verdict is None else Verdict.from_json(verdict)
+        known = [one for seq, one in self._recorded.items() if before is None or seq < before]
+        return told(one for one in known if one is not None)
 
     def position(self) -> tuple[int, int]:
         """Offset up to which the journal was judged or passed over, and the stream's head."""
         entries = self.ledger.read(f"verdicts/{self.name}")
-        return (int(entries[-1].entry["hi"]), entries[-1].seq) if entries else (0, 0)
+        # A window that late labels re-opened is recorded again, after later ones.
+        return (max(int(item.entry["hi"]) for item in entries), entries[-1].seq) if entries else (0, 0)
 
     def next_window(self) -> Next:
         """The next window that can be judged; rows that can never fill one are passed over, with a record.
@@ -122,13 +135,24 @@ class Watch:
         folder = self.release(version)
         return Profile.from_json(json.loads((folder / PROFILE).read_bytes())), read_reference(folder / REFERENCE)
 
-    def judge(self, window: Window) -> Verdict:
-        """The verdict on a window, going on from the one on the window before it of the same version."""
+    def judge(self, window: Window, before: int | None = None) -> Verdict:
+        """The verdict on a window.
+
+        Args:
+            before: what was recorded from this entry of the stream on is taken for not yet known.
+        """
         version = str(window.version[-1])
         profile, columns = self.reference(version)
-        past = [verdict for verdict in self.verdicts() if verdict.version == version and verdict.hi <= window.lo]
-        before = max(past, key=lambda verdict: verdict.hi, default=None)
-        return judge(window, profile, columns, self.recipe.monitoring, before=before, own=self.own)
+        return judge(
+            window,
+            profile,
+            columns,
+            self.recipe.monitoring,
+            known=read_performance(self.release(version) / PERFORMANCE),
+            past=standing(self.verdicts(before)),
+            slices=partial(slices_of_rows, self.path) if self.recipe.verify.slices else None,
+            own=self.own,
+        )
 
     @cached_property
     def own(self) -> Own:
@@ -140,14 +164,19 @@ class Watch:
         return own_of(UserCode(self.path))
 
     def record(self, verdict: Verdict) -> int:
-        """Write the verdict down; two monitors at once: one wins.
+        """Write the verdict down, with what it takes to make it again; two monitors at once: one wins.
 
         Raises:
             Conflict: another monitor judged this window first.
         """
         _, head = self.position()
+        stands = replaced_by(standing(self.verdicts()), (verdict.lo, verdict.hi))
+        if verdict.replaces is not None and (stands is None or stands.digest != verdict.replaces):
+            what = f"rows {verdict.lo} to {verdict.hi} were judged again meanwhile"
+            raise Conflict(what, where=f"verdicts/{self.name}", fix="judge them anew")
         entry = {"verdict": verdict.to_json(), "digest": verdict.digest, "lo": verdict.lo, "hi": verdict.hi}
-        return self.ledger.record(f"verdicts/{self.name}", entry, expect_seq=head)
+        made_with = {"recipe": str(self.path.resolve()), "monitoring": self.recipe.monitoring.model_dump(mode="json")}
+        return self.ledger.record(f"verdicts/{self.name}", {**entry, **made_with}, expect_seq=head)
 
     def facts(self) -> Facts:
         """What is so now: champion, promotion time, reactions."""
@@ -158,12 +187,19 @@ class Watch:
             champion_version=str(current_champion(self.settings.tracking_uri(), self.name)),
             promoted_at=_seconds(promotions[-1].time) if promotions else None,
             last_reaction_at=_seconds(started[-1].time) if started else None,
-            reacted=frozenset(item.entry["verdict"] for item in started),
+            reacted=self.reacted(),
         )
+
+    def reacted(self) -> frozenset[str]:
+        """Digests of the verdicts that have a reaction, and of those that replaced them since."""
+        entries = [item.entry for item in self.ledger.read(f"reactions/{self.name}")]
+        return with_successors((one["verdict"] for one in entries if one["act"] == "started"), self.verdicts())
 
     def decide(self, digest: str | None = None) -> Decision:
         """What the verdicts so far may start now: about the newest one, or the one with this digest."""
         past = self.verdicts()
+        if any(verdict.replaces == digest for verdict in past if digest is not None):
+            return Decision("none", "a later verdict on the same rows has replaced this one", digest or "")
         if digest is not None:
             known = [index for index, verdict in enumerate(past) if verdict.digest == digest]
             past = past[: known[-1] + 1] if known else []

@@ -19,6 +19,7 @@ from deployments.cli import (
     stack,
     targets,
     tokens,
+    verdict,
 )
 from deployments.cli.output import errors
 
@@ -38,6 +39,7 @@ app.command()(explain.explain)
 app.command()(flows.serve)
 app.command()(score.score)
 app.command()(flows.monitor)
+app.command()(verdict.verdict)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(challenge.challenge)

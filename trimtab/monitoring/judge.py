@@ -1,30 +1,35 @@
-"""From a window to a verdict: pure, so that the same rows and labels always give the same bytes."""
+"""From a window to a verdict: pure, so that the same rows, labels, release and past always give the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from trimtab.bootstrap import LEAST_ROWS
 from trimtab.journal.rows import DESCRIPTORS, HASH, REDACTED
 from trimtab.monitoring.columns import columns, input_kinds, number_columns
 from trimtab.monitoring.drift import ColumnResult, Comparison, Pair, compare, gradual_level
+from trimtab.monitoring.estimate import Estimate
+from trimtab.monitoring.figures import SliceRows, as_classes, as_numbers, measured
+from trimtab.monitoring.foresight import Compared, foreseen
 from trimtab.monitoring.gradual import Trace, gather
+from trimtab.monitoring.label_arrival import LabelArrival, arrival
 from trimtab.monitoring.own import NONE, Own, try_own_columns
-from trimtab.monitoring.performance import Performance, measure, measure_numbers
+from trimtab.monitoring.performance import Performance
+from trimtab.monitoring.performance_reference import PerformanceReference
 from trimtab.monitoring.profile import Profile
+from trimtab.monitoring.revisions import replaced_by
 from trimtab.monitoring.verdict import Verdict, VerdictKind
-from trimtab.monitoring.windows import Answered, WindowLike, answered
-from trimtab.task import ERRORS
+from trimtab.monitoring.windows import MIN_ROWS, Answered, WindowLike, answered
+from trimtab.monitoring.words import reasons
 
+__all__ = ["as_classes", "as_numbers", "judge", "ready", "watched"]
 if TYPE_CHECKING:
     from trimtab.recipe.schema import Monitoring, Window
 
 Array = np.ndarray
-MIN_ROWS = 30
 BAD_SHARE = 0.05
 
 
@@ -53,35 +58,48 @@ def judge(
     monitoring: Monitoring,
     *,
     version: str | None = None,
-    before: Verdict | None = None,
+    known: PerformanceReference | None = None,
+    past: Sequence[Verdict] = (),
+    slices: SliceRows | None = None,
     own: Own = NONE,
 ) -> Verdict:
     """The verdict on a window.
 
     Order: too few answered rows, then data errors (nothing measured on broken inputs may start a retrain), then drift
-    and damage, which are independent findings.
+    and damage, which are independent findings. Damage that is estimated counts only where labels do not say.
 
     Args:
         window: rows of the journal with the labels that have arrived.
         profile, reference_columns: of the release that `version` names.
         monitoring: the recipe's section.
         version: the version to judge; None: the one that answered the last row. Rows of others are left out.
-        before: the verdict on the window before; gradual drift goes on from it where it is of the same version.
-        own: the recipe's own descriptors, name → function.
+        known: figures and maps of the release; None of one that was made before there were any.
+        past: the verdicts that stand; one on the same rows is the one that this one replaces. Gradual drift goes on
+            from the latest on rows before these, of the same version.
+        slices: the recipe's slices, computed from inputs. own: its own descriptors, name → function.
     """
+    span = int(window.lo), int(window.hi)
     rows = answered(window, version)
-    performance = _performance(rows, profile, monitoring)
+    found = measured(rows, profile, monitoring, known, slices)
+    performance = found.performance
     results: tuple[ColumnResult, ...] = ()
     sound: Mapping[str, Pair] = {}
+    estimate: Estimate | None = None
     if len(rows) >= MIN_ROWS:
-        compared = _compared(rows, profile, reference_columns, monitoring, own)
-        results, sound = compared.results, compared.sound()
-    gradual = _gathered(sound, before, rows.version, profile, monitoring)
-    kind = _kind(rows, results, performance, gradual)
+        now, failed = _with_own(rows, profile, own)
+        comparison = _compared(rows, now, failed, profile, reference_columns, monitoring)
+        results, sound = comparison.results, comparison.sound()
+        if monitoring.estimate:
+            compared = Compared(now, reference_columns, results)
+            estimate = foreseen(rows, compared, profile, known, past, span, monitoring)
+    labels = _labels(window, rows, profile)
+    gradual = _gathered(sound, _latest(past, span, rows.version), profile, monitoring)
+    kind = _kind(rows, results, performance, gradual, estimate)
+    before = replaced_by(past, span)
     return Verdict(
         kind=kind,
-        lo=int(window.lo),
-        hi=int(window.hi),
+        lo=span[0],
+        hi=span[1],
         version=rows.version,
         rows=len(rows),
         columns=results,
@@ -90,17 +108,33 @@ def judge(
         other_versions=rows.other_versions,
         duplicates=int(window.duplicates),
         unknown_labels=int(window.unknown_labels),
-        reasons=tuple(_reasons(kind, rows, results, performance, gradual)),
+        reasons=tuple(reasons(rows, results, gradual, found, estimate, labels)),
         gradual=gradual,
+        figures=found.figures,
+        estimated=estimate,
+        labels=labels,
+        revision=0 if before is None else before.revision + 1,
+        replaces=None if before is None else before.digest,
+        replaced_kind=None if before is None else before.kind,
     )
 
 
-def _compared(
-    rows: Answered, profile: Profile, reference: Mapping[str, Array], monitoring: Monitoring, own: Own
-) -> Comparison:
+def _with_own(rows: Answered, profile: Profile, own: Own) -> tuple[dict[str, Array], dict[str, str]]:
+    """The watched columns, the recipe's own among them, and of those that gave nothing why."""
     made, failed = try_own_columns(profile.own, own, rows.inputs) if rows.inputs else ({}, {})
+    return {**watched(rows, profile), **made}, failed
+
+
+def _compared(
+    rows: Answered,
+    now: Mapping[str, Array],
+    failed: Mapping[str, str],
+    profile: Profile,
+    reference: Mapping[str, Array],
+    monitoring: Monitoring,
+) -> Comparison:
     return compare(
-        {**watched(rows, profile), **made},
+        now,
         reference,
         profile,
         monitoring.drift_alpha,
@@ -111,29 +145,30 @@ def _compared(
     )
 
 
+def _latest(past: Sequence[Verdict], span: tuple[int, int], version: str) -> Verdict | None:
+    """The verdict on the window before these rows, of the same version."""
+    before = [verdict for verdict in past if verdict.version == version and verdict.hi <= span[0]]
+    return max(before, key=lambda verdict: verdict.hi, default=None)
+
+
 def _gathered(
-    sound: Mapping[str, Pair], before: Verdict | None, version: str, profile: Profile, monitoring: Monitoring
+    sound: Mapping[str, Pair], before: Verdict | None, profile: Profile, monitoring: Monitoring
 ) -> tuple[Trace, ...]:
     memory = monitoring.drift.memory
-    prior = before.gradual if before is not None and before.version == version else ()
+    prior = before.gradual if before is not None else ()
     return gather(sound, prior, memory, gradual_level(profile, monitoring.drift_alpha)) if memory else ()
 
 
-def _performance(rows: Answered, profile: Profile, monitoring: Monitoring) -> Performance:
-    limits = profile.accuracy, monitoring.max_damage, monitoring.window.min_labels
-    if profile.metric is None:
-        return measure(rows.predicted, as_classes(rows.label), profile.classes, *limits)
-    return measure_numbers(rows.output[:, : profile.classes], as_numbers(rows.label), profile.metric, *limits)
-
-
-def as_numbers(label: Array) -> Array:
-    """Labels of a regression, float64 (n,), NaN where there is none: a window without any has no floats to tell by."""
-    return label if label.dtype.kind == "f" else np.where(label >= 0, label.astype(np.float64), np.nan)
-
-
-def as_classes(label: Array) -> Array:
-    """Labels of a classifier, int64 (n,), -1 where there is none, also where a regression was served in the window."""
-    return label if label.dtype.kind != "f" else np.where(np.isfinite(label), label, -1).astype(np.int64)
+def _labels(window: WindowLike, rows: Answered, profile: Profile) -> LabelArrival:
+    return arrival(
+        np.asarray(window.label),
+        rows.predicted,
+        rows.label,
+        rows.time_ns,
+        rows.label_time_ns,
+        int(window.labels_as_of_ns),
+        profile.classes if profile.metric is None else 0,
+    )
 
 
 def watched(rows: Answered, profile: Profile, own: Own = NONE) -> dict[str, Array]:
@@ -171,7 +206,11 @@ def redacted(rows: Answered, profile: Profile) -> list[str]:
 
 
 def _kind(
-    rows: Answered, results: tuple[ColumnResult, ...], performance: Performance, gradual: tuple[Trace, ...]
+    rows: Answered,
+    results: tuple[ColumnResult, ...],
+    performance: Performance,
+    gradual: tuple[Trace, ...],
+    estimate: Estimate | None,
 ) -> VerdictKind:
     if len(rows) < MIN_ROWS:
         return "data_quality" if rows.errors >= MIN_ROWS else "not_enough_rows"
@@ -180,74 +219,11 @@ def _kind(
     drifted = any(part.drifted for part in (*results, *gradual))
     if performance.answer == "damage":
         return "drift+damage" if drifted else "damage"
+    if performance.answer in ("too_few_labels", "undefined") and estimate is not None and estimate.answer == "damage":
+        return "damage_estimated"
     return "drift" if drifted else "healthy"
 
 
 def _bad_labels(performance: Performance) -> bool:
     came = performance.labelled + performance.invalid_labels
     return came > 0 and performance.invalid_labels / came >= BAD_SHARE
-
-
-def _reasons(
-    kind: VerdictKind,
-    rows: Answered,
-    results: tuple[ColumnResult, ...],
-    performance: Performance,
-    gradual: tuple[Trace, ...],
-) -> list[str]:
-    reasons = []
-    if len(rows) < MIN_ROWS:
-        reasons.append(f"not enough rows: {len(rows)} answered rows, {MIN_ROWS} are needed")
-    if rows.errors:
-        reasons.append(f"{rows.errors} of {rows.errors + len(rows)} requests ended in an error")
-    if rows.other_versions:
-        reasons.append(f"{rows.other_versions} rows answered by another version are left out")
-    for result in results:
-        reasons += [f"{result.name}: {finding.detail}" for finding in result.findings if _worth_saying(finding.code)]
-        if result.drifted:
-            score = f"{result.test} {result.score:.3g}, drift from {result.limit:.3g}"
-            reasons.append(f"{result.name} drifted: {score}, p = {result.p:.2g} ({result.change})")
-    reasons += [
-        f"{trace.name} drifted gradually: p = {trace.p:.2g} over {trace.windows} windows with fading weight"
-        for trace in gradual
-        if trace.drifted
-    ]
-    if results and rows.inputs is None:
-        reasons.append("inputs are not journalled: only the answers are watched")
-    elif results and rows.without_inputs:
-        reasons.append(f"{rows.without_inputs} rows have no journalled inputs, or of another shape: answers only")
-    if results and not any(part.drifted for part in (*results, *gradual)):
-        reasons.append(f"no drift in {sum(result.p is not None for result in results)} columns tested")
-    return [*reasons, _accuracy_in_words(performance)]
-
-
-def _worth_saying(code: str) -> bool:
-    return code != "not_journalled"
-
-
-def _accuracy_in_words(performance: Performance) -> str:
-    seen = f"{performance.labelled} of {performance.rows} rows labelled"
-    if performance.invalid_labels:
-        seen += f", {performance.invalid_labels} labels are no class of the model"
-    if performance.accuracy is None:
-        few = f", {LEAST_ROWS} are needed" if performance.metric is not None and performance.labelled else ""
-        return f"{performance.name} is undefined: {seen}{few}"
-    interval = performance.accuracy
-    figures = (
-        f"accuracy {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], {seen}; "
-        f"verified {performance.verified.value:.3f}, limit {performance.limit:.3f}"
-    )
-    beyond = f"a drop below {performance.limit:.3f}"
-    if performance.metric is not None:
-        figures = (
-            f"{performance.name} {interval.value:.4g} [{interval.low:.4g}, {interval.high:.4g}], {seen}; "
-            f"verified {performance.verified.value:.4g}, limit {performance.limit:.4g}"
-        )
-        beyond = f"that it is {'above' if performance.metric in ERRORS else 'below'} {performance.limit:.4g}"
-    said = {
-        "ok": "no damage",
-        "damage": "measured damage",
-        "undecided": f"no damage shown, but {interval.n} rows cannot exclude {beyond}",
-        "too_few_labels": "too few labels to say",
-    }
-    return f"{said[performance.answer]}: {figures}"

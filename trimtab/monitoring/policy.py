@@ -51,8 +51,9 @@ def decide(verdicts: Sequence[Verdict], facts: Facts, mode: Mode, cooldown_s: fl
     """Decide on the newest verdict.
 
     Drift alone → alert. Drift with measured damage → retrain. Damage alone → alert, and retrain when the window before
-    it shows damage too. Data errors → alert, never retrain. A verdict that has a reaction gets no second one, one
-    about another version than the champion gets none, and a retrain waits for the cool-down; an alert does not.
+    it shows damage too, or when it was estimated before it was measured. Damage that is only estimated → alert. Data
+    errors → alert, never retrain. A verdict that has a reaction gets no second one, one about another version than the
+    champion gets none, and a retrain waits for the cool-down; an alert does not.
 
     Args:
         verdicts: oldest first, all of one release name.
@@ -70,6 +71,8 @@ def decide(verdicts: Sequence[Verdict], facts: Facts, mode: Mode, cooldown_s: fl
         reason = f"the verdict is about version {verdict.version}, version {facts.champion_version} serves"
         return Decision("none", reason, verdict.digest)
     action, reason = _wanted(verdicts)
+    if action == "alert" and verdict.kind == verdict.replaced_kind:
+        return Decision("none", f"said before its late labels came: {reason}", verdict.digest)
     if action in ("none", "alert"):
         return Decision(action, reason, verdict.digest)
     if mode == "observe":
@@ -92,6 +95,11 @@ def _wanted(verdicts: Sequence[Verdict]) -> tuple[Action, str]:
         return "alert", f"{_some(verdict.drifted)} drifted without measured damage"
     if verdict.kind == "drift+damage":
         return "retrain", f"{_some(verdict.drifted)} drifted and {verdict.performance.name} is damaged"
+    if verdict.kind == "damage_estimated":
+        name = verdict.performance.name if verdict.estimated is None else verdict.estimated.name
+        return "alert", f"{name} is damaged by estimate; a retrain waits for labels that show it"
+    if verdict.confirmed:
+        return "retrain", f"{verdict.performance.name} is damaged, as was estimated before its labels came"
     if _damaged_before(verdicts):
         return "retrain", f"{verdict.performance.name} is damaged in two windows running"
     return "alert", f"{verdict.performance.name} is damaged without drift, in one window so far"

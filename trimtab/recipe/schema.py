@@ -21,6 +21,7 @@ from trimtab.recipe.compressing import (
 from trimtab.recipe.drift import ColumnRule, Drift, OwnEntry, OwnName
 from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
+from trimtab.recipe.performance import Judging
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
@@ -227,7 +228,7 @@ class Window(Section):
     label_wait_s: float = Field(600, ge=0)
 
 
-class Monitoring(Section):
+class Monitoring(Judging):
     """The watch: what a verdict is made from and what it may start."""
 
     schedule: Schedule = Field(default_factory=lambda: Schedule(interval_s=60, cron=None))
@@ -308,11 +309,12 @@ class Recipe(Section):
         """The recipe as results are identified by it; without keys that came later and that it does not use.
 
         Of classification, that is what only regression has. What was made before there were such keys keeps its
-        identity.
+        identity; a release has the figures of every metric.
         """
+        judging: dict[str, Any] = {"monitoring": set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        plain = self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
-        return {**plain, "serving": released(self.serving)}
+        excluded = judging | ({} if self.purpose.regression else only_regression)
+        return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}
 
     @model_validator(mode="before")
     @classmethod

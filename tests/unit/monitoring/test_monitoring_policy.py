@@ -48,6 +48,7 @@ def decided(*kinds: VerdictKind, facts: Facts = FACTS, mode: str = "act") -> str
         ("damage", "alert"),
         ("data_quality", "alert"),
         ("drift+damage", "retrain"),
+        ("damage_estimated", "alert"),
     ],
 )
 def test_each_kind_has_its_reaction(kind: VerdictKind, action: str) -> None:
@@ -58,6 +59,21 @@ def test_damage_alone_retrains_when_the_window_before_shows_it_too() -> None:
     assert decided("damage", "damage") == "retrain"
     assert decided("drift+damage", "damage") == "retrain"
     assert decided("damage", "healthy", "damage") == "alert"
+
+
+def test_damage_that_was_estimated_and_is_now_measured_retrains_at_once() -> None:
+    measured = replace(verdict("damage"), revision=1, replaces="before", replaced_kind="damage_estimated")
+    decision = decide([measured], FACTS, "act", 300, NOW)
+    assert (decision.action, decision.verdict_digest) == ("retrain", measured.digest)
+    fine = replace(measured, kind="healthy")
+    assert decide([fine], FACTS, "act", 300, NOW).action == "none"
+
+
+def test_late_labels_that_change_nothing_raise_no_second_alert() -> None:
+    again = replace(verdict("drift"), revision=1, replaces="before", replaced_kind="drift")
+    assert decide([again], FACTS, "act", 300, NOW).action == "none"
+    still = replace(verdict("drift+damage"), revision=1, replaces="before", replaced_kind="drift+damage")
+    assert decide([still], FACTS, "act", 300, NOW).action == "retrain"
 
 
 def test_damage_of_an_older_version_or_of_the_same_rows_is_not_a_window_before() -> None:
