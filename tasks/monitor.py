@@ -28,6 +28,14 @@ from trimtab.settings import Settings
 from trimtab.store import os_lock, write_atomic
 from trimtab.watch import Next, Watch
 
+# action → event that deployments/automations.py listens to
+EVENTS = {
+    "retrain": "trimtab.verdict.damage",
+    "recompress": "trimtab.verdict.breach",
+    "rollback": "trimtab.verdict.regression",
+    "alert": "trimtab.verdict.alert",
+}
+
 
 def open_watch(recipe: str, home: str) -> Watch:
     """The watch over the release that a recipe names."""
@@ -106,8 +114,10 @@ def record_verdict(watch: Watch, verdict: Verdict) -> int:
 @task(name="publish", task_run_name="publish the verdict", cache_policy=NO_CACHE)
 def publish_verdict(watch: Watch, window: Window, verdict: Verdict) -> Decision:
     """Say what follows: an event first, then Evidently's page and snapshot, artifacts for the Prefect UI, MLflow."""
-    decision = watch.decide(verdict.digest)
-    announce(watch, verdict, decision)
+    decided = watch.decisions(verdict.digest)
+    for one in decided:
+        announce(watch, verdict, one)
+    decision = decided[0]
     html, url = report(watch, window, verdict)
     create_markdown_artifact(
         key=artifact_key("verdict", watch.name),
@@ -130,11 +140,17 @@ def announce(watch: Watch, verdict: Verdict, decision: Decision) -> None:
     get_run_logger().info("decision: %s (%s)", decision.action, decision.reason)
     if decision.action == "none":
         return
-    kind = "damage" if decision.action == "retrain" else "alert"
     emit_event(
-        event=f"trimtab.verdict.{kind}",
+        event=EVENTS[decision.action],
         resource={"prefect.resource.id": f"trimtab.release.{watch.name}", "prefect.resource.name": watch.name},
-        payload={"verdict": verdict.digest, "kind": verdict.kind, "action": decision.action, "reason": decision.reason},
+        payload={
+            "verdict": verdict.digest,
+            "kind": verdict.kind,
+            "action": decision.action,
+            "reason": decision.reason,
+            "cause": decision.cause,
+            "episode": decision.episode,
+        },
     )
 
 
@@ -171,6 +187,7 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
     figures = {"monitoring_drifted_columns": float(len(verdict.drifted)), "monitoring_error_rate": verdict.error_rate}
     if performance.accuracy is not None:
         figures[f"monitoring_{performance.metric or 'accuracy'}"] = performance.accuracy.value
+    figures |= _service_figures(verdict)
     try:
         # MLflow takes a second and a half to import: after the event, not before.
         from trimtab.registry.connection import mlflow_errors
@@ -185,6 +202,15 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
         tracking.log_metrics(run_id, figures)
     except (TrimtabError, OSError) as error:
         get_run_logger().warning("the window's report is not in MLflow: %s: %s", type(error).__name__, error)
+
+
+def _service_figures(verdict: Verdict) -> dict[str, float]:
+    """Latency of the window and what the service's process took, the latter beside MLflow's own system metrics."""
+    service = verdict.service
+    if service is None:
+        return {}
+    latency = {f"monitoring_{name}_ms": quantile.value for name, quantile in service.latency.items()}
+    return {**latency, **{f"system/serving_{name}": value for name, value in service.resources.items()}}
 
 
 @task(name="compact", task_run_name="compact the journal", cache_policy=NO_CACHE)
@@ -209,16 +235,18 @@ def start_owed(watch: Watch) -> str | None:
 
 
 def say_unsaid(watch: Watch) -> None:
-    """Run alert/<name> for a verdict whose alert is not in the ledger."""
-    unsaid = watch.unsaid()
-    if unsaid is None:
-        return
-    decision, kind = unsaid
-    get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
-    said = {"subject": f"{kind}: {decision.reason}", "body": about(decision.verdict_digest)}
-    # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
-    key = f"alert {decision.verdict_digest} {datetime.now(UTC):%Y-%m-%dT%H}"
-    run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
+    """Run alert/<name> for what the newest verdict should have said and is not in the ledger."""
+    for decision in watch.unsaid():
+        get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
+        said = {
+            "subject": f"{decision.cause}: {decision.reason}",
+            "body": about(decision.verdict_digest),
+            "cause": decision.cause,
+            "episode": decision.episode,
+        }
+        # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
+        key = f"alert {decision.episode} {datetime.now(UTC):%Y-%m-%dT%H}"
+        run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
 
 
 def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:

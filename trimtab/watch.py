@@ -11,30 +11,38 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from trimtab.errors import Conflict, RegistryError
+from trimtab import reactions
+from trimtab.errors import Conflict, RegistryError, StateError
 from trimtab.journal import reader
+from trimtab.journal.samples import read_samples
 from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
+from trimtab.monitoring.causes import causes
+from trimtab.monitoring.episodes import windows
 from trimtab.monitoring.judge import judge, ready
-from trimtab.monitoring.policy import Decision, Facts, about, decide
+from trimtab.monitoring.outgrown import outgrown
+from trimtab.monitoring.policy import Decision, Facts, decide, decisions
 from trimtab.monitoring.profile import Profile, read_reference
+from trimtab.monitoring.service import ServiceFacts, assess
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
+from trimtab.recompress import Figure, Recompress
 from trimtab.registry.follow import current_champion, download
 from trimtab.registry.keys import Keyring
-from trimtab.registry.package import PROFILE, REFERENCE
-from trimtab.registry.promotions import read_log
+from trimtab.registry.package import PROFILE, REFERENCE, RELEASE
+from trimtab.registry.promotions import ROLLBACK, read_log
 from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
 from trimtab.settings import Settings
 from trimtab.store import os_lock
+
+SAMPLES_NS = 3600 * 10**9  # of samples before a window's end are looked at: a leak shows within an hour
 
 
 @dataclass(frozen=True)
@@ -121,15 +129,36 @@ class Watch:
             download(self.settings.tracking_uri(), self.name, int(version), folder, keys)
         return folder
 
+    def release_facts(self, version: str | int) -> dict[str, Any]:
+        """release.json of a version."""
+        facts: dict[str, Any] = json.loads((self.release(version) / RELEASE).read_bytes())
+        return facts
+
     def reference(self, version: str) -> tuple[Profile, dict[str, np.ndarray]]:
         """Profile and reference columns of a version."""
         folder = self.release(version)
         return Profile.from_json(json.loads((folder / PROFILE).read_bytes())), read_reference(folder / REFERENCE)
 
     def judge(self, window: Window) -> Verdict:
-        """The verdict on a window."""
-        profile, columns = self.reference(str(window.version[-1]))
-        return judge(window, profile, columns, self.recipe.monitoring)
+        """The verdict on a window: on the model against its release, on the service against what it was used to."""
+        version = str(window.version[-1])
+        profile, columns = self.reference(version)
+        verdict = judge(window, profile, columns, self.recipe.monitoring)
+        return verdict.with_service(self._service(window, version))
+
+    def _service(self, window: Window, version: str) -> ServiceFacts | None:
+        past = [v for v in windows(self.verdicts()) if v.service is not None and v.hi <= window.lo]
+        others = [v.version for v in past if v.version != version]
+        until = int(window.time_ns[-1])
+        figures = self.release_facts(version).get("figures", {})
+        return assess(
+            window,
+            read_samples(self.journal, until - SAMPLES_NS, until),
+            [v.service for v in past if v.version == version and v.service is not None],
+            [v.service for v in past if others and v.version == others[-1] and v.service is not None],
+            self.recipe.monitoring.service,
+            outgrown(figures, self.recipe.budget),
+        )
 
     def record(self, verdict: Verdict) -> int:
         """Write the verdict down; two monitors at once: one wins.
@@ -141,26 +170,68 @@ class Watch:
         entry = {"verdict": verdict.to_json(), "digest": verdict.digest, "lo": verdict.lo, "hi": verdict.hi}
         return self.ledger.record(f"verdicts/{self.name}", entry, expect_seq=head)
 
+    def book(self) -> reactions.Book:
+        """What the ledger has of reactions."""
+        return reactions.fold(self.ledger.read(reactions.stream(self.name)))
+
     def facts(self) -> Facts:
-        """What is so now: champion, promotion time, reactions."""
-        promotions = read_log(self.ledger, self.name).done
-        reactions = self.ledger.read(f"reactions/{self.name}")
-        started = [item for item in reactions if item.entry["act"] == "started"]
+        """What is so now: champion, promotion, reactions, alerts."""
+        log, book = read_log(self.ledger, self.name), self.book()
         return Facts(
             champion_version=str(current_champion(self.settings.tracking_uri(), self.name)),
-            promoted_at=_seconds(promotions[-1].time) if promotions else None,
-            last_reaction_at=_seconds(started[-1].time) if started else None,
-            reacted=frozenset(item.entry["verdict"] for item in started),
+            promoted_at=reactions.seconds(log.done[-1].time) if log.done else None,
+            previous_version=None if log.previous is None else str(log.previous),
+            rolled_back=bool(log.done) and log.done[-1].kind == ROLLBACK,
+            reactions=book.reactions,
+            approved=book.approved,
+            proposed=frozenset(one.decision.episode for one in book.proposals),
+            said=reactions.said(self.ledger.read(reactions.alerts_stream(self.name))),
+            closed_at=book.closed_at,
         )
 
     def decide(self, digest: str | None = None) -> Decision:
         """What the verdicts so far may start now: about the newest one, or the one with this digest."""
-        past = self.verdicts()
-        if digest is not None:
-            known = [index for index, verdict in enumerate(past) if verdict.digest == digest]
-            past = past[: known[-1] + 1] if known else []
         monitoring = self.recipe.monitoring
-        return decide(past, self.facts(), monitoring.mode, monitoring.cooldown_s, time.time())
+        return decide(self._until(digest), self.facts(), monitoring.policy, monitoring.mode, time.time())
+
+    def decisions(self, digest: str | None = None) -> tuple[Decision, ...]:
+        """The same with the alerts that are due beside it."""
+        monitoring = self.recipe.monitoring
+        return decisions(self._until(digest), self.facts(), monitoring.policy, monitoring.mode, time.time())
+
+    def _until(self, digest: str | None) -> list[Verdict]:
+        past = self.verdicts()
+        if digest is None:
+            return past
+        known = [index for index, verdict in enumerate(past) if verdict.digest == digest]
+        return past[: known[-1] + 1] if known else []
+
+    def verdict(self, digest: str) -> Verdict:
+        """The verdict with this digest.
+
+        Raises:
+            StateError: the ledger has none.
+        """
+        for verdict in self.verdicts():
+            if verdict.digest == digest:
+                return verdict
+        raise StateError(f"the ledger has no verdict {digest[:12]}", where=self.name, fix="see `trimtab status`")
+
+    def propose(self, decision: Decision, run: str) -> None:
+        """Write down that a person is asked, and which flow run waits for the answer."""
+        entry = {"act": "proposed", "verdict": decision.verdict_digest, **decision.to_json(), "run": run}
+        self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
+
+    def approve(self, digest: str, who: str) -> None:
+        """Write down that a person agreed to a proposal; once is enough."""
+        if digest not in self.book().approved:
+            entry = {"act": "approved", "verdict": digest, "who": who}
+            self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
+
+    def close_breaker(self, who: str, why: str) -> None:
+        """Forget the reactions that did not help."""
+        entry = {"act": "closed", "who": who, "reason": why}
+        self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
 
     def begin(self, decision: Decision, run: str) -> int:
         """Write down that a reaction starts, before it does.
@@ -168,36 +239,63 @@ class Watch:
         Raises:
             Conflict: another reaction started at the same moment.
         """
-        stream = f"reactions/{self.name}"
+        stream = reactions.stream(self.name)
         head = self.ledger.head(stream)
-        if decision.verdict_digest in self.facts().reacted:
+        if self.facts().of(decision.verdict_digest) is not None:
             return head
         entry = {"act": "started", "verdict": decision.verdict_digest, **decision.to_json(), "run": run}
         return self.ledger.record(stream, entry, expect_seq=head)
 
-    def finish(self, decision: Decision, run: str, outcome: str, release: dict[str, Any] | None = None) -> None:
-        """Write down how a reaction ended, with the release it made if it made one."""
+    def finish(
+        self, decision: Decision, run: str, outcome: str, version: int | None, release: dict[str, Any] | None = None
+    ) -> None:
+        """Write down how a reaction ended.
+
+        Args:
+            version: what serves because of it; None where it changed nothing.
+            release: summary of the release it made, if it made one.
+        """
         entry: dict[str, Any] = {"act": "finished", "verdict": decision.verdict_digest, "run": run, "outcome": outcome}
+        entry |= {"version": version, "end": reader.end(self.journal)}
         if release is not None:
             entry["release"] = release
-        self.ledger.record(f"reactions/{self.name}", entry, expect_seq=None)
+        self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
 
     def unfinished(self, digest: str | None = None) -> Decision | None:
         """The reaction that was begun and not finished (of this verdict, or any); only true while none is running."""
-        entries = [item.entry for item in self.ledger.read(f"reactions/{self.name}")]
+        entries = [item.entry for item in self.ledger.read(reactions.stream(self.name))]
         finished = {entry["verdict"] for entry in entries if entry["act"] == "finished"}
         for entry in entries:
             if entry["act"] == "started" and entry["verdict"] not in finished and digest in (None, entry["verdict"]):
-                return Decision(entry["action"], entry["reason"], entry["verdict"])
+                return reactions.decision_of(entry)
         return None
 
-    def done_already(self, digest: str) -> int | None:
-        """The champion's version if it is the release that this verdict's reaction made (killed before it said so)."""
+    def done_already(self, decision: Decision) -> int | None:
+        """What serves, if it does because of this decision's reaction (killed before it said so)."""
         version = current_champion(self.settings.tracking_uri(), self.name)
         if version is None:
             return None
-        facts = json.loads((self.release(version) / "release.json").read_bytes())
-        return version if facts.get("verdict") == digest else None
+        if decision.action == "rollback":
+            return version if str(version) != self.verdict(decision.verdict_digest).version else None
+        facts = self.release_facts(version)
+        made_by = facts.get("recompressed") if decision.action == "recompress" else facts.get("verdict")
+        return version if made_by == decision.verdict_digest else None
+
+    def recompression(self, digest: str) -> tuple[Recompress, str | None]:
+        """What a recompression for a verdict is about, and the verdict whose rows the champion was trained on, if any.
+
+        Raises:
+            StateError: no such verdict, it found nothing too costly, or nothing serves.
+        """
+        found = causes(self.verdict(digest))
+        figures: tuple[Figure, ...] = get_args(Figure)
+        figure = next((one for one in figures if one in found), None)
+        version = current_champion(self.settings.tracking_uri(), self.name)
+        if figure is None or version is None:
+            what = "found nothing too costly" if figure is None else "is about a release of which nothing serves"
+            raise StateError(f"verdict {digest[:12]} {what}", where=self.name, fix="see `trimtab status`")
+        facts = self.release_facts(version)
+        return Recompress(digest, figure, facts["figures"]["size_ratio"]), facts.get("verdict")
 
     def owed(self) -> str | None:
         """Digest of a verdict whose reaction no event started, or that a kill cut short; None if nothing is owed."""
@@ -206,27 +304,28 @@ class Watch:
                 cut_short = self.unfinished()
                 if cut_short is not None:
                     return cut_short.verdict_digest
+                for digest in self._approved_and_not_begun():
+                    if self.decide(digest).acts:
+                        return digest
                 if self.settled():
                     return None
                 decision = self.decide()
-                return decision.verdict_digest if decision.action == "retrain" else None
+                return decision.verdict_digest if decision.acts else None
         except Conflict:
             return None
+
+    def _approved_and_not_begun(self) -> list[str]:
+        book = self.book()
+        return sorted(book.approved - {reaction.verdict for reaction in book.reactions})
 
     def settled(self) -> bool:
         """Whether the newest verdict calls for nothing, whatever the registry says; it need not be asked then."""
         past = self.verdicts()
-        return not past or past[-1].kind in ("healthy", "not_enough_rows")
+        return not past or not causes(past[-1])
 
-    def unsaid(self) -> tuple[Decision, str] | None:
-        """The newest verdict's decision and kind, if it calls for an alert that no event brought into the ledger."""
-        if self.settled():
-            return None
-        decision = self.decide()
-        if decision.action != "alert":
-            return None
-        said = {item.entry["body"] for item in self.ledger.read(f"alerts/{self.name}")}
-        return None if about(decision.verdict_digest) in said else (decision, self.verdicts()[-1].kind)
+    def unsaid(self) -> list[Decision]:
+        """Alerts that the newest verdict calls for and no event brought into the ledger."""
+        return [] if self.settled() else [one for one in self.decisions() if one.action == "alert"]
 
     @contextmanager
     def reacting(self) -> Iterator[None]:
@@ -242,9 +341,9 @@ class Watch:
         """Labelled rows of the window a verdict is about, divided into training and held-out rows.
 
         Raises:
-            DataError: too few labelled rows, or inputs were not journalled.
+            DataError: too few labelled rows, or inputs were not journalled. StateError: there is no such verdict.
         """
-        verdict = next(verdict for verdict in self.verdicts() if verdict.digest == digest)
+        verdict = self.verdict(digest)
         window = reader.window(self.journal, verdict.lo, verdict.hi)
         keep = has_label(np.asarray(window.label)) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
@@ -258,7 +357,3 @@ def _run_length(versions: np.ndarray) -> int:
         return 0
     other = np.flatnonzero(versions != versions[0])
     return int(other[0]) if len(other) else len(versions)
-
-
-def _seconds(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()

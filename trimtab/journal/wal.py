@@ -54,6 +54,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, *, segment_bytes: int = 2**24, max_pending_bytes: int = 2**26) -> None:
+        self.folder = folder
         self._max_pending_bytes = max_pending_bytes
         self._pending: list[_Entry] = []
         self._pending_bytes = 0

@@ -28,6 +28,7 @@ class Window:
         labelled: rows with a label. duplicates: labels that another one for the same row replaced.
         unknown_labels: labels, arrived since the window began, for rows the journal did not hold at that moment.
         has_inputs: bool (n,), whether the row's inputs were kept and have the shape of the window's last ones.
+        error: object (n,), type of the row's error, None where there was none; empty in windows made by hand.
     """
 
     request_id: Array
@@ -48,6 +49,7 @@ class Window:
     errors: Mapping[str, int] = field(default_factory=dict)
     latency_ms: Array = field(default_factory=lambda: np.empty(0))
     has_inputs: Array = field(default_factory=lambda: np.empty(0, np.bool_))
+    error: Array = field(default_factory=lambda: np.empty(0, object))
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -89,6 +91,7 @@ def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi:
         errors=dict(Counter(value for block in blocks for value in block.error if value is not None)),
         latency_ms=_column(blocks, "latency_ms", np.float64),
         has_inputs=has_inputs,
+        error=np.array([value for block in blocks for value in block.error], object),
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from trimtab.candidate import Interval, digest_of
 from trimtab.monitoring.drift import ColumnResult
 from trimtab.monitoring.findings import Finding
 from trimtab.monitoring.performance import Performance
+from trimtab.monitoring.service import ServiceFacts
 
-VerdictKind = Literal["healthy", "drift", "damage", "drift+damage", "not_enough_rows", "data_quality"]
+VerdictKind = Literal["healthy", "drift", "damage", "drift+damage", "service", "not_enough_rows", "data_quality"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Verdict:
     """A verdict.
 
     Attributes:
-        kind: "not_enough_rows" and "data_quality" say nothing about the model; the other four do.
+        kind: "not_enough_rows" and "data_quality" say nothing about the model; the others do. "service": the service
+            passed a limit (errors, latency, memory), and nothing else was found.
         lo, hi: offsets of the window in the journal.
         version: the release version it is about.
         rows: rows judged: answered by that version without an error.
@@ -28,6 +30,7 @@ class Verdict:
         errors, other_versions: rows left out: ended in an error, answered by another version.
         duplicates, unknown_labels: labels that came twice, and for request ids that are not in the journal.
         reasons: the verdict in words.
+        service: how the service did meanwhile; None in verdicts from before it was looked at.
     """
 
     kind: VerdictKind
@@ -42,6 +45,20 @@ class Verdict:
     duplicates: int
     unknown_labels: int
     reasons: tuple[str, ...]
+    service: ServiceFacts | None = None
+
+    def with_service(self, facts: ServiceFacts | None) -> Verdict:
+        """The verdict with what was seen of the service; a breach makes a healthy window one of kind "service".
+
+        So it does where requests failed so often that too few rows were left to judge: that is the release's fault or
+        the machine's, not that of the data.
+        """
+        if facts is None:
+            return self
+        failing = self.kind == "data_quality" and not self.columns and "errors" in facts.kinds()
+        kind: VerdictKind = "service" if failing or (self.kind == "healthy" and facts.breaches) else self.kind
+        details = tuple(f"{breach.kind}: {breach.detail}" for breach in facts.breaches)
+        return replace(self, kind=kind, service=facts, reasons=(*details, *self.reasons))
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -82,6 +99,8 @@ class Verdict:
         fields["columns"] = tuple(_column(entry) for entry in value["columns"])
         fields["performance"] = _performance(value["performance"])
         fields["reasons"] = tuple(value["reasons"])
+        if "service" in fields:
+            fields["service"] = ServiceFacts.from_json(fields["service"])
         return cls(**fields)
 
     def _fields(self) -> dict[str, Any]:
@@ -89,6 +108,9 @@ class Verdict:
         plain["reasons"] = list(plain["reasons"])
         if plain["performance"]["metric"] is None:
             del plain["performance"]["metric"]  # verdicts on classifiers keep the digest they always had
+        del plain["service"]
+        if self.service is not None:
+            plain["service"] = self.service.to_json()
         plain["columns"] = [{**column, "findings": list(column["findings"])} for column in plain["columns"]]
         return plain
 

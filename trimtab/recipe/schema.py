@@ -18,6 +18,7 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
@@ -232,9 +233,22 @@ class Monitoring(Section):
     max_damage: float = Field(
         0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage; drops as max_drop's"
     )
-    mode: Literal["act", "observe"] = "act"
-    cooldown_s: float = Field(300, ge=0, description="least time between two reactions")
+    mode: Mode = Field(
+        "act", description="propose: a reaction waits for a click in the Prefect UI; observe: it is only said"
+    )
+    policy: Policy = Field(default_factory=Policy)
+    service: Service = Field(default_factory=Service)
+    alerts: Alerts = Field(default_factory=Alerts)
+    sweep: Schedule = Field(
+        default_factory=lambda: Schedule(interval_s=None, cron="30 3 * * *"),
+        description="when what dead releases left in the registry is cleared",
+    )
     holdout: float = Field(0.3, gt=0, lt=1, description="share of the journal rows kept from training on a retrain")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cooldown_where_it_was(cls, given: Any) -> Any:
+        return cooldown_moved(given)
 
 
 class Recipe(Section):
@@ -295,10 +309,11 @@ class Recipe(Section):
     def identity(self) -> dict[str, Any]:
         """The recipe as results are identified by it; of classification without what only regression has.
 
-        What was made before there were such keys keeps its identity.
+        What was made before there were such keys keeps its identity, and what follows from a verdict is no part of it.
         """
+        acting: dict[str, Any] = {"monitoring": {"policy", "service", "alerts", "sweep", "mode"}}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        return self.model_dump(mode="json", exclude=acting | ({} if self.purpose.regression else only_regression))
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from trimtab.serving.follow import Follower, Source
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Check, Loaded, check_manifest, load_release
+from trimtab.serving.sampling import Sampler
 from trimtab.settings import Settings
 
 
@@ -31,12 +32,14 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     follower: Follower | None = None
     recorder: Recorder | None = field(init=False)
+    sampler: Sampler | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.journal, self.metrics) if self.journal is not None else None
         if self.journal is not None:
             self.metrics.journal_rows.set(self.journal.rows)
         self.metrics.unfinished.set_function(lambda: self.engine.unfinished)
+        self.sampler = self._sampler(self.journal) if self.journal is not None else None
 
     def swap(self, loaded: Loaded) -> None:
         """Put a release in service."""
@@ -47,8 +50,19 @@ class Service:
             loaded.name, loaded.version, str(loaded.facts.get("candidate", "")), str(loaded.facts.get("target", ""))
         ).set(1)
 
+    def _sampler(self, journal: Journal) -> Sampler:
+        engine = self.engine
+        return Sampler(
+            journal.folder,
+            self.metrics.registry,
+            version=lambda: engine.current.version if engine.current is not None else None,
+            queue=lambda: engine.unfinished,
+        )
+
     def start(self) -> None:
-        """Begin to follow the registry."""
+        """Begin to follow the registry, and to look at the process."""
+        if self.sampler is not None:
+            self.sampler.start()
         if self.follower is not None:
             self.follower.start()
 
@@ -57,6 +71,8 @@ class Service:
         if self.follower is not None:
             self.follower.stop()
         self.engine.close()
+        if self.sampler is not None:
+            self.sampler.stop()
         if self.journal is not None:
             self.journal.close()
 
