@@ -15,6 +15,7 @@ from prefect.states import State
 from tasks.artifacts import artifact_key
 from tasks.monitor import EVENTS, open_watch
 from tasks.serve import stock_file, wait_for_version
+from trimtab import reactions
 from trimtab.errors import Conflict, RegistryError
 from trimtab.monitoring.policy import Decision
 from trimtab.registry.author import author
@@ -44,7 +45,7 @@ def resumed(watch: Watch, digest: str) -> bool:
     here = str(flow_run.get_id())
     mine = [one for one in watch.book().proposals if one.run == here and one.decision.verdict_digest == digest]
     if mine and not mine[-1].approved:
-        watch.approve(digest, CLICKED)
+        reactions.approve(watch.ledger, watch.name, digest, CLICKED)
     return bool(mine)
 
 
@@ -69,7 +70,7 @@ def why(watch: Watch, decision: Decision) -> str:
 
 def ask(watch: Watch, decision: Decision) -> None:
     """The ledger first, then an alert that says what is proposed and how to agree."""
-    watch.propose(decision, str(flow_run.get_id()))
+    reactions.propose(watch.ledger, watch.name, decision, str(flow_run.get_id()))
     how = f"agree with `trimtab approve {watch.name}`, or resume this flow run in the Prefect UI"
     tell(watch, decision, "proposal", f"{decision.action} is proposed ({how}): {decision.reason}")
     create_markdown_artifact(

@@ -1,4 +1,4 @@
-"""What the ledger has of reactions and alerts, folded: read from its entries alone, pure.
+"""What the ledger has of reactions and alerts: folded from its entries alone, and what people add to it.
 
 Entries of stream "reactions/<name>", by `act`:
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from trimtab.ledger import Entry
+from trimtab.ledger import Entry, Ledger
 from trimtab.monitoring.breaker import Reaction
 from trimtab.monitoring.policy import Decision
 
@@ -83,6 +83,28 @@ def fold(entries: Sequence[Entry]) -> Book:
             closed_at = seconds(item.time)
     known = tuple(replace(one, approved=one.decision.verdict_digest in approved) for one in proposals)
     return Book(tuple(reactions.values()), known, frozenset(approved), closed_at)
+
+
+def read(ledger: Ledger, name: str) -> Book:
+    """The state of a release's reactions."""
+    return fold(ledger.read(stream(name)))
+
+
+def propose(ledger: Ledger, name: str, decision: Decision, run: str) -> None:
+    """Write down that a person is asked, and which flow run waits for the answer."""
+    entry = {"act": "proposed", "verdict": decision.verdict_digest, **decision.to_json(), "run": run}
+    ledger.record(stream(name), entry, expect_seq=None)
+
+
+def approve(ledger: Ledger, name: str, digest: str, who: str) -> None:
+    """Write down that a person agreed to a proposal; once is enough."""
+    if digest not in read(ledger, name).approved:
+        ledger.record(stream(name), {"act": "approved", "verdict": digest, "who": who}, expect_seq=None)
+
+
+def close_breaker(ledger: Ledger, name: str, who: str, why: str) -> None:
+    """Let reactions that did not help be forgotten."""
+    ledger.record(stream(name), {"act": "closed", "who": who, "reason": why}, expect_seq=None)
 
 
 def said(entries: Sequence[Entry]) -> frozenset[str]:

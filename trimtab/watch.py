@@ -172,7 +172,7 @@ class Watch:
 
     def book(self) -> reactions.Book:
         """What the ledger has of reactions."""
-        return reactions.fold(self.ledger.read(reactions.stream(self.name)))
+        return reactions.read(self.ledger, self.name)
 
     def facts(self) -> Facts:
         """What is so now: champion, promotion, reactions, alerts."""
@@ -216,22 +216,6 @@ class Watch:
             if verdict.digest == digest:
                 return verdict
         raise StateError(f"the ledger has no verdict {digest[:12]}", where=self.name, fix="see `trimtab status`")
-
-    def propose(self, decision: Decision, run: str) -> None:
-        """Write down that a person is asked, and which flow run waits for the answer."""
-        entry = {"act": "proposed", "verdict": decision.verdict_digest, **decision.to_json(), "run": run}
-        self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
-
-    def approve(self, digest: str, who: str) -> None:
-        """Write down that a person agreed to a proposal; once is enough."""
-        if digest not in self.book().approved:
-            entry = {"act": "approved", "verdict": digest, "who": who}
-            self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
-
-    def close_breaker(self, who: str, why: str) -> None:
-        """Forget the reactions that did not help."""
-        entry = {"act": "closed", "who": who, "reason": why}
-        self.ledger.record(reactions.stream(self.name), entry, expect_seq=None)
 
     def begin(self, decision: Decision, run: str) -> int:
         """Write down that a reaction starts, before it does.

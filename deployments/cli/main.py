@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
+from deployments.cli import (
+    audit,
+    doctor,
+    explain,
+    flows,
+    history,
+    keys,
+    reacting,
+    recipes,
+    registry,
+    retention,
+    show,
+    stack,
+    targets,
+)
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -25,7 +39,10 @@ app.command()(flows.monitor)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(registry.status)
+app.command()(reacting.approve)
+app.command()(reacting.breaker)
 app.command()(history.history)
+app.command()(audit.audit)
 app.command()(show.show)
 app.add_typer(keys.app, name="keys")
 app.command()(retention.delete)

@@ -86,7 +86,9 @@ def _release(name: str, home: Any) -> dict[str, Any]:
         "previous": log.previous,
         "promotions": [promotion.to_json() for promotion in log.done],
         "verdicts": [entry["verdict"]["kind"] for entry in verdicts],
-        "reactions": [f"{entry['act']}: {entry.get('outcome') or entry.get('reason')}" for entry in reactions],
+        "reactions": [
+            f"{entry['act']}: {entry.get('outcome') or entry.get('reason') or entry.get('who')}" for entry in reactions
+        ],
     }
 
 
