@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from tasks.artifacts import artifact_key, page_url
+from tasks.audit import audit_url, renew_audit
 from tasks.edges import after, ended, quoted
 from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
@@ -132,6 +133,7 @@ def publish_verdict(watch: Watch, window: Window, verdict: Verdict) -> Decision:
             description=f"Evidently's report on rows {verdict.lo}–{verdict.hi} of {watch.name}",
         )
     into_mlflow(watch, verdict, html)
+    renew_audit(watch)
     return decision
 
 
@@ -200,6 +202,9 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
             raise RegistryError("names no run that made it", where=f"{watch.name} version {verdict.version}")
         tracking.log_text(run_id, html, f"monitoring/window-{verdict.lo}-{verdict.hi}.html")
         tracking.log_metrics(run_id, figures)
+        if page := audit_url(watch):
+            with mlflow_errors(watch.name):
+                tracking.client.set_registered_model_tag(watch.name, "trimtab.audit", page)
     except (TrimtabError, OSError) as error:
         get_run_logger().warning("the window's report is not in MLflow: %s: %s", type(error).__name__, error)
 

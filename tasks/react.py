@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 
 from tasks.artifacts import artifact_key
+from tasks.audit import renew_audit
 from tasks.monitor import EVENTS, open_watch
 from tasks.serve import stock_file, wait_for_version
 from trimtab import reactions
@@ -145,6 +146,7 @@ def tell(watch: Watch, decision: Decision, cause: str, reason: str) -> None:
 
 def _finish(watch: Watch, decision: Decision, said: str, version: int | None, release: dict[str, Any] | None) -> None:
     watch.finish(decision, str(flow_run.get_id()), said, version, release)
+    renew_audit(watch)
     create_markdown_artifact(
         key=artifact_key("reaction", watch.name),
         description=f"What followed from the verdict {decision.verdict_digest[:12]} on {watch.name}",

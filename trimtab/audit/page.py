@@ -26,7 +26,7 @@ def render(name: str, moments: Sequence[Moment], serving: str) -> str:
     Args:
         moments: oldest first. serving: what serves now, in words.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("trimtab.audit").joinpath("page.html.j2").read_text(encoding="utf-8"))
     count = Counter(moment.kind for moment in moments)
     shown = list(moments)[-NEWEST:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -213,6 +214,12 @@ class Schedule(Section):
     def _one_of(self) -> Schedule:
         if (self.interval_s is None) == (self.cron is None):
             raise ValueError("give exactly one of interval_s and cron")
+        if self.cron is not None and len(self.cron.split()) != 5:
+            raise ValueError(f"cron: {self.cron!r} is no line of five fields (minute hour day month weekday)")
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"timezone: {self.timezone!r} is no time zone, e.g. Europe/Berlin or UTC") from None
         return self
 
 
