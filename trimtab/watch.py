@@ -322,17 +322,30 @@ class Watch:
             yield
 
     def new_rows(self, digest: str) -> NewRows:
-        """Labelled rows of the window a verdict is about, divided into training and held-out rows.
+        """Labelled rows of the windows that a verdict rests on, divided into training and held-out rows.
+
+        These are its own window and, of the last n windows of the same version, those that show damage too.
 
         Raises:
             DataError: too few labelled rows, or inputs were not journalled. StateError: there is no such verdict.
         """
         verdict = self.verdict(digest)
-        window = reader.window(self.journal, verdict.lo, verdict.hi)
+        past = windows(self._until(digest), verdict.version)[-self.recipe.monitoring.policy.n :]
+        places = [(one.lo, one.hi) for one in past if one.lo != verdict.lo and "damage" in causes(one)]
+        parts = [self._labelled(lo, hi) for lo, hi in [*places, (verdict.lo, verdict.hi)]]
+        names = set.intersection(*(set(inputs) for inputs, _, _ in parts))
+        inputs = {name: np.concatenate([part[0][name] for part in parts]) for name in sorted(names)}
+        labels = np.concatenate([part[1] for part in parts])
+        ids = [one for part in parts for one in part[2]]
+        return divide(inputs, labels, ids, self.recipe.monitoring.holdout, digest)
+
+    def _labelled(self, lo: int, hi: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+        """Inputs, labels and ids of the rows from lo to hi that can be trained on."""
+        window = reader.window(self.journal, lo, hi)
         keep = has_label(np.asarray(window.label)) & (np.asarray(window.status) < 400) & np.asarray(window.has_inputs)
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
         ids = [f"{request}/{row}" for request, row in zip(window.request_id[keep], window.row[keep], strict=True)]
-        return divide(inputs, np.asarray(window.label)[keep], ids, self.recipe.monitoring.holdout, digest)
+        return inputs, np.asarray(window.label)[keep], ids
 
 
 def _run_length(versions: np.ndarray) -> int:

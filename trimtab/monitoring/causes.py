@@ -13,7 +13,7 @@ Cause = Literal[
 ]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 COSTS: tuple[Cause, ...] = ("latency", "memory", "size")
-SILENT = ("too_few_labels",)  # answers of the performance that say nothing
+SILENT = ("too_few_labels", "undefined")  # answers of the performance that say nothing
 
 
 def causes(verdict: Verdict) -> dict[Cause, str]:
@@ -69,7 +69,7 @@ def estimated_damage(verdict: Verdict) -> bool:
 
 def _estimate(verdict: Verdict) -> Any:
     """The estimate without labels, where the verdict carries one."""
-    return getattr(verdict, "estimated", None)
+    return getattr(verdict, "estimate", None)
 
 
 def input_drifted(verdict: Verdict) -> bool:
