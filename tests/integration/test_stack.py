@@ -70,6 +70,8 @@ def test_the_schedule_really_fires(world: World) -> None:
 
     assert finished[0]["auto_scheduled"]
     assert world.deployment("monitor")["schedules"][0]["schedule"]["timezone"] == "Europe/London"
+    sweep = world.deployment("sweep")["schedules"][0]["schedule"]
+    assert (sweep["cron"], sweep["timezone"]) == ("30 3 * * *", "UTC")
 
 
 def test_a_schedule_that_a_user_paused_stays_paused_and_deploying_again_changes_nothing_else(world: World) -> None:
@@ -79,7 +81,7 @@ def test_a_schedule_that_a_user_paused_stays_paused_and_deploying_again_changes_
     names = deploy(world.settings, world.recipe, root=world.recipe.parent)
 
     after = world.deployment("monitor")
-    assert set(names) == {"release/tiny", "monitor/tiny", "react/tiny", "alert/tiny"}
+    assert set(names) == {"release/tiny", "monitor/tiny", "react/tiny", "sweep/tiny", "alert/tiny"}
     assert [schedule["active"] for schedule in after["schedules"]] == [False]
     assert (after["id"], after["parameters"]) == (before["id"], before["parameters"])
     assert after["schedules"][0]["schedule"] == before["schedules"][0]["schedule"]

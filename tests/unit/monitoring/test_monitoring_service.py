@@ -1,4 +1,4 @@
-"""The service beside its own past: failures with intervals, latency on this host, memory, leaks, disk; and the budget."""
+"""The service beside its own past: failures with intervals, latency on this host, memory, leaks, disk; the budget."""
 
 from __future__ import annotations
 
