@@ -14,6 +14,7 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
+from tasks.alert import said_before
 from tasks.artifacts import artifact_key, page_url
 from tasks.audit import audit_url, renew_audit
 from tasks.edges import after, ended, quoted
@@ -21,6 +22,7 @@ from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
+from trimtab.ledger import utc_now
 from trimtab.monitoring.judge import watched
 from trimtab.monitoring.policy import Decision, about
 from trimtab.monitoring.verdict import Verdict
@@ -229,6 +231,7 @@ def start_owed(watch: Watch) -> str | None:
     """Start the alert or reaction that an event lost or a kill cut short; the schedule makes certain what events make
     fast."""
     say_unsaid(watch)
+    say_at_the_door(watch)
     digest = watch.owed()
     if digest is None or about_to_begin("react", str(watch.path)):
         return None
@@ -252,6 +255,17 @@ def say_unsaid(watch: Watch) -> None:
         # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
         key = f"alert {decision.episode} {datetime.now(UTC):%Y-%m-%dT%H}"
         run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
+
+
+def say_at_the_door(watch: Watch) -> None:
+    """Run alert/<name> for requests that are refused at the door: no window tells of them, no model is to blame."""
+    for breach in watch.at_the_door():
+        said = {"subject": f"{breach.kind}: {breach.detail}", "body": "counted by the service since the last window"}
+        entry = {**said, "cause": breach.kind, "episode": ""}
+        if not said_before(watch.ledger.read(f"alerts/{watch.name}"), entry, utc_now()):
+            get_run_logger().warning("%s: %s", breach.kind, breach.detail)
+            key = f"door {breach.kind} {datetime.now(UTC):%Y-%m-%dT%H}"
+            run_deployment(f"alert/{watch.name}", parameters=entry, timeout=0, as_subflow=False, idempotency_key=key)
 
 
 def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:

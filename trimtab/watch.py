@@ -29,7 +29,7 @@ from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.outgrown import outgrown
 from trimtab.monitoring.policy import Decision, Facts, decide, decisions
 from trimtab.monitoring.profile import Profile, read_reference
-from trimtab.monitoring.service import ServiceFacts, assess
+from trimtab.monitoring.service import Breach, ServiceFacts, assess, at_the_door
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
 from trimtab.recompress import Figure, Recompress
@@ -159,6 +159,13 @@ class Watch:
             self.recipe.monitoring.service,
             outgrown(figures, self.recipe.budget),
         )
+
+    def at_the_door(self) -> list[Breach]:
+        """What the service refused since the last window, where it is more than it used to be."""
+        past = [v.service for v in windows(self.verdicts()) if v.service is not None]
+        now = time.time_ns()
+        since = max(int(past[-1].ended_s * 1e9) if past else 0, now - SAMPLES_NS)
+        return at_the_door(read_samples(self.journal, since, now), past, self.recipe.monitoring.service)
 
     def record(self, verdict: Verdict) -> int:
         """Write the verdict down; two monitors at once: one wins.

@@ -175,7 +175,7 @@ class _Case:
         since = max((one.end for one in self.facts.reactions), default=0)
         waiting: Decision | None = None
         for action, cause, needed in self._wanted():
-            found = episode(self.history, cause, self.policy.n, since)
+            found = episode(self.history, cause, max(self.policy.n, needed), since)
             if found is None:
                 continue
             decision = self._due(action, cause, needed, found)
@@ -188,7 +188,8 @@ class _Case:
         if found.recent < needed:
             reason = f"{self.shown[cause]}: in {found.recent} of the {needed} windows that a {action} asks for"
             return Decision("none", reason, self.verdict.digest, cause, found.id)
-        often = f", in {found.recent} of the last {self.policy.n} windows" if found.recent > 1 else ""
+        last = max(self.policy.n, needed)
+        often = f", in {found.recent} of the last {last} windows" if found.recent > 1 else ""
         reason = f"{self.shown[cause]}{often}"
         return self._guarded(Decision(action, reason, self.verdict.digest, cause, found.id))
 

@@ -29,6 +29,8 @@ LEAST_SLOWER_MS = 5.0  # a neighbour on the machine costs as much
 LEAK_SPAN_S = 600.0  # a process that is younger than this only warms up
 LEAST_GROWTH = {"rss": 64 * 2**20, "threads": 20, "files": 50}
 FAILED = ("model", "nan")  # of the journal: requests that reached the model
+REFUSED = ("client", "validation", "timeout", "shed")
+LEAST_REQUESTS = 30  # of a few requests that somebody tries by hand nothing follows
 NOT_FINITE = "NotFinite"
 MB = 2**20
 
@@ -139,7 +141,7 @@ def assess(
         requests=requests,
         failed=failed,
         seen=refused.total(),
-        refused={kind: refused[kind] for kind in ("client", "validation", "timeout", "shed")},
+        refused={kind: refused[kind] for kind in REFUSED},
         latency=quantiles(latencies),
         resources=_resources(samples),
         breaches=(),
@@ -154,6 +156,29 @@ def assess(
         *outgrown,
     ]
     return replace(found, breaches=tuple(breaches))
+
+
+def at_the_door(samples: Sequence[Sample], past: Sequence[ServiceFacts], limits: Limits) -> list[Breach]:
+    """What is refused before it reaches the model: such requests leave no row, so that no window ever tells.
+
+    Args:
+        samples: since the last window. past: of earlier windows, oldest first.
+    """
+    counts = sum((Counter(sample.counts) for sample in samples), Counter())
+    seen = ServiceFacts(
+        began_s=0.0,
+        ended_s=0.0,
+        host="",
+        requests=0,
+        failed={},
+        seen=counts.total(),
+        refused={kind: counts[kind] for kind in REFUSED},
+        latency={},
+        resources={},
+        breaches=(),
+    )
+    usual = {kind: _usual(past, (), kind) for kind in ("errors", "clients")}
+    return [*_errors(seen, usual["errors"], limits), *_clients(seen, usual["clients"], limits)]
 
 
 def quantiles(latencies: Array) -> dict[str, Quantile]:
@@ -241,7 +266,7 @@ def _clients(found: ServiceFacts, usual: Sequence[ServiceFacts], limits: Limits)
 
 def _risen(bad: int, total: int, usual_bad: int, usual_total: int, most: float) -> str:
     """In words how far a share rose, where even the lower end of the rise is beyond `most`; "" elsewhere."""
-    if not total:
+    if total < LEAST_REQUESTS:
         return ""
     _, low, high = rise(bad, total, usual_bad, usual_total)
     if low <= most:

@@ -1,4 +1,4 @@
-"""Whom alerts reach: each kind of block sends to a real receiver on loopback what a person needs, and no secret leaks."""
+"""Whom alerts reach: each kind of block sends to a real receiver on loopback what a person needs; no secret leaks."""
 
 from __future__ import annotations
 

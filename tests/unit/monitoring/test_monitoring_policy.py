@@ -31,10 +31,10 @@ def test_each_kind_has_its_reaction_where_one_window_is_enough(kind: VerdictKind
 
 
 def test_damage_that_nothing_explains_asks_for_two_windows_even_where_one_is_enough_otherwise() -> None:
-    policy = Policy(k=1, n=3)
-    assert decided(stream("damage"), policy=policy).action == "alert"
-    assert decided(stream("damage", "damage"), policy=policy).action == "retrain"
-    assert decided(stream("drift+damage", "damage"), policy=policy).action == "retrain"
+    for policy in (Policy(k=1, n=3), ONE):
+        assert decided(stream("damage"), policy=policy).action == "alert"
+        assert decided(stream("damage", "damage"), policy=policy).action == "retrain"
+        assert decided(stream("drift+damage", "damage"), policy=policy).action == "retrain"
 
 
 @pytest.mark.parametrize("cause", ["latency", "memory", "size"])

@@ -13,7 +13,7 @@ from policy_world import verdict
 from trimtab.journal.samples import Sample
 from trimtab.monitoring.outgrown import outgrown
 from trimtab.monitoring.rates import rise, wilson
-from trimtab.monitoring.service import Breach, ServiceFacts, assess, quantiles
+from trimtab.monitoring.service import Breach, ServiceFacts, assess, at_the_door, quantiles
 from trimtab.monitoring.trend import trend
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe.policy import Service
@@ -103,6 +103,19 @@ def test_refused_requests_come_from_the_samples_inside_the_window() -> None:
     assert kinds(assess(window(), [outside], [], [], LIMITS)) == set()
     found = assess(window(), [sample(100, {"ok": 60, "validation": 30, "client": 10})], [], [], LIMITS)
     assert kinds(found) == {"clients"}
+
+
+def test_what_is_refused_at_the_door_needs_no_window_and_a_few_requests_are_none() -> None:
+    used_to = assess(window(), [sample(100, {"ok": 90, "validation": 10})], [], [], Service(max_error_rise=0.5))
+    assert used_to is not None
+
+    def found(**counts: int) -> set[str]:
+        return {breach.kind for breach in at_the_door([sample(500, counts)], [used_to], LIMITS)}
+
+    assert found(validation=60) == {"clients"}
+    assert found(ok=50, shed=50) == {"errors"}
+    assert found(ok=90, validation=12) == set()
+    assert found(validation=20) == set()
 
 
 def test_latency_is_compared_with_the_versions_first_clear_window_on_this_host() -> None:
