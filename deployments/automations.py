@@ -22,7 +22,7 @@ from deployments.deploy import deployment_id
 from deployments.environment import HEARTBEAT_S
 from deployments.notify import automation_name, notification, notification_blocks
 from deployments.prefect_api import prefect_client
-from tasks.monitor import EVENTS
+from tasks.events import EVENTS
 from trimtab.monitoring.policy import about
 from trimtab.recipe.load import load_recipe
 from trimtab.settings import Settings

@@ -20,8 +20,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from tasks.alert import WRITTEN
 from tasks.artifacts import artifact_key
+from tasks.events import WRITTEN
 from trimtab.errors import StateError
 from trimtab.settings import Settings
 

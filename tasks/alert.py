@@ -13,12 +13,12 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from tasks.artifacts import artifact_key
+from tasks.events import WRITTEN
 from trimtab.ledger import Entry, Ledger, utc_now
 from trimtab.monitoring.policy import about
 from trimtab.monitoring.verdict import Verdict
 from trimtab.settings import Settings
 
-WRITTEN = "trimtab.alert"  # the event that notifications are sent on
 AGAIN_AFTER = timedelta(hours=1)  # of what has no episode, e.g. a monitor that fails with each tick
 REASONS = 12
 

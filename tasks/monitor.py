@@ -18,6 +18,7 @@ from tasks.alert import said_before
 from tasks.artifacts import artifact_key, page_url
 from tasks.audit import audit_url, renew_audit
 from tasks.edges import after, ended, quoted
+from tasks.events import EVENTS
 from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal.compact import compact
@@ -30,14 +31,6 @@ from trimtab.monitoring.windows import answered
 from trimtab.settings import Settings
 from trimtab.store import os_lock, write_atomic
 from trimtab.watch import Next, Watch
-
-# action → event that deployments/automations.py listens to
-EVENTS = {
-    "retrain": "trimtab.verdict.damage",
-    "recompress": "trimtab.verdict.breach",
-    "rollback": "trimtab.verdict.regression",
-    "alert": "trimtab.verdict.alert",
-}
 
 
 def open_watch(recipe: str, home: str) -> Watch:

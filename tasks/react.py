@@ -14,7 +14,8 @@ from prefect.states import State
 
 from tasks.artifacts import artifact_key
 from tasks.audit import renew_audit
-from tasks.monitor import EVENTS, open_watch
+from tasks.events import EVENTS
+from tasks.monitor import open_watch
 from tasks.serve import stock_file, wait_for_version
 from trimtab import reactions
 from trimtab.errors import Conflict, RegistryError

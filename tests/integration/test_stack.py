@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from receivers import json_receiver, mailbox
 from stack_world import World, wait_for, world
 
 from deployments.automations import automate
@@ -23,6 +24,12 @@ from deployments.stack.supervise import Supervisor
 from trimtab.settings import Settings
 
 __all__ = ["world"]  # the fixture
+ALERTS = """
+  alerts:
+    webhook: A_HOOK
+    slack: A_SLACK
+    email: {server: AN_SMTP, sender: trimtab@example.org, to: [ops@example.org]}
+"""
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -122,6 +129,35 @@ def test_a_failed_run_raises_an_alert(world: World) -> None:
     assert line.startswith("tiny|release Failed: ")
     assert "as the test asked" in line
     assert world.state(run) == "FAILED"
+
+
+def test_an_alert_that_was_written_reaches_everybody_the_recipe_names(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with json_receiver() as (hook, hooked), json_receiver() as (slack, slacked), mailbox() as (smtp, mails):
+        for name, where in {"A_HOOK": hook, "A_SLACK": slack, "AN_SMTP": smtp}.items():
+            monkeypatch.setenv(name, where)
+        told = world.recipe.with_name("told.yaml")
+        told.write_text(world.recipe.read_text() + ALERTS)
+        assert "tiny: alert → notify" in automate(world.settings, told, "tiny")
+        event = {
+            "id": str(uuid4()),
+            "event": "trimtab.alert",
+            "occurred": datetime.now(UTC).isoformat(),
+            "resource": {"prefect.resource.id": "trimtab.release.tiny"},
+            "payload": {"subject": "tiny: drift: it drifted", "body": "rows 0–200\n- p = 1e-9"},
+        }
+        world.api("POST", "/events", [event])
+
+        wait_for("the webhook", lambda: hooked)
+        wait_for("Slack", lambda: slacked)
+        wait_for("the mail", lambda: [text for verb, text in mails if verb == "DATA"])
+    assert hooked == [{"subject": "tiny: drift: it drifted", "body": "rows 0–200\n- p = 1e-9"}]
+    assert slacked == [{"text": "*tiny: drift: it drifted*\nrows 0–200\n- p = 1e-9"}]
+
+    automate(world.settings, world.recipe, "tiny")
+    left = {automation["name"] for automation in world.api("POST", "/automations/filter", {})}
+    assert "tiny: alert → notify" not in left
 
 
 def test_a_run_that_has_ended_is_never_made_crashed(world: World) -> None:

@@ -29,7 +29,8 @@ LEAST_SLOWER_MS = 5.0  # a neighbour on the machine costs as much
 LEAK_SPAN_S = 600.0  # a process that is younger than this only warms up
 LEAST_GROWTH = {"rss": 64 * 2**20, "threads": 20, "files": 50}
 FAILED = ("model", "nan")  # of the journal: requests that reached the model
-REFUSED = ("client", "validation", "timeout", "shed")
+OVERLOAD, CLIENTS = ("timeout", "shed"), ("client", "validation")  # of the samples
+REFUSED = (*CLIENTS, *OVERLOAD)
 LEAST_REQUESTS = 30  # of a few requests that somebody tries by hand nothing follows
 NOT_FINITE = "NotFinite"
 MB = 2**20
@@ -242,26 +243,20 @@ def _usual(own: Sequence[ServiceFacts], before: Sequence[ServiceFacts], kind: st
 
 def _errors(found: ServiceFacts, usual: Sequence[ServiceFacts], limits: Limits) -> list[Breach]:
     """The service's own failures: the model raised or answered NaN; or it was too slow and shed requests."""
-    pairs = [
-        ("of the model", sum(found.failed.values()), found.requests, "failed", "requests", FAILED),
-        ("by time-outs and a full queue", _sum(found.refused, "timeout", "shed"), found.seen, "refused", "seen", ()),
-    ]
     breaches = []
-    for what, bad, total, counted, of, kinds in pairs:
-        names = kinds or ("timeout", "shed")
-        past_bad = sum(_sum(getattr(facts, counted), *names) for facts in usual)
-        past_total = sum(getattr(facts, of) for facts in usual)
-        detail = _risen(bad, total, past_bad, past_total, limits.max_error_rise)
-        if detail:
-            breaches.append(Breach("errors", f"failures {what}: {detail} ({_by_kind(getattr(found, counted), names)})"))
+    past = sum(_sum(facts.failed, *FAILED) for facts in usual), sum(facts.requests for facts in usual)
+    if detail := _risen(_sum(found.failed, *FAILED), found.requests, *past, limits.max_error_rise):
+        breaches.append(Breach("errors", f"failures of the model: {detail} ({_by_kind(found.failed, FAILED)})"))
+    past = sum(_sum(facts.refused, *OVERLOAD) for facts in usual), sum(facts.seen for facts in usual)
+    if detail := _risen(_sum(found.refused, *OVERLOAD), found.seen, *past, limits.max_error_rise):
+        breaches.append(Breach("errors", f"overload: {detail} ({_by_kind(found.refused, OVERLOAD)})"))
     return breaches
 
 
 def _clients(found: ServiceFacts, usual: Sequence[ServiceFacts], limits: Limits) -> list[Breach]:
-    names = ("client", "validation")
-    bad, past_bad = _sum(found.refused, *names), sum(_sum(facts.refused, *names) for facts in usual)
-    detail = _risen(bad, found.seen, past_bad, sum(facts.seen for facts in usual), limits.max_error_rise)
-    return [Breach("clients", f"requests refused: {detail} ({_by_kind(found.refused, names)})")] if detail else []
+    past = sum(_sum(facts.refused, *CLIENTS) for facts in usual), sum(facts.seen for facts in usual)
+    detail = _risen(_sum(found.refused, *CLIENTS), found.seen, *past, limits.max_error_rise)
+    return [Breach("clients", f"requests refused: {detail} ({_by_kind(found.refused, CLIENTS)})")] if detail else []
 
 
 def _risen(bad: int, total: int, usual_bad: int, usual_total: int, most: float) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import socketserver
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from email import message_from_string, policy
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
+from receivers import Mails, json_receiver, mailbox
 
 from deployments.notify import address, mail, notification, webhook
 from trimtab.errors import StateError
@@ -21,55 +20,14 @@ SUBJECT, BODY = "digits: drift: input[3] drifted", 'rows 0–200\n- p = 1e-9 "qu
 
 @pytest.fixture
 def posted() -> Iterator[tuple[str, list[Any]]]:
-    """A receiver of JSON; its address, and what came."""
-    came: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook?key=secret", came
-    server.shutdown()
-    server.server_close()
-
-
-class Mailbox(socketserver.StreamRequestHandler):
-    """As much of SMTP as it takes to be sent a mail."""
-
-    def handle(self) -> None:
-        say = lambda line: self.wfile.write(f"{line}\r\n".encode())  # noqa: E731
-        say("220 here")
-        lines: list[str] = []
-        for raw in self.rfile:
-            word = raw.decode().split(":")[0].split()[0].upper() if raw.strip() else ""
-            if word == "DATA":
-                say("354 go on")
-                while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
-                    lines.append(line)
-                self.server.came.append(("DATA", "\n".join(lines)))  # type: ignore[attr-defined]
-                say("250 taken")
-            elif word == "QUIT":
-                say("221 bye")
-                return
-            else:
-                self.server.came.append((word, raw.decode().strip()))  # type: ignore[attr-defined]
-                say("250 fine")
+    with json_receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
-def mailbox() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox)
-    server.came = []  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"smtp://127.0.0.1:{server.server_address[1]}", server.came  # type: ignore[attr-defined]
-    server.shutdown()
-    server.server_close()
+def mails() -> Iterator[tuple[str, Mails]]:
+    with mailbox() as receiver:
+        yield receiver
 
 
 def test_a_webhook_is_sent_subject_and_body_as_json(posted: tuple[str, list[Any]]) -> None:
@@ -86,10 +44,8 @@ def test_slack_is_sent_the_text_that_its_incoming_webhooks_take(posted: tuple[st
     assert came == [{"text": f"*{SUBJECT}*\n{BODY}"}]
 
 
-def test_a_mail_reaches_everybody_with_subject_and_evidence(mailbox: tuple[str, list[tuple[str, str]]]) -> None:
-    from email import message_from_string, policy
-
-    where, came = mailbox
+def test_a_mail_reaches_everybody_with_subject_and_evidence(mails: tuple[str, Mails]) -> None:
+    where, came = mails
     wanted = Email(server="SMTP", sender="trimtab@example.org", to=["ops@example.org", "ml@example.org"])
     mail(wanted, where).notify(subject=SUBJECT, body=BODY)
 
@@ -103,8 +59,6 @@ def test_a_mail_reaches_everybody_with_subject_and_evidence(mailbox: tuple[str, 
 
 
 def test_a_receiver_that_is_gone_is_an_error_and_not_silence() -> None:
-    import httpx
-
     with pytest.raises(httpx.HTTPError):
         webhook("webhook", "digits", "http://127.0.0.1:9/hook").notify(subject=SUBJECT, body=BODY)
 
