@@ -8,7 +8,7 @@ CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.to
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve bench-monitor soak lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults stories random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve bench-monitor soak lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -38,6 +38,9 @@ integration: env ## Tests that start real servers
 
 faults: env      ## Registration, promotion and rollback killed at every failpoint in turn
 	@$(BIN)/python -m pytest -m slow
+
+stories: env     ## What the watch promises, end to end on real servers: [STORIES="healthy breaker …"], ten minutes
+	@PYTHONPATH=. $(BIN)/python -m deployments.stories $(STORIES)
 
 random-networks: env ## Many random networks on every target here against eager torch, [NETWORKS=60] each: half an hour, so not in CI
 	@TRIMTAB_RANDOM_NETWORKS=$(or $(NETWORKS),60) $(BIN)/python -m pytest tests/unit/convert/test_convert_random_networks.py

@@ -20,12 +20,15 @@ from prefect.events.schemas.events import ResourceSpecification
 
 from deployments.deploy import deployment_id
 from deployments.environment import HEARTBEAT_S
+from deployments.notify import automation_name, notification, notification_blocks
 from deployments.prefect_api import prefect_client
+from tasks.events import EVENTS
 from trimtab.monitoring.policy import about
+from trimtab.recipe.load import load_recipe
 from trimtab.settings import Settings
 
-DAMAGE = "trimtab.verdict.damage"
-ALERT = "trimtab.verdict.alert"
+REACT = {EVENTS[action] for action in ("retrain", "recompress", "rollback")}
+ALERT = EVENTS["alert"]
 FAILED = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "TimedOut")}
 SILENCE_S = 3 * HEARTBEAT_S
 TAGS = ["trimtab"]
@@ -44,7 +47,9 @@ def automate(settings: Settings, recipe_path: Path, name: str) -> list[str]:
 
     Raises:
         prefect.exceptions.ObjectNotFound: react/<name> or alert/<name> is not deployed.
+        StateError: an environment variable that `monitoring.alerts` names is not set; nothing was changed.
     """
+    blocks = notification_blocks(settings, name, load_recipe(recipe_path).monitoring.alerts)
     with prefect_client(settings) as client:
         react, alert = deployment_id(client, f"react/{name}"), deployment_id(client, f"alert/{name}")
         wanted = [
@@ -52,7 +57,10 @@ def automate(settings: Settings, recipe_path: Path, name: str) -> list[str]:
             verdict_alert(name, alert),
             failure_alert(name, alert),
             silent_run(),
+            *([notification(name, blocks)] if blocks else []),
         ]
+        if not blocks:
+            _remove(client, automation_name(name))
         for automation in wanted:
             _put(client, automation)
     return [automation.name for automation in wanted]
@@ -66,26 +74,26 @@ def watch_silence(settings: Settings) -> str:
 
 
 def reaction(name: str, react: UUID, parameters: dict[str, Any]) -> AutomationCore:
-    """Measured damage → react/<name>, with the verdict's digest from the event."""
+    """A verdict that calls for a reaction → react/<name>, with the verdict's digest from the event."""
     return AutomationCore(
         name=f"{name}: damage → react",
-        description=f"On the event {DAMAGE} of {name}: run react/{name} with the verdict's digest.",
+        description=f"On {', '.join(sorted(REACT))} of {name}: run react/{name} with the verdict's digest.",
         tags=TAGS,
-        trigger=_on({DAMAGE}, match={"prefect.resource.id": f"trimtab.release.{name}"}),
+        trigger=_on(REACT, match={"prefect.resource.id": f"trimtab.release.{name}"}),
         actions=[_run(react, {**parameters, "verdict": _jinja("{{ event.payload.verdict }}")})],
     )
 
 
 def verdict_alert(name: str, alert: UUID) -> AutomationCore:
     """A verdict that only warns → alert/<name>."""
-    subject = _jinja("{{ event.payload.kind }}: {{ event.payload.reason }}")
+    subject = _jinja("{{ event.payload.cause or event.payload.kind }}: {{ event.payload.reason }}")
     body = _jinja(about("{{ event.payload.verdict }}"))
     return AutomationCore(
         name=f"{name}: verdict → alert",
         description=f"On the event {ALERT} of {name} (a person is asked, nothing is retrained): run alert/{name}.",
         tags=TAGS,
         trigger=_on({ALERT}, match={"prefect.resource.id": f"trimtab.release.{name}"}),
-        actions=[_run(alert, {"name": name, "subject": subject, "body": body})],
+        actions=[_run(alert, {"name": name, "subject": subject, "body": body, **_of_the_event()})],
     )
 
 
@@ -94,6 +102,7 @@ def failure_alert(name: str, alert: UUID) -> AutomationCore:
     subject = _jinja("{{ flow.name }} {{ flow_run.state.name }}: {{ flow_run.name }}")
     # Not {{ flow_run|ui_url }}: 3.9.1 registers that filter for notifications only, and the action fails when it fires.
     body = _jinja("{{ flow_run.state.message }}\nflow run {{ flow_run.id }}")
+    cause = _jinja("{{ flow.name }} {{ flow_run.state.name }}")
     tagged = ("trimtab", name)
     tags: list[Related] = [
         {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"} for tag in tagged
@@ -103,7 +112,7 @@ def failure_alert(name: str, alert: UUID) -> AutomationCore:
         description=f"When a flow run tagged trimtab and {name} is Failed, Crashed or TimedOut: run alert/{name}.",
         tags=TAGS,
         trigger=_on(FAILED, match={"prefect.resource.id": "prefect.flow-run.*"}, match_related=tags),
-        actions=[_run(alert, {"name": name, "subject": subject, "body": body})],
+        actions=[_run(alert, {"name": name, "subject": subject, "body": body, "cause": cause})],
     )
 
 
@@ -150,6 +159,10 @@ def _run(deployment: UUID, parameters: dict[str, Any]) -> RunDeployment:
     return RunDeployment(source="selected", deployment_id=deployment, parameters=parameters, job_variables=None)
 
 
+def _of_the_event() -> dict[str, Any]:
+    return {key: _jinja("{{ event.payload." + key + " or '' }}") for key in ("cause", "episode")}
+
+
 def _jinja(template: str) -> dict[str, str]:
     return {"__prefect_kind": "jinja", "template": template}
 
@@ -164,3 +177,8 @@ def _put(client: SyncPrefectClient, wanted: AutomationCore) -> None:
     client.update_automation(first.id, wanted.model_copy(update={"enabled": first.enabled}))
     for twin in twins:  # two `up` at once
         client.delete_automation(twin.id)
+
+
+def _remove(client: SyncPrefectClient, name: str) -> None:
+    for automation in client.read_automations_by_name(name):
+        client.delete_automation(automation.id)

@@ -54,6 +54,7 @@ def deploy(settings: Settings, recipe_path: Path, *, root: Path = PACKAGE_ROOT) 
         **{"name": recipe.name, "recipe": str(recipe_path), "home": str(settings.home), "root": str(root)},
         **{"python": shlex.quote(sys.executable), "anchor": ANCHOR},
         **recipe.monitoring.schedule.model_dump(exclude_none=True),
+        **{f"sweep_{key}": value for key, value in recipe.monitoring.sweep.model_dump(exclude_none=True).items()},
     }
     written = yaml.safe_load(PREFECT_FILE.read_text())
     with prefect_client(settings) as client:

@@ -1,4 +1,4 @@
-"""An alert that needs no service from outside: the ledger, a log file, and an artifact in the Prefect UI."""
+"""An alert: the ledger, a log file, an artifact in the Prefect UI, and whom the recipe's `monitoring.alerts` names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def alert(
     name: Annotated[str, described("Name of the release it is about.")],
     subject: Annotated[str, described("One line.")],
     body: Annotated[str, described("The evidence.")] = "",
+    cause: Annotated[str, described("What it is about; of one cause there is one alert, not one a window.")] = "",
+    episode: Annotated[str, described("Identity of what is going on; it has one alert.")] = "",
 ) -> None:
     """Write an alert where people look for it."""
-    write_alert(Settings.load().ensure_home(), name, subject, body)
+    write_alert(Settings.load().ensure_home(), name, subject, body, cause, episode)

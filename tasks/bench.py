@@ -41,6 +41,7 @@ class ReleaseRun:
         key: what identifies the release: recipe, data, code and the verdict that caused it.
         champion: version that serves at the start, or None.
         warm_start: on a retrain, the champion's original candidate; training starts from its weights.
+        kept: on a recompression, the champion's original candidate; it is compressed as it is.
         finalists: on a retrain, the steps of what reached the gate when the champion was made.
         targets: what candidates are converted to: the recipe's; on a retrain those of them that reached the gate.
         search: what the search found, for the report; None before it, and where there is none.
@@ -55,6 +56,7 @@ class ReleaseRun:
     reason: str
     champion: int | None
     warm_start: str | None = None
+    kept: str | None = None
     finalists: Sequence[Sequence[Step]] = ()
     targets: Sequence[Target] = ()
     search: SearchRecord | None = None
@@ -90,11 +92,18 @@ class ReleaseRun:
         return f"{self.tracking.tracking_uri}/#/experiments/{experiment}/runs/{self.run_id}{AS_ML}"
 
 
-def open_bench(recipe: str, home: str, retrain_verdict: str | None) -> Workbench:
-    """The bench of a recipe; with a verdict, the labelled rows of its window join the training data."""
+def open_bench(recipe: str, home: str, retrain_verdict: str | None, recompress_verdict: str | None = None) -> Workbench:
+    """The bench of a recipe; with a verdict, the labelled rows of its window join the training data.
+
+    With one to recompress for, those join that the champion was trained on, so that it is compared on the same data.
+    """
     settings = Settings.load(Path(home)).ensure_home()
-    new_rows = Watch(recipe, settings).new_rows(retrain_verdict) if retrain_verdict else None
-    bench = Workbench(recipe, settings, new_rows)
+    watch = Watch(recipe, settings)
+    recompress, rows_of = None, retrain_verdict
+    if recompress_verdict is not None:
+        recompress, rows_of = watch.recompression(recompress_verdict)
+    new_rows = watch.new_rows(rows_of) if rows_of else None
+    bench = Workbench(recipe, settings, new_rows, recompress)
     rows = {name: len(split) for name, split in bench.splits.items()}
     what = f"{bench.outputs} {'numbers a row' if bench.task.regression else 'classes'}"
     get_run_logger().info("data: %s; %s", rows, what)
@@ -121,7 +130,15 @@ def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
     for line in sweep(registry, experiment, name, alive={key}):
         get_run_logger().warning("registry: %s", line)
     champion = current_champion(settings.tracking_uri(), name)
-    kind = "retrain" if bench.new_rows else "first release" if champion is None else "release"
+    kind = (
+        "recompress"
+        if bench.recompress
+        else "retrain"
+        if bench.new_rows
+        else "first release"
+        if champion is None
+        else "release"
+    )
     run_id = tracking.start_release_run(experiment, key, f"{kind} {key[:8]}", _params(bench), _tags(bench, reason))
     for split, data in bench.splits.items():
         tracking.log_dataset_input(
@@ -152,6 +169,7 @@ def _tags(bench: Workbench, reason: str) -> dict[str, str]:
         "trimtab.reason": reason,
         "trimtab.flow_run": flow_run.get_id(),
         "trimtab.verdict": bench.new_rows.verdict if bench.new_rows else None,
+        "trimtab.recompressed": bench.recompress.verdict if bench.recompress else None,
     }
     return {key: str(value) for key, value in tags.items() if value}
 
@@ -174,6 +192,8 @@ def _params(bench: Workbench) -> dict[str, Any]:
 def _from_champion(bench: Workbench, champion: int | None) -> dict[str, Any]:
     """What a retrain takes over from the champion: its original candidate, and what reached the gate with it where."""
     targets = bench.recipe.targets
+    if bench.recompress is not None and champion is not None:
+        return {"targets": targets, "kept": _champion_facts(bench, champion)["original"]}
     if bench.new_rows is None or champion is None:
         return {"targets": targets}
     facts = _champion_facts(bench, champion)
@@ -187,6 +207,4 @@ def _from_champion(bench: Workbench, champion: int | None) -> dict[str, Any]:
 
 def _champion_facts(bench: Workbench, champion: int) -> dict[str, Any]:
     """release.json of the version that serves."""
-    folder = Watch(bench.code.path, bench.settings).release(champion)
-    facts: dict[str, Any] = json.loads((folder / "release.json").read_bytes())
-    return facts
+    return Watch(bench.code.path, bench.settings).release_facts(champion)

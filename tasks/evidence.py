@@ -13,6 +13,7 @@ from prefect import task
 from tasks.caching import JSON_RESULT, content_key
 from tasks.progress import Progress
 from tasks.reasons import Reasons
+from tasks.rivalry import against_champion
 from trimtab import runtime
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import build_name, eager, open_build, original_bytes, parent_of, predicted
@@ -68,6 +69,7 @@ def measure_finalists(
         answers = _answers(bench, baseline)
         base = _decisions(bench, answers)
         size = original_bytes(bench, original["id"])
+        costs = against_champion(bench, champion, parsed, predictors, size)
         shown = _confusion if not bench.task.regression else _scatter
         pictures = {"baseline": shown(bench, base)}
         found = []
@@ -83,6 +85,8 @@ def measure_finalists(
                 else compare_trust(answers[GATE], given[GATE], gate.labels, confidence),
                 attributions=reasons.of(build, made[build.candidate], predictors[build_name(build)], confidence),
                 throughput={"original": rates[BASELINE], "candidate": rates[build_name(build)]},
+                rival=costs.get(build_name(build)),
+                **({"must_improve": None} if bench.recompress else {}),
             )
             decision = decide(evidence, bench.recipe.budget, confidence)
             found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})

@@ -14,14 +14,18 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
+from tasks.alert import said_before
 from tasks.artifacts import artifact_key, page_url
+from tasks.audit import audit_url, renew_audit
 from tasks.edges import after, ended, quoted
+from tasks.events import EVENTS
 from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal import reader
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
 from trimtab.late_labels import late_windows
+from trimtab.ledger import utc_now
 from trimtab.monitoring.judge import watched
 from trimtab.monitoring.metrics import ALL, MACRO
 from trimtab.monitoring.policy import Decision, about
@@ -129,8 +133,10 @@ def publish_verdict(watch: Watch, window: Window, verdict: Verdict) -> Decision:
 
     A healthy window has a page only where the recipe asks for it: drawing one takes seconds, the verdict does not.
     """
-    decision = watch.decide(verdict.digest)
-    announce(watch, verdict, decision)
+    decided = watch.decisions(verdict.digest)
+    for one in decided:
+        announce(watch, verdict, one)
+    decision = decided[0]
     drawn = verdict.kind != "healthy" or watch.recipe.monitoring.report == "always"
     html, url = report(watch, window, verdict) if drawn else (None, None)
     create_markdown_artifact(
@@ -146,6 +152,7 @@ def publish_verdict(watch: Watch, window: Window, verdict: Verdict) -> Decision:
             description=f"Evidently's report on rows {verdict.lo}–{verdict.hi} of {watch.name}",
         )
     into_mlflow(watch, verdict, html)
+    renew_audit(watch)
     return decision
 
 
@@ -154,11 +161,17 @@ def announce(watch: Watch, verdict: Verdict, decision: Decision) -> None:
     get_run_logger().info("decision: %s (%s)", decision.action, decision.reason)
     if decision.action == "none":
         return
-    kind = "damage" if decision.action == "retrain" else "alert"
     emit_event(
-        event=f"trimtab.verdict.{kind}",
+        event=EVENTS[decision.action],
         resource={"prefect.resource.id": f"trimtab.release.{watch.name}", "prefect.resource.name": watch.name},
-        payload={"verdict": verdict.digest, "kind": verdict.kind, "action": decision.action, "reason": decision.reason},
+        payload={
+            "verdict": verdict.digest,
+            "kind": verdict.kind,
+            "action": decision.action,
+            "reason": decision.reason,
+            "cause": decision.cause,
+            "episode": decision.episode,
+        },
     )
 
 
@@ -215,7 +228,7 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str | None) -> None:
     The verdict stands whether MLflow takes them or not, so a refusal is logged and not raised.
     """
     figures = {"monitoring_drifted_columns": float(len(verdict.drifted)), "monitoring_error_rate": verdict.error_rate}
-    figures |= shown_figures(verdict)
+    figures |= shown_figures(verdict) | _service_figures(verdict)
     try:
         # MLflow takes a second and a half to import: after the event, not before.
         from trimtab.registry.connection import mlflow_errors
@@ -229,8 +242,20 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str | None) -> None:
         if html is not None:
             tracking.log_text(run_id, html, f"monitoring/{page_name(verdict)}")
         tracking.log_metrics(run_id, figures)
+        if page := audit_url(watch):
+            with mlflow_errors(watch.name):
+                tracking.client.set_registered_model_tag(watch.name, "trimtab.audit", page)
     except (TrimtabError, OSError) as error:
         get_run_logger().warning("the window's report is not in MLflow: %s: %s", type(error).__name__, error)
+
+
+def _service_figures(verdict: Verdict) -> dict[str, float]:
+    """Latency of the window and what the service's process took, the latter beside MLflow's own system metrics."""
+    service = verdict.service
+    if service is None:
+        return {}
+    latency = {f"monitoring_{name}_ms": quantile.value for name, quantile in service.latency.items()}
+    return {**latency, **{f"system/serving_{name}": value for name, value in service.resources.items()}}
 
 
 @task(name="compact", task_run_name="compact the journal", cache_policy=NO_CACHE)
@@ -244,6 +269,7 @@ def start_owed(watch: Watch) -> str | None:
     """Start the alert or reaction that an event lost or a kill cut short; the schedule makes certain what events make
     fast."""
     say_unsaid(watch)
+    say_at_the_door(watch)
     digest = watch.owed()
     if digest is None or about_to_begin("react", str(watch.path)):
         return None
@@ -255,16 +281,29 @@ def start_owed(watch: Watch) -> str | None:
 
 
 def say_unsaid(watch: Watch) -> None:
-    """Run alert/<name> for a verdict whose alert is not in the ledger."""
-    unsaid = watch.unsaid()
-    if unsaid is None:
-        return
-    decision, kind = unsaid
-    get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
-    said = {"subject": f"{kind}: {decision.reason}", "body": about(decision.verdict_digest)}
-    # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
-    key = f"alert {decision.verdict_digest} {datetime.now(UTC):%Y-%m-%dT%H}"
-    run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
+    """Run alert/<name> for what the newest verdict should have said and is not in the ledger."""
+    for decision in watch.unsaid():
+        get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
+        said = {
+            "subject": f"{decision.cause}: {decision.reason}",
+            "body": about(decision.verdict_digest),
+            "cause": decision.cause,
+            "episode": decision.episode,
+        }
+        # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
+        key = f"alert {decision.episode} {datetime.now(UTC):%Y-%m-%dT%H}"
+        run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
+
+
+def say_at_the_door(watch: Watch) -> None:
+    """Run alert/<name> for requests that are refused at the door: no window tells of them, no model is to blame."""
+    for breach in watch.at_the_door():
+        said = {"subject": f"{breach.kind}: {breach.detail}", "body": "counted by the service since the last window"}
+        entry = {**said, "cause": breach.kind, "episode": ""}
+        if not said_before(watch.ledger.read(f"alerts/{watch.name}"), entry, utc_now()):
+            get_run_logger().warning("%s: %s", breach.kind, breach.detail)
+            key = f"door {breach.kind} {datetime.now(UTC):%Y-%m-%dT%H}"
+            run_deployment(f"alert/{watch.name}", parameters=entry, timeout=0, as_subflow=False, idempotency_key=key)
 
 
 def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:

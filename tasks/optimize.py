@@ -12,6 +12,7 @@ from tasks.progress import Progress
 from tasks.search_original import SEARCHED, search_original
 from trimtab.candidate import Candidate
 from trimtab.compress.student import check_students
+from trimtab.errors import StateError
 from trimtab.model_check import check_model
 from trimtab.optimize.augmenting import check_augment
 from trimtab.optimize.optimizers import check_options
@@ -31,14 +32,23 @@ def train_original(bench: Workbench, warm_start: str | None, searched: dict[str,
     return done.to_json()
 
 
-def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
-    """Check that the model fits the task, search if the recipe says so, then train (or reuse what was trained)."""
+def optimize(bench: Workbench, warm_start: str | None = None, kept: str | None = None) -> Candidate:
+    """Check that the model fits the task, search if the recipe says so, then train (or reuse what was trained).
+
+    Args:
+        kept: of a recompression, the original that is taken as it is.
+
+    Raises:
+        StateError: it is not in the store any more.
+    """
     check_model(bench)
     check_options(bench.recipe.train)
     check_augment(bench)
     check_students(bench)
     check_explain(bench)
     refuse_misfit(bench.recipe.serving.journal.model_dump(mode="json"), bench.example)
+    if kept is not None:
+        return _kept(bench, kept)
     if warm_start is not None and bench.stored(warm_start) is None:
         warm_start = None
     searched = search_original(bench, warm_start)
@@ -46,3 +56,14 @@ def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
     fresh = train_original.with_options(refresh_cache=bench.stored(planned.id) is None)
     state = fresh(*quoted(bench, warm_start, searched), wait_for=after(bench, SEARCHED), return_state=True)
     return Candidate.from_json(ended(bench, planned.id, state))
+
+
+def _kept(bench: Workbench, identity: str) -> Candidate:
+    found = bench.stored(identity)
+    if found is None:
+        raise StateError(
+            f"the uncompressed original {identity[:12]} is not there any more, or was changed",
+            where=str(bench.settings.store),
+            fix="put it back from a backup, or make a release: `trimtab release RECIPE`",
+        )
+    return found

@@ -98,6 +98,7 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
             "figures": {key: value for key, value in verified.figures().items() if key != "report_url"},
             "original": verified.original,
             "verdict": bench.new_rows.verdict if bench.new_rows else None,
+            **({"recompressed": bench.recompress.verdict} if bench.recompress else {}),
             "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
             "finalist_targets": verified.finalist_targets,
             "serving": released(recipe.serving),

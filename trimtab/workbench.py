@@ -17,6 +17,7 @@ from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_
 from trimtab.errors import DataError
 from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
+from trimtab.recompress import Recompress
 from trimtab.remembered import Remembered
 from trimtab.retrain import NewRows
 from trimtab.runtime.availability import installed
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino", "nncf")
 METHODS = 4  # to be raised when a method gives another result for the same parameters: old candidates are not reused
 EXAMPLE_ROWS = 4
+LEAST_SMALLER = 0.01  # share by which a recompression for size must be smaller than the champion
 
 
 class Workbench:
@@ -42,13 +44,23 @@ class Workbench:
         recipe: path of the recipe file.
         settings: where things are.
         new_rows: labelled rows of the journal to train on besides the base data (a retrain), with a part held out.
+        recompress: the champion's original is compressed anew; `new_rows` are then those it was trained on.
     """
 
-    def __init__(self, recipe: Path | str, settings: Settings, new_rows: NewRows | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Path | str,
+        settings: Settings,
+        new_rows: NewRows | None = None,
+        recompress: Recompress | None = None,
+    ) -> None:
         self.code = UserCode(recipe)
         self.recipe: Recipe = self.code.recipe
         self.settings = settings
         self.new_rows = new_rows
+        self.recompress = recompress
+        if recompress is not None and recompress.figure == "size":
+            self.recipe = _smaller_than(self.recipe, recompress.size_ratio)
         self.stopwatch = Stopwatch()
         self.remembered = Remembered()
 
@@ -161,6 +173,8 @@ class Workbench:
         """Digest of everything a stage result depends on besides its own arguments."""
         recipe = self.recipe.identity()
         parts = [recipe, vars(self.inputs)]
+        if self.recompress is not None:  # measured anew, whatever an earlier release measured
+            parts.append({"recompress": self.recompress.verdict})
         return digest_of([*parts, slices_digest(self.slices)] if self.slices else parts)[:16]
 
     def build(self, **overrides: Any) -> nn.Module:
@@ -250,3 +264,9 @@ def _refuse_partial(journalled: Split, base: Split) -> None:
             where="serving.journal",
             fix="keep every input as it is (inputs: full or sample, nothing redacted or hashed), or retrain by hand",
         )
+
+
+def _smaller_than(recipe: Recipe, size_ratio: float) -> Recipe:
+    """The recipe with a budget that only what is smaller than the champion meets."""
+    least = max(recipe.budget.min_size_ratio, size_ratio * (1 + LEAST_SMALLER))
+    return recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"min_size_ratio": least})})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -86,10 +86,7 @@ def _registry(settings: Settings, fix: bool) -> list[str]:
     from trimtab.ledger import Ledger
     from trimtab.registry.connection import Registry
     from trimtab.registry.examine import examine
-    from trimtab.registry.promote import reconcile
-    from trimtab.registry.sweep import sweep
-    from trimtab.registry.tracking import Tracking
-    from trimtab.store import os_lock
+    from trimtab.registry.mend import mend
 
     if not settings.mlflow_tracking_uri:
         return ["no MLflow server is known (`trimtab up`)"]
@@ -99,14 +96,11 @@ def _registry(settings: Settings, fix: bool) -> list[str]:
         problems = [f"✗ {sentence}" for name in names for sentence in examine(registry, name)]
         hint = "; `--fix` settles what a crash or a hand left behind" if problems else ""
         return [*problems, f"releases: {', '.join(names) or 'none'}{hint}"]
-    tracking = Tracking(settings.tracking_uri(), settings.locks)
-    done: list[Any] = []
+    done: list[str] = []
     for name in names:
         try:
-            with os_lock(settings.locks / f"release-{name}.lock", wait=False, what=f"a release of {name}"):
-                done += sweep(registry, tracking.experiment(name), name, set(), orphans=True)
-                done += reconcile(registry, name)
-                done += [f"✗ {sentence}" for sentence in examine(registry, name)]
+            done += mend(settings, registry, name)
+            done += [f"✗ {sentence}" for sentence in examine(registry, name)]
         except Conflict as error:
             done.append(str(error))
-    return [str(line) for line in done]
+    return done

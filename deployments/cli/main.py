@@ -5,12 +5,14 @@ from __future__ import annotations
 import typer
 
 from deployments.cli import (
+    audit,
     challenge,
     doctor,
     explain,
     flows,
     history,
     keys,
+    reacting,
     recipes,
     registry,
     retention,
@@ -44,7 +46,10 @@ app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(challenge.challenge)
 app.command()(registry.status)
+app.command()(reacting.approve)
+app.command()(reacting.breaker)
 app.command()(history.history)
+app.command()(audit.audit)
 app.command()(show.show)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="tokens")

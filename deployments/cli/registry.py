@@ -119,7 +119,9 @@ def _release(name: str, home: Any) -> dict[str, Any]:
         "challenger": read_challenges(ledger, name).version,
         "promotions": [promotion.to_json() for promotion in log.done],
         "verdicts": [entry["verdict"]["kind"] for entry in verdicts],
-        "reactions": [f"{entry['act']}: {entry.get('outcome') or entry.get('reason')}" for entry in reactions],
+        "reactions": [
+            f"{entry['act']}: {entry.get('outcome') or entry.get('reason') or entry.get('who')}" for entry in reactions
+        ],
     }
 
 

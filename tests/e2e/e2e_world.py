@@ -55,7 +55,7 @@ monitoring:
   schedule: {{interval_s: 3600, timezone: UTC}}
   window: {{rows: 120, min_labels: 100}}
   report: always
-  cooldown_s: 0
+  policy: {{k: 1, n: 1, cooldown_s: 0}}
 """
 
 # INT8 alone: no search, nothing is trained but the original.

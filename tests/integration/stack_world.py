@@ -26,7 +26,10 @@ FLOWS = {
     "release": """
         import time
         @flow(name="release")
-        def release(recipe: str, home: str, reason: str = "manual", retrain_verdict: str | None = None):
+        def release(
+            recipe: str, home: str, reason: str = "manual", retrain_verdict: str | None = None,
+            recompress_verdict: str | None = None,
+        ):
             if reason == "fail":
                 raise ValueError("as the test asked")
             if reason == "sleep":
@@ -58,9 +61,14 @@ FLOWS = {
     """,
     "alert": """
         @flow(name="alert")
-        def alert(name: str, subject: str, body: str):
+        def alert(name: str, subject: str, body: str, cause: str = "", episode: str = ""):
             with (Path(os.environ["TRIMTAB_HOME"]) / "alerts.txt").open("a") as stream:
-                stream.write(f"{name}|{subject}|{body}\\n")
+                stream.write(f"{name}|{subject}|{body}|{cause}|{episode}\\n")
+    """,
+    "sweep": """
+        @flow(name="sweep")
+        def sweep(recipe: str, home: str):
+            (Path(home) / "swept").touch()
     """,
 }
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from receivers import json_receiver, mailbox
 from stack_world import World, wait_for, world
 
 from deployments.automations import automate
@@ -23,6 +24,12 @@ from deployments.stack.supervise import Supervisor
 from trimtab.settings import Settings
 
 __all__ = ["world"]  # the fixture
+ALERTS = """
+  alerts:
+    webhook: A_HOOK
+    slack: A_SLACK
+    email: {server: AN_SMTP, sender: trimtab@example.org, to: [ops@example.org]}
+"""
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -70,6 +77,8 @@ def test_the_schedule_really_fires(world: World) -> None:
 
     assert finished[0]["auto_scheduled"]
     assert world.deployment("monitor")["schedules"][0]["schedule"]["timezone"] == "Europe/London"
+    sweep = world.deployment("sweep")["schedules"][0]["schedule"]
+    assert (sweep["cron"], sweep["timezone"]) == ("30 3 * * *", "UTC")
 
 
 def test_a_schedule_that_a_user_paused_stays_paused_and_deploying_again_changes_nothing_else(world: World) -> None:
@@ -79,7 +88,9 @@ def test_a_schedule_that_a_user_paused_stays_paused_and_deploying_again_changes_
     names = deploy(world.settings, world.recipe, root=world.recipe.parent)
 
     after = world.deployment("monitor")
-    assert set(names) == {"release/tiny", "monitor/tiny", "react/tiny", "retention/tiny", "alert/tiny"}
+    assert set(names) == {
+        *("release/tiny", "monitor/tiny", "react/tiny", "retention/tiny", "score/tiny", "sweep/tiny", "alert/tiny")
+    }
     assert [schedule["active"] for schedule in after["schedules"]] == [False]
     assert (after["id"], after["parameters"]) == (before["id"], before["parameters"])
     assert after["schedules"][0]["schedule"] == before["schedules"][0]["schedule"]
@@ -120,6 +131,35 @@ def test_a_failed_run_raises_an_alert(world: World) -> None:
     assert line.startswith("tiny|release Failed: ")
     assert "as the test asked" in line
     assert world.state(run) == "FAILED"
+
+
+def test_an_alert_that_was_written_reaches_everybody_the_recipe_names(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with json_receiver() as (hook, hooked), json_receiver() as (slack, slacked), mailbox() as (smtp, mails):
+        for name, where in {"A_HOOK": hook, "A_SLACK": slack, "AN_SMTP": smtp}.items():
+            monkeypatch.setenv(name, where)
+        told = world.recipe.with_name("told.yaml")
+        told.write_text(world.recipe.read_text() + ALERTS)
+        assert "tiny: alert → notify" in automate(world.settings, told, "tiny")
+        event = {
+            "id": str(uuid4()),
+            "event": "trimtab.alert",
+            "occurred": datetime.now(UTC).isoformat(),
+            "resource": {"prefect.resource.id": "trimtab.release.tiny"},
+            "payload": {"subject": "tiny: drift: it drifted", "body": "rows 0–200\n- p = 1e-9"},
+        }
+        world.api("POST", "/events", [event])
+
+        wait_for("the webhook", lambda: hooked)
+        wait_for("Slack", lambda: slacked)
+        wait_for("the mail", lambda: [text for verb, text in mails if verb == "DATA"])
+    assert hooked == [{"subject": "tiny: drift: it drifted", "body": "rows 0–200\n- p = 1e-9"}]
+    assert slacked == [{"text": "*tiny: drift: it drifted*\nrows 0–200\n- p = 1e-9"}]
+
+    automate(world.settings, world.recipe, "tiny")
+    left = {automation["name"] for automation in world.api("POST", "/automations/filter", {})}
+    assert "tiny: alert → notify" not in left
 
 
 def test_a_run_that_has_ended_is_never_made_crashed(world: World) -> None:

@@ -58,6 +58,7 @@ class Journal:
     def __init__(
         self, folder: Path, *, segment_bytes: int = 2**24, max_pending_bytes: int = 2**26, idle_s: float = 600.0
     ) -> None:
+        self.folder = folder
         self._max_pending_bytes, self._idle_s = max_pending_bytes, idle_s
         self._pending: list[_Entry] = []
         self._pending_bytes = 0

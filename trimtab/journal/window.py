@@ -31,6 +31,7 @@ class Window:
         label_time_ns: int64 (n,), when the label that counts arrived; -1 where none has.
         labels_as_of_ns: when the last of the labels that were counted here arrived, 0 without any. Reading the same
             rows with labels as of this moment gives the same window, whatever arrives later.
+        error: object (n,), type of the row's error, None where there was none; empty in windows made by hand.
     """
 
     request_id: Array
@@ -53,6 +54,7 @@ class Window:
     has_inputs: Array = field(default_factory=lambda: np.empty(0, np.bool_))
     label_time_ns: Array = field(default_factory=lambda: np.empty(0, np.int64))
     labels_as_of_ns: int = 0
+    error: Array = field(default_factory=lambda: np.empty(0, object))
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -127,6 +129,7 @@ def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi:
         has_inputs=has_inputs,
         label_time_ns=joined.time_ns,
         labels_as_of_ns=joined.last_ns,
+        error=np.array([value for block in blocks for value in block.error], object),
     )
 
 

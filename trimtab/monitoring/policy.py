@@ -1,15 +1,36 @@
-"""What a verdict may start: pure, from verdicts and facts to one decision with its reason."""
+"""What a verdict may start: pure, from verdicts and facts to decisions, each with its reason.
+
+    cause                                reaction                                          needs
+    errors, or damage while the inputs   rollback                                          one clear window, right
+      did not drift, after a promotion                                                       after the promotion
+    damage with drift                    retrain                                           k of n windows
+    damage without drift                 retrain                                           k, and at least 2, of n
+    damage that had been estimated       retrain                                           the window whose labels came
+    latency, memory, size                recompress                                        k of n windows
+    broken data, drift alone, estimated  alert                                             one window
+      damage, refused requests, a leak,
+      a full disk; and each cause above until its reaction is due
+
+One episode of a cause (see `episodes`) starts one reaction and one alert.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from trimtab.candidate import digest_of
+from trimtab.monitoring.breaker import Action, Reaction, failures
+from trimtab.monitoring.causes import COSTS, Cause, can_say, causes, input_drifted
+from trimtab.monitoring.episodes import Episode, episode, windows
 from trimtab.monitoring.verdict import Verdict
+from trimtab.recipe.policy import Mode, Policy
 
-Action = Literal["none", "alert", "retrain", "rollback", "recompress"]
-Mode = Literal["act", "observe"]
+__all__ = ["ACTS", "Action", "Decision", "Facts", "Mode", "Reaction", "about", "decide", "decisions"]
+ACTS: tuple[Action, ...] = ("rollback", "retrain", "recompress")
+DAY_S = 86_400.0
+LEAST_WITHOUT_DRIFT = 2  # damage that nothing explains may be a bad batch of labels: one window is never enough
 
 
 @dataclass(frozen=True)
@@ -17,25 +38,57 @@ class Facts:
     """What is so at the moment of deciding; times are seconds since the epoch.
 
     Attributes:
-        champion_version: the version that serves.
-        promoted_at: when it was promoted; None if that is not known.
-        last_reaction_at: when the last retrain, rollback or recompress was started; an alert is none of them.
-        reacted: digests of verdicts that have a reaction already.
+        champion_version: the version that serves. previous_version: the way back; None where there is none.
+        promoted_at: when what serves was let serve; None if that is not known.
+        rolled_back: whether that was a rollback, after which there is nothing to go back from.
+        reactions: of this release, oldest first.
+        approved: digests of verdicts whose reaction a person has approved.
+        proposed: episodes of which a reaction was proposed to a person.
+        said: episodes that have their alert.
+        closed_at: when a person last closed the circuit breaker.
     """
 
     champion_version: str
     promoted_at: float | None = None
-    last_reaction_at: float | None = None
-    reacted: frozenset[str] = field(default_factory=frozenset)
+    previous_version: str | None = None
+    rolled_back: bool = False
+    reactions: tuple[Reaction, ...] = ()
+    approved: frozenset[str] = field(default_factory=frozenset)
+    proposed: frozenset[str] = field(default_factory=frozenset)
+    said: frozenset[str] = field(default_factory=frozenset)
+    closed_at: float | None = None
+
+    def of(self, digest: str) -> Reaction | None:
+        """The reaction to a verdict."""
+        return next((reaction for reaction in self.reactions if reaction.verdict == digest), None)
+
+    @property
+    def last_reaction_at(self) -> float | None:
+        """When the last one was started."""
+        return self.reactions[-1].started_at if self.reactions else None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision; `verdict_digest` is "" when there was no verdict."""
+    """One decision.
+
+    Attributes:
+        verdict_digest: of the verdict it is about; "" when there was none.
+        cause, episode: what it is about; "" where nothing is to be done for another reason.
+        needs_approval: a person has to agree before it is done (mode: propose).
+    """
 
     action: Action
     reason: str
     verdict_digest: str
+    cause: str = ""
+    episode: str = ""
+    needs_approval: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes what serves."""
+        return self.action in ACTS
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe."""
@@ -47,76 +100,194 @@ def about(digest: str) -> str:
     return f"verdict {digest}"
 
 
-def decide(verdicts: Sequence[Verdict], facts: Facts, mode: Mode, cooldown_s: float, now: float) -> Decision:
-    """Decide on the newest verdict.
+def observed(episode: str) -> str:
+    """How the alert of a reaction that `mode: observe` leaves undone is kept apart from the alert of its cause."""
+    return f"observe-{episode}"
 
-    Drift alone → alert. Drift with measured damage → retrain. Damage alone → alert, and retrain when the window before
-    it shows damage too, or when it was estimated before it was measured. Damage that is only estimated → alert. Data
-    errors → alert, never retrain. A verdict that has a reaction gets no second one, one about another version than the
-    champion gets none, and a retrain waits for the cool-down; an alert does not.
+
+def decide(verdicts: Sequence[Verdict], facts: Facts, policy: Policy, mode: Mode, now: float) -> Decision:
+    """The decision that matters most, see `decisions`."""
+    return decisions(verdicts, facts, policy, mode, now)[0]
+
+
+def decisions(
+    verdicts: Sequence[Verdict], facts: Facts, policy: Policy, mode: Mode, now: float
+) -> tuple[Decision, ...]:
+    """Decide on the newest verdict: at most one reaction, then an alert for every other cause that has none yet.
+
+    A verdict that has a reaction gets no second one, and one about another version than the champion gets none.
 
     Args:
-        verdicts: oldest first, all of one release name.
+        verdicts: as recorded, oldest first, all of one release name; late labels may have added a second one of the
+            same window.
         facts: the registry's and the ledger's answer at `now`.
-        mode: "observe": alerts only; says what would have been done.
-        cooldown_s: least seconds between two acts (and after a promotion).
+        policy, mode: the recipe's `monitoring.policy` and `monitoring.mode`.
         now: seconds since the epoch.
+
+    Returns:
+        Never empty: what is not to be done is a decision too, with its reason. One that acts comes first.
     """
     if not verdicts:
-        return Decision("none", "there is no verdict yet", "")
+        return (Decision("none", "there is no verdict yet", ""),)
     verdict = verdicts[-1]
-    if verdict.digest in facts.reacted:
-        return Decision("none", "this verdict has its reaction already", verdict.digest)
     if verdict.version != facts.champion_version:
         reason = f"the verdict is about version {verdict.version}, version {facts.champion_version} serves"
-        return Decision("none", reason, verdict.digest)
-    action, reason = _wanted(verdicts)
-    if action == "alert" and verdict.kind == verdict.replaced_kind:
-        return Decision("none", f"said before its late labels came: {reason}", verdict.digest)
-    if action in ("none", "alert"):
-        return Decision(action, reason, verdict.digest)
-    if mode == "observe":
-        return Decision("alert", f"observing only, otherwise: {action}: {reason}", verdict.digest)
-    wait = _cooldown_left(facts, cooldown_s, now)
-    if wait > 0:
-        return Decision("none", f"cool-down for another {wait:.0f} s, then: {action}: {reason}", verdict.digest)
-    return Decision(action, reason, verdict.digest)
+        return (Decision("none", reason, verdict.digest),)
+    shown = causes(verdict)
+    if not shown:
+        few = verdict.kind == "not_enough_rows"
+        reason = "the window has not enough rows to say anything" if few else "the window is healthy"
+        return (Decision("none", reason, verdict.digest),)
+    if facts.of(verdict.digest) is not None:
+        return (Decision("none", "this verdict has its reaction already", verdict.digest),)
+    case = _Case(verdicts, facts, policy, mode, now)
+    reaction = case.reaction()
+    taken = reaction.cause if reaction is not None and reaction.action != "none" else ""
+    alerts = [alert for cause in shown if cause != taken and (alert := case.alert(cause)) is not None]
+    if reaction is not None and reaction.action != "none":
+        return (reaction, *alerts)
+    silent = reaction or Decision("none", "said already: " + "; ".join(shown.values()), verdict.digest)
+    return (*alerts, silent) if alerts else (silent,)
 
 
-def _wanted(verdicts: Sequence[Verdict]) -> tuple[Action, str]:
-    verdict = verdicts[-1]
-    if verdict.kind == "healthy":
-        return "none", "the window is healthy"
-    if verdict.kind == "not_enough_rows":
-        return "none", "the window has not enough rows to say anything"
-    if verdict.kind == "data_quality":
-        return "alert", "the data are broken; nothing is retrained on them"
-    if verdict.kind == "drift":
-        return "alert", f"{_some(verdict.drifted)} drifted without measured damage"
-    if verdict.kind == "drift+damage":
-        return "retrain", f"{_some(verdict.drifted)} drifted and {verdict.performance.name} is damaged"
-    if verdict.kind == "damage_estimated":
-        name = verdict.performance.name if verdict.estimated is None else verdict.estimated.name
-        return "alert", f"{name} is damaged by estimate; a retrain waits for labels that show it"
-    if verdict.confirmed:
-        return "retrain", f"{verdict.performance.name} is damaged, as was estimated before its labels came"
-    if _damaged_before(verdicts):
-        return "retrain", f"{verdict.performance.name} is damaged in two windows running"
-    return "alert", f"{verdict.performance.name} is damaged without drift, in one window so far"
+class _Case:
+    """One verdict with everything it is decided by."""
 
+    def __init__(self, verdicts: Sequence[Verdict], facts: Facts, policy: Policy, mode: Mode, now: float) -> None:
+        self.verdict, self.facts, self.policy, self.mode, self.now = verdicts[-1], facts, policy, mode, now
+        self.every = windows(verdicts)
+        self.history = [verdict for verdict in self.every if verdict.version == self.verdict.version]
+        self.shown = causes(self.verdict)
 
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    """The first few names, and how many more."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    def alert(self, cause: Cause) -> Decision | None:
+        """The alert of a cause; None where its episode has one."""
+        found = episode(self.history, cause, self.policy.n)
+        if found is None or {found.id, observed(found.id)} & self.facts.said:
+            return None
+        return Decision("alert", self.shown[cause], self.verdict.digest, cause, found.id)
 
+    def reaction(self) -> Decision | None:
+        """What is to be done, or is not yet done and why; None where no cause calls for anything but an alert."""
+        back = self._bad_release()
+        if back is not None:
+            return self._by_mode(back)
+        if "data" in self.shown:
+            return None
+        since = max((one.end for one in self.facts.reactions), default=0)
+        waiting: Decision | None = None
+        for action, cause, needed in self._wanted():
+            found = episode(self.history, cause, max(self.policy.n, needed), since)
+            if found is None:
+                continue
+            decision = self._due(action, cause, needed, found)
+            if decision.action != "none":
+                return decision
+            waiting = waiting or decision
+        return waiting
 
-def _damaged_before(verdicts: Sequence[Verdict]) -> bool:
-    verdict = verdicts[-1]
-    before = [other for other in verdicts[:-1] if other.version == verdict.version and other.hi <= verdict.lo]
-    return bool(before) and before[-1].damaged
+    def _due(self, action: Action, cause: Cause, needed: int, found: Episode) -> Decision:
+        if found.recent < needed:
+            reason = f"{self.shown[cause]}: in {found.recent} of the {needed} windows that a {action} asks for"
+            return Decision("none", reason, self.verdict.digest, cause, found.id)
+        last = max(self.policy.n, needed)
+        often = f", in {found.recent} of the last {last} windows" if found.recent > 1 else ""
+        reason = f"{self.shown[cause]}{often}"
+        return self._guarded(Decision(action, reason, self.verdict.digest, cause, found.id))
 
+    def _wanted(self) -> Iterator[tuple[Action, Cause, int]]:
+        """Which reactions the causes call for, the most urgent first: (action, cause, windows it needs)."""
+        if "damage" in self.shown:
+            needed = self.policy.k if self.verdict.drifted else max(LEAST_WITHOUT_DRIFT, self.policy.k)
+            needed = 1 if self.verdict.confirmed else needed
+            yield "retrain", "damage", needed
+        for cause in COSTS:
+            if cause in self.shown:
+                yield "recompress", cause, self.policy.k
 
-def _cooldown_left(facts: Facts, cooldown_s: float, now: float) -> float:
-    times = [at for at in (facts.last_reaction_at, facts.promoted_at) if at is not None]
-    return max(times) + cooldown_s - now if times else 0.0
+    def _bad_release(self) -> Decision | None:
+        """Roll back: the first windows of a fresh promotion fail, and what served before did not."""
+        facts = self.facts
+        if facts.previous_version is None or facts.rolled_back or not self._fresh():
+            return None
+        if "errors" in self.shown:
+            cause: Cause = "errors"
+        elif "damage" in self.shown and not input_drifted(self.verdict):
+            cause = "damage"
+        else:
+            return None
+        before = [v for v in self.every if v.version == facts.previous_version and can_say(v, cause)]
+        if before and cause in causes(before[-1]):
+            return None
+        found = episode(self.history, cause, self.policy.n)
+        if found is None:
+            return None
+        reason = f"{self.shown[cause]}, right after its promotion"
+        return Decision("rollback", reason, self.verdict.digest, cause, found.id)
+
+    def _fresh(self) -> bool:
+        """Whether the verdict is of the first n windows after the promotion, none of which was healthy."""
+        at = self.facts.promoted_at
+        if at is None:
+            return False
+        since = [v for v in self.history if v.service is None or v.service.began_s >= at]
+        places = [index for index, verdict in enumerate(since) if verdict.lo == self.verdict.lo]
+        if not places or places[0] >= self.policy.n:
+            return False
+        return not any(verdict.kind == "healthy" for verdict in since[: places[0]])
+
+    def _guarded(self, wanted: Decision) -> Decision:
+        """What holds a reaction back; a person's approval overrules all but a reaction that runs."""
+        if any(reaction.finished_at is None for reaction in self.facts.reactions):
+            return self._not_yet(wanted, "another reaction is not finished")
+        if wanted.verdict_digest in self.facts.approved:
+            return wanted
+        if self.mode == "act" and (held := self._breaker(wanted) or self._daily(wanted)) is not None:
+            return held
+        wait = self._cooldown_left()
+        if wait > 0 and self.mode != "observe":
+            return self._not_yet(wanted, f"cool-down for another {wait:.0f} s")
+        return self._by_mode(wanted)
+
+    def _by_mode(self, wanted: Decision) -> Decision:
+        if wanted.verdict_digest in self.facts.approved or self.mode == "act":
+            return wanted
+        words = f"{wanted.action}: {wanted.reason}"
+        if self.mode == "observe":
+            return self._once("alert", f"observing only, otherwise: {words}", wanted.cause, observed(wanted.episode))
+        if wanted.episode in self.facts.proposed:
+            return self._not_yet(wanted, "a person has been asked to approve it")
+        return Decision(
+            wanted.action, wanted.reason, wanted.verdict_digest, wanted.cause, wanted.episode, needs_approval=True
+        )
+
+    def _breaker(self, wanted: Decision) -> Decision | None:
+        limit = self.policy.breaker.failures
+        count = failures(self.facts.reactions, self.every, self.policy.n, self.facts.closed_at)
+        if count < limit:
+            return None
+        last = self.facts.reactions[-1]
+        reason = (
+            f"the circuit breaker is open: the last {count} reactions did not help; "
+            f"`trimtab breaker NAME --close` closes it. Otherwise: {wanted.action}: {wanted.reason}"
+        )
+        return self._once("alert", reason, "breaker", digest_of(["breaker", last.verdict])[:16])
+
+    def _daily(self, wanted: Decision) -> Decision | None:
+        today = [one for one in self.facts.reactions if one.started_at > self.now - DAY_S]
+        if len(today) < self.policy.max_reactions_per_day:
+            return None
+        reason = f"{len(today)} reactions in 24 hours, no more are allowed; otherwise: {wanted.action}: {wanted.reason}"
+        return self._once("alert", reason, "budget", digest_of(["budget", today[-1].verdict])[:16])
+
+    def _cooldown_left(self) -> float:
+        times = [at for at in (self.facts.last_reaction_at, self.facts.promoted_at) if at is not None]
+        return max(times) + self.policy.cooldown_s - self.now if times else 0.0
+
+    def _once(self, action: Action, reason: str, cause: str, key: str) -> Decision:
+        """An alert, or nothing where it was said."""
+        said = key in self.facts.said
+        return Decision("none" if said else action, reason, self.verdict.digest, cause, key)
+
+    def _not_yet(self, wanted: Decision, why: str) -> Decision:
+        reason = f"{why}, then: {wanted.action}: {wanted.reason}"
+        return Decision("none", reason, self.verdict.digest, wanted.cause, wanted.episode)

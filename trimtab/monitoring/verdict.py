@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from trimtab.candidate import Interval, digest_of
@@ -14,12 +14,13 @@ from trimtab.monitoring.gradual import Trace
 from trimtab.monitoring.label_arrival import LabelArrival
 from trimtab.monitoring.metrics import Figure
 from trimtab.monitoring.performance import Performance
+from trimtab.monitoring.service import ServiceFacts
 
 VerdictKind = Literal[
-    "healthy", "drift", "damage", "drift+damage", "damage_estimated", "not_enough_rows", "data_quality"
+    *("healthy", "drift", "damage", "drift+damage", "damage_estimated", "service", "not_enough_rows", "data_quality")
 ]
 # What verdicts did not always have is left out where it is not there: those of before keep the digest they had.
-_SINCE = ("gradual", "figures", "estimated", "labels", "revision", "replaces", "replaced_kind")
+_SINCE = ("gradual", "figures", "estimated", "labels", "revision", "replaces", "replaced_kind", "service")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Verdict:
     """A verdict.
 
     Attributes:
-        kind: "not_enough_rows" and "data_quality" say nothing about the model; the others do.
+        kind: "not_enough_rows" and "data_quality" say nothing about the model; the others do. "service": the service
+            passed a limit (errors, latency, memory), and nothing else was found.
         lo, hi: offsets of the window in the journal.
         version: the release version it is about.
         rows: rows judged: answered by that version without an error.
@@ -43,6 +45,7 @@ class Verdict:
         labels: how they arrived.
         revision: how many verdicts on the same rows it follows. replaces: digest of the last of them, and
             replaced_kind: its kind.
+        service: how the service did meanwhile; None in verdicts from before it was looked at.
     """
 
     kind: VerdictKind
@@ -64,6 +67,20 @@ class Verdict:
     revision: int = 0
     replaces: str | None = None
     replaced_kind: VerdictKind | None = None
+    service: ServiceFacts | None = None
+
+    def with_service(self, facts: ServiceFacts | None) -> Verdict:
+        """The verdict with what was seen of the service; a breach makes a healthy window one of kind "service".
+
+        So it does where requests failed so often that too few rows were left to judge: that is the release's fault or
+        the machine's, not that of the data.
+        """
+        if facts is None:
+            return self
+        failing = self.kind == "data_quality" and not self.columns and "errors" in facts.kinds()
+        kind: VerdictKind = "service" if failing or (self.kind == "healthy" and facts.breaches) else self.kind
+        details = tuple(f"{breach.kind}: {breach.detail}" for breach in facts.breaches)
+        return replace(self, kind=kind, service=facts, reasons=(*details, *self.reasons))
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -119,6 +136,7 @@ class Verdict:
         fields["figures"] = tuple(Figure.from_json(entry) for entry in value.get("figures", ()))
         fields["estimated"] = Estimate.from_json(value["estimated"]) if "estimated" in value else None
         fields["labels"] = LabelArrival.from_json(value["labels"]) if "labels" in value else None
+        fields["service"] = ServiceFacts.from_json(value["service"]) if "service" in value else None
         return cls(**fields)
 
     def _fields(self) -> dict[str, Any]:
@@ -126,6 +144,7 @@ class Verdict:
         plain["reasons"] = list(plain["reasons"])
         plain["figures"] = [figure.to_json() for figure in self.figures]
         plain["labels"] = None if self.labels is None else self.labels.to_json()
+        plain["service"] = None if self.service is None else self.service.to_json()
         plain["gradual"] = list(plain["gradual"])
         for key in _SINCE:
             if not plain[key]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -22,6 +23,7 @@ from trimtab.recipe.drift import ColumnRule, Drift, OwnEntry, OwnName
 from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
 from trimtab.recipe.performance import Judging
+from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
@@ -217,6 +219,12 @@ class Schedule(Section):
     def _one_of(self) -> Schedule:
         if (self.interval_s is None) == (self.cron is None):
             raise ValueError("give exactly one of interval_s and cron")
+        if self.cron is not None and len(self.cron.split()) != 5:
+            raise ValueError(f"cron: {self.cron!r} is no line of five fields (minute hour day month weekday)")
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"timezone: {self.timezone!r} is no time zone, e.g. Europe/Berlin or UTC") from None
         return self
 
 
@@ -245,9 +253,22 @@ class Monitoring(Judging):
     max_damage: float = Field(
         0.05, gt=0, lt=1, description="accuracy below the verified one by more than this is damage; drops as max_drop's"
     )
-    mode: Literal["act", "observe"] = "act"
-    cooldown_s: float = Field(300, ge=0, description="least time between two reactions")
+    mode: Mode = Field(
+        "act", description="propose: a reaction waits for a click in the Prefect UI; observe: it is only said"
+    )
+    policy: Policy = Field(default_factory=Policy)
+    service: Service = Field(default_factory=Service)
+    alerts: Alerts = Field(default_factory=Alerts)
+    sweep: Schedule = Field(
+        default_factory=lambda: Schedule(interval_s=None, cron="30 3 * * *"),
+        description="when what dead releases left in the registry is cleared",
+    )
     holdout: float = Field(0.3, gt=0, lt=1, description="share of the journal rows kept from training on a retrain")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cooldown_where_it_was(cls, given: Any) -> Any:
+        return cooldown_moved(given)
 
 
 class Recipe(Section):
@@ -309,9 +330,10 @@ class Recipe(Section):
         """The recipe as results are identified by it; without keys that came later and that it does not use.
 
         Of classification, that is what only regression has. What was made before there were such keys keeps its
-        identity; a release has the figures of every metric.
+        identity; a release has the figures of every metric, and what follows from a verdict is no part of it.
         """
-        judging: dict[str, Any] = {"monitoring": set(Judging.model_fields)}
+        acting = {"policy", "service", "alerts", "sweep", "mode"}
+        judging: dict[str, Any] = {"monitoring": acting | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
         excluded = judging | ({} if self.purpose.regression else only_regression)
         return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}

@@ -25,6 +25,7 @@ from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Check, Loaded, check_manifest, load_release
 from trimtab.serving.routing import CHALLENGER, CHAMPION, alias_for
+from trimtab.serving.sampling import Sampler
 from trimtab.serving.shares import Shares
 from trimtab.serving.tokens import TokenFile, Tokens
 from trimtab.settings import Settings
@@ -61,6 +62,7 @@ class Service:
     salt_file: Path | None = None
     recorder: Recorder | None = field(init=False)
     progress: Progress = field(init=False)
+    sampler: Sampler | None = field(init=False)
     closed_whole: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class Service:
             self.metrics.journal_rows.set(self.journal.rows)
         self.metrics.unfinished.set_function(lambda: self.engine.unfinished)
         self.engine.called = self.metrics.call_requests.observe
+        self.sampler = self._sampler(self.journal) if self.journal is not None else None
 
     def keeper(self) -> Keeper:
         """What decides how inputs are journalled; each journal has its own."""
@@ -138,8 +141,19 @@ class Service:
         answers = [iter(part) for part in known]
         return [next(answers[of]) for of in theirs]
 
+    def _sampler(self, journal: Journal) -> Sampler:
+        engine = self.engine
+        return Sampler(
+            journal.folder,
+            self.metrics.registry,
+            version=lambda: engine.current.version if engine.current is not None else None,
+            queue=lambda: engine.unfinished,
+        )
+
     def start(self) -> None:
-        """Begin to follow the registry."""
+        """Begin to follow the registry, and to look at the process."""
+        if self.sampler is not None:
+            self.sampler.start()
         for follower in self._followers:
             follower.start()
 
@@ -147,6 +161,8 @@ class Service:
         """Stop following, finish what is under way, close the journals; nothing that hangs is waited for long."""
         for follower in self._followers:
             follower.stop(FOLLOWER_S)
+        if self.sampler is not None:
+            self.sampler.stop()
         rest = [] if self.challengers is None else self.challengers.close(FOLLOWER_S)
         journal = [] if self.journal is None else [self.journal.close]
         closed = [_closes(self.engine.close, MODEL_S), *(_closes(close, FILES_S) for close in [*journal, *rest])]

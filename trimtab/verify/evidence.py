@@ -12,6 +12,7 @@ from trimtab.verify.attribution.agreement import Agreement
 from trimtab.verify.numbers import PairedNumbers, paired_from_json
 from trimtab.verify.parity import Parity
 from trimtab.verify.reliability import Trust
+from trimtab.verify.rival import Rival
 from trimtab.verify.slices import Slices
 from trimtab.verify.throughput import Throughput
 
@@ -34,6 +35,7 @@ class Evidence:
         trust: how far the probabilities of both can be trusted, on the gate; None of a regression, which has none.
         attributions: what the answers of both rest on, on validation; None where it was not asked for.
         throughput: requests a second with several callers, by "original" and "candidate".
+        rival: on a recompression, candidate and champion at the figure that was too much; None elsewhere.
     """
 
     paired: Mapping[str, Paired | PairedNumbers]
@@ -49,6 +51,7 @@ class Evidence:
     trust: Trust | None = None
     attributions: Agreement | None = None
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
+    rival: Rival | None = None
 
     def __post_init__(self) -> None:
         """Refuse evidence that cannot decide anything.
@@ -96,6 +99,7 @@ class Evidence:
             "trust": None if self.trust is None else self.trust.to_json(),
             "attributions": None if self.attributions is None else self.attributions.to_json(),
             "throughput": {name: asdict(one) for name, one in self.throughput.items()},
+            "rival": None if self.rival is None else self.rival.to_json(),
         }
 
     @classmethod
@@ -116,4 +120,5 @@ class Evidence:
             trust=None if value["trust"] is None else Trust.from_json(value["trust"]),
             attributions=None if value["attributions"] is None else Agreement.from_json(value["attributions"]),
             throughput={name: Throughput(**one) for name, one in value["throughput"].items()},
+            rival=None if value.get("rival") is None else Rival.from_json(value["rival"]),
         )

@@ -19,6 +19,7 @@ from trimtab.verify.interval_checks import check_attributions, check_trust
 from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.parity import Parity
 from trimtab.verify.planning import more, rows_for_difference, rows_for_share
+from trimtab.verify.rival import check_rival
 from trimtab.verify.slice_check import check_slices
 from trimtab.verify.slices import together
 from trimtab.verify.words import smaller
@@ -44,6 +45,8 @@ def decide(evidence: Evidence, budget: Budget, confidence: float) -> Decision:
         if check.passed is None:
             needed.append(rows)
     checks += [_speed(evidence, budget), _size(evidence, budget), *_p99(evidence, budget)]
+    if evidence.rival is not None:
+        checks.append(check_rival(evidence.rival))
     if any(check.passed is False for check in checks):
         return Decision("fail", tuple(checks), None)
     if needed:

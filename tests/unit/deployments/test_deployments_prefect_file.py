@@ -62,7 +62,7 @@ def test_damage_starts_the_reaction_with_the_verdict_of_the_event() -> None:
     found = reaction("digits", react, {"recipe": "/r.yaml", "home": "/h"})
 
     assert isinstance(found.trigger, EventTrigger)
-    assert found.trigger.expect == {"trimtab.verdict.damage"}
+    assert found.trigger.expect == {"trimtab.verdict.damage", "trimtab.verdict.breach", "trimtab.verdict.regression"}
     assert found.trigger.match.model_dump() == {"prefect.resource.id": "trimtab.release.digits"}
     action = found.actions[0].model_dump()
     assert action["deployment_id"] == react

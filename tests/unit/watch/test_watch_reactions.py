@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from policy_world import verdict
 
+from trimtab import reactions
 from trimtab import watch as module
-from trimtab.errors import Conflict
+from trimtab.errors import Conflict, StateError
 from trimtab.journal.rows import Row
 from trimtab.journal.wal import Journal
 from trimtab.monitoring.policy import Decision
+from trimtab.recompress import Recompress
 from trimtab.settings import Settings
 from trimtab.watch import Watch
 
@@ -90,31 +93,89 @@ def test_a_full_window_without_labels_waits_for_them(watch: Watch, monkeypatch: 
 
 
 def test_a_reaction_is_begun_once_and_found_again_after_a_kill(watch: Watch):
-    decision = Decision("retrain", "damage", "abc")
+    decision = Decision("retrain", "damage", "abc", "damage", "episode")
     watch.begin(decision, "run-1")
     watch.begin(decision, "run-2")
     assert len(watch.ledger.read("reactions/demo")) == 1
     assert watch.unfinished("abc") == decision
     assert watch.owed() == "abc"
-    watch.finish(decision, "run-2", "version 2 serves")
+    answer(watch, "1", 3)
+    watch.finish(decision, "run-2", "version 2 serves", 2)
     assert watch.unfinished("abc") is None
+    assert watch.owed() is None
+    [reaction] = watch.facts().reactions
+    assert (reaction.version, reaction.end, reaction.episode) == ("2", 3, "episode")
+
+
+def test_what_a_person_approved_is_owed_until_it_begins(watch: Watch, monkeypatch: pytest.MonkeyPatch):
+    proposed = Decision("retrain", "damage", "abc", "damage", "episode", needs_approval=True)
+    monkeypatch.setattr(watch, "decide", lambda digest=None: proposed)
+    reactions.propose(watch.ledger, "demo", proposed, "run-1")
+    assert watch.owed() is None
+    reactions.approve(watch.ledger, "demo", "abc", "somebody")
+    reactions.approve(watch.ledger, "demo", "abc", "somebody")
+    assert len(watch.ledger.read("reactions/demo")) == 2
+    assert watch.facts().approved == {"abc"}
+    assert watch.facts().proposed == {"episode"}
+    assert watch.owed() == "abc"
+    watch.begin(proposed, "run-2")
+    watch.finish(proposed, "run-2", "nothing was changed", None)
     assert watch.owed() is None
 
 
-def test_an_alert_whose_event_was_lost_is_still_owed_until_the_ledger_has_it(
+def test_a_recompression_is_about_the_first_figure_that_was_too_much_and_the_rows_the_champion_knew(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ):
-    decision = Decision("alert", "input.mean drifted without measured damage", "abc")
-    monkeypatch.setattr(watch, "decide", lambda: decision)
-    monkeypatch.setattr(watch, "verdicts", lambda: [SimpleNamespace(kind="drift")])
-    watch.ledger.record("alerts/demo", {"subject": "another", "body": "verdict xyz"}, expect_seq=None)
+    facts = {"figures": {"size_ratio": 3.5}, "verdict": "its retrain"}
+    monkeypatch.setattr(watch, "release_facts", lambda version: facts)
+    costly, healthy = verdict("service", breaches=("size", "memory")), verdict("healthy", 1)
+    for one in (costly, healthy):
+        watch.record(one)
 
-    assert watch.unsaid() == (decision, "drift")
+    assert watch.recompression(costly.digest) == (Recompress(costly.digest, "memory", 3.5), "its retrain")
+    with pytest.raises(StateError, match="nothing too costly"):
+        watch.recompression(healthy.digest)
+    with pytest.raises(StateError, match="no verdict"):
+        watch.recompression("unknown")
 
-    watch.ledger.record("alerts/demo", {"subject": "drift: …", "body": "verdict abc"}, expect_seq=None)
-    assert watch.unsaid() is None
-    monkeypatch.setattr(watch, "decide", lambda: Decision("retrain", "damage", "def"))
-    assert watch.unsaid() is None
+
+def test_a_retrain_takes_the_rows_of_every_damaged_window_that_it_rests_on(watch: Watch):
+    answer(watch, "1", 180)
+    for place, kind in enumerate(("drift+damage", "healthy", "drift+damage")):
+        watch.record(replace(verdict(kind, version="1"), lo=60 * place, hi=60 * place + 60))
+    newest = watch.verdicts()[-1]
+
+    rows = watch.new_rows(newest.digest)
+
+    values = np.concatenate([part.inputs["input"] for part in (rows.train, rows.validation, rows.held_out)])
+    assert sorted(values.ravel()) == [*range(60), *range(120, 180)]
+
+
+def test_done_before_a_kill_is_told_by_what_serves(watch: Watch, monkeypatch: pytest.MonkeyPatch):
+    bad, other = verdict("damage", version="1"), verdict("damage", 1, version="2")
+    for one in (bad, other):
+        watch.record(one)
+    monkeypatch.setattr(watch, "release_facts", lambda version: {"verdict": "abc", "recompressed": "def"})
+
+    assert watch.done_already(Decision("rollback", "", other.digest)) == 1
+    assert watch.done_already(Decision("rollback", "", bad.digest)) is None
+    assert watch.done_already(Decision("retrain", "", "abc")) == 1
+    assert watch.done_already(Decision("recompress", "", "abc")) is None
+    assert watch.done_already(Decision("recompress", "", "def")) == 1
+
+
+def test_an_alert_whose_event_was_lost_is_still_owed_until_the_ledger_has_it(watch: Watch):
+    watch.record(verdict("drift", version="1"))
+    watch.ledger.record("alerts/demo", {"subject": "another", "body": "", "episode": "xyz"}, expect_seq=None)
+
+    [decision] = watch.unsaid()
+    assert (decision.action, decision.cause) == ("alert", "drift")
+
+    entry = {"subject": "drift: …", "body": "verdict abc", "episode": decision.episode}
+    watch.ledger.record("alerts/demo", entry, expect_seq=None)
+    assert watch.unsaid() == []
+    watch.record(verdict("healthy", 1, version="1"))
+    assert watch.unsaid() == []
 
 
 def test_while_a_reaction_runs_nothing_is_owed_and_a_second_one_is_told(watch: Watch):
@@ -126,28 +187,29 @@ def test_while_a_reaction_runs_nothing_is_owed_and_a_second_one_is_told(watch: W
     assert watch.owed() == "abc"
 
 
-def judged(watch: Watch, digests: list[str]) -> None:
-    """Verdicts on windows of ten rows, one after the other, in the ledger."""
-    for index, digest in enumerate(digests):
-        entry = {"verdict": {}, "digest": digest, "lo": 10 * index, "hi": 10 * index + 10}
-        watch.ledger.record("verdicts/demo", entry, expect_seq=None)
-
-
-def test_rows_of_windows_to_come_of_the_newest_verdict_and_of_unfinished_reactions_are_needed(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
-):
+def test_rows_that_may_still_be_read_again_are_needed(watch: Watch):
+    policy = watch.recipe.monitoring.policy.model_copy(update={"n": 2})
+    monitoring = watch.recipe.monitoring.model_copy(update={"label_horizon": 0, "policy": policy})
+    watch.recipe = watch.recipe.model_copy(update={"monitoring": monitoring})
     assert watch.needed_from() == 0
-    digests = ["a", "b", "c", "d"]
-    judged(watch, digests)
-    past = [SimpleNamespace(digest=digest, lo=10 * index) for index, digest in enumerate(digests)]
-    monkeypatch.setattr(watch, "verdicts", lambda: past)
-    assert watch.needed_from() == 30  # the newest may still get a reaction
+    shown = [verdict("damage", place, version="1") for place in range(5)]
+    for one in shown:
+        watch.record(one)
+    assert watch.needed_from() == shown[3].lo  # a reaction may rest on the last two windows
 
-    watch.begin(Decision("retrain", "damage", "b"), "run-1")
-    assert watch.needed_from() == 10
-    watch.finish(Decision("retrain", "damage", "b"), "run-1", "version 2 serves")
-    assert watch.needed_from() == 30
+    second = Decision("retrain", "damage", shown[1].digest)
+    watch.begin(second, "run-1")
+    assert watch.needed_from() == shown[1].lo
+    watch.finish(second, "run-1", "version 2 serves", 2)
+    assert watch.needed_from() == shown[3].lo
 
-    watch.begin(Decision("retrain", "damage", "d"), "run-2")
-    watch.finish(Decision("retrain", "damage", "d"), "run-2", "BudgetNotMet")
-    assert watch.needed_from() == 40  # only what was not judged yet
+    reactions.propose(watch.ledger, watch.name, Decision("retrain", "damage", shown[0].digest), "run-2")
+    assert watch.needed_from() == shown[0].lo
+    first = Decision("retrain", "damage", shown[0].digest)
+    watch.begin(first, "run-2")
+    watch.finish(first, "run-2", "nothing was changed", None)
+    assert watch.needed_from() == shown[3].lo
+
+    horizon = monitoring.model_copy(update={"label_horizon": 4})
+    watch.recipe = watch.recipe.model_copy(update={"monitoring": horizon})
+    assert watch.needed_from() == shown[1].lo  # late labels may re-open it

@@ -1,0 +1,16 @@
+"""The quicker ones of `make stories`, on the stack of the end-to-end tests."""
+
+from __future__ import annotations
+
+import pytest
+from e2e_world import World
+
+from deployments.stories.book import STORIES
+from deployments.stories.stage import Stage
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("name", ["bad_promotion", "drift_without_damage", "broken_producer", "clock"])
+def test_story(world: World, name: str) -> None:
+    STORIES[name](Stage(world.home, world.project, name.replace("_", "-")))
