@@ -28,7 +28,7 @@ def render(name: str, moments: Sequence[Moment], serving: str) -> str:
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("trimtab.audit").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    count = Counter(moment.kind for moment in moments)
+    count: Counter[str] = Counter(moment.kind for moment in moments)
     shown = list(moments)[-NEWEST:]
     known = {moment.id for moment in shown}
     return template.render(

@@ -84,7 +84,8 @@ def test_a_retrain_goes_to_the_targets_that_reached_the_gate(
     steps = [[{"method": "prune", "parameters": {"ratio": 0.5}, "seed": 0}]]
     facts = {"original": "abc", "finalists": steps, **({} if kept is None else {"finalist_targets": kept})}
     monkeypatch.setattr(bench, "_champion_facts", lambda bench, champion: facts)
-    work: Any = SimpleNamespace(new_rows=object(), recipe=SimpleNamespace(targets=["onnxruntime-cpu", "openvino-cpu"]))
+    recipe = SimpleNamespace(targets=["onnxruntime-cpu", "openvino-cpu"])
+    work: Any = SimpleNamespace(new_rows=object(), recompress=None, recipe=recipe)
 
     taken = bench._from_champion(work, 1)
 
@@ -94,6 +95,17 @@ def test_a_retrain_goes_to_the_targets_that_reached_the_gate(
 
 
 def test_a_first_release_goes_to_every_target_of_the_recipe() -> None:
-    work: Any = SimpleNamespace(new_rows=None, recipe=SimpleNamespace(targets=["onnxruntime-cpu"]))
+    work: Any = SimpleNamespace(new_rows=None, recompress=None, recipe=SimpleNamespace(targets=["onnxruntime-cpu"]))
 
     assert bench._from_champion(work, None) == {"targets": ["onnxruntime-cpu"]}
+
+
+def test_a_recompression_takes_the_champions_original_as_it_is_and_every_target_of_the_recipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = {"original": "abc", "finalists": [], "finalist_targets": ["onnxruntime-cpu"]}
+    monkeypatch.setattr(bench, "_champion_facts", lambda bench, champion: facts)
+    recipe = SimpleNamespace(targets=["onnxruntime-cpu", "openvino-cpu"])
+    work: Any = SimpleNamespace(new_rows=object(), recompress=object(), recipe=recipe)
+
+    assert bench._from_champion(work, 1) == {"targets": recipe.targets, "kept": "abc"}
