@@ -101,9 +101,8 @@ def roll_back(watch: Watch, decision: Decision) -> int | RegistryError:
         done = rollback(registry, watch.name, who=author(), why=reason, bad_version=bad, evidence=evidence)
     except RegistryError as error:
         return error
-    url = watch.settings.scoring_for(watch.name)
-    if url is not None:
-        wait_for_version.fn(url, watch.name, done.version, stock_file(watch.settings, watch.recipe))
+    if watch.settings.scoring_for(watch.name) is not None:
+        wait_for_version.fn(watch.settings.home, watch.name, done.version, stock_file(watch.settings, watch.recipe))
     return done.version
 
 

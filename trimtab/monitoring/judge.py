@@ -216,7 +216,7 @@ def _kind(
         return "data_quality" if rows.errors >= MIN_ROWS else "not_enough_rows"
     if any(finding.alert for result in results for finding in result.findings) or _bad_labels(performance):
         return "data_quality"
-    drifted = any(part.drifted for part in (*results, *gradual))
+    drifted = any(one.drifted for one in results) or any(trace.drifted for trace in gradual)
     if performance.answer == "damage":
         return "drift+damage" if drifted else "damage"
     if performance.answer in ("too_few_labels", "undefined") and estimate is not None and estimate.answer == "damage":

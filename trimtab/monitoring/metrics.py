@@ -68,7 +68,7 @@ class Figure:
     def from_json(cls, value: Mapping[str, Any]) -> Figure:
         """The inverse of `to_json`."""
         ends = value.get("interval")
-        interval = None if ends is None else Interval(*ends, CONFIDENCE)
+        interval = None if ends is None else Interval(ends[0], ends[1], ends[2], int(ends[3]), CONFIDENCE)
         return cls(value["metric"], value["of"], interval, value.get("undefined", ""), value.get("verified"))
 
 

@@ -17,7 +17,14 @@ from trimtab.monitoring.performance import Performance
 from trimtab.monitoring.service import ServiceFacts
 
 VerdictKind = Literal[
-    *("healthy", "drift", "damage", "drift+damage", "damage_estimated", "service", "not_enough_rows", "data_quality")
+    "healthy",
+    "drift",
+    "damage",
+    "drift+damage",
+    "damage_estimated",
+    "service",
+    "not_enough_rows",
+    "data_quality",
 ]
 # What verdicts did not always have is left out where it is not there: those of before keep the digest they had.
 _SINCE = ("gradual", "figures", "estimated", "labels", "revision", "replaces", "replaced_kind", "service")

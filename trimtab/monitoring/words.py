@@ -60,7 +60,7 @@ def _of_columns(rows: Answered, results: tuple[ColumnResult, ...], gradual: tupl
         said.append("inputs are not journalled: only the answers are watched")
     elif results and rows.without_inputs:
         said.append(f"{rows.without_inputs} rows have no journalled inputs, or of another shape: answers only")
-    if results and not any(part.drifted for part in (*results, *gradual)):
+    if results and not any(one.drifted for one in results) and not any(trace.drifted for trace in gradual):
         said.append(f"no drift in {sum(result.p is not None for result in results)} columns tested")
     return said
 
