@@ -58,13 +58,7 @@ def judged(verdict: Verdict) -> bool:
 
 def estimated_damage(verdict: Verdict) -> bool:
     """Whether damage is estimated where it could not be measured yet."""
-    estimate = verdict.estimated
-    return (
-        judged(verdict)
-        and verdict.performance.answer in SILENT
-        and estimate is not None
-        and estimate.answer == "damage"
-    )
+    return verdict.kind == "damage_estimated"
 
 
 def input_drifted(verdict: Verdict) -> bool:

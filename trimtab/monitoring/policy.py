@@ -191,7 +191,8 @@ class _Case:
             return Decision("none", reason, self.verdict.digest, cause, found.id)
         last = max(self.policy.n, needed)
         often = f", in {found.recent} of the last {last} windows" if found.recent > 1 else ""
-        reason = f"{self.shown[cause]}{often}"
+        confirmed = ", as was estimated before its labels came" if self.verdict.confirmed and cause == "damage" else ""
+        reason = f"{self.shown[cause]}{often}{confirmed}"
         return self._guarded(Decision(action, reason, self.verdict.digest, cause, found.id))
 
     def _wanted(self) -> Iterator[tuple[Action, Cause, int]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import monitoring_world as world
 import numpy as np
@@ -85,28 +86,34 @@ def test_weights_fade_and_rows_are_worth_less_than_they_are() -> None:
     assert all(trace.windows == 60 for trace in traces)
 
 
+def later(windows: int = 1, **more: Any) -> world.FakeWindow:
+    """A window so many windows after the first one."""
+    window = world.window(**more)
+    return window.but(lo=window.lo + 200 * windows, hi=window.hi + 200 * windows)
+
+
 def test_the_state_is_in_the_verdict_and_gives_the_same_bytes_again() -> None:
     profile, reference = world.release()
     first = judge(world.window(seed=1), profile, reference, world.MONITORING)
-    second = judge(world.window(seed=2), profile, reference, world.MONITORING, before=first)
+    second = judge(later(seed=2), profile, reference, world.MONITORING, past=[first])
     stored = Verdict.from_json(json.loads(json.dumps(first.to_json(), allow_nan=False)))
-    again = judge(world.window(seed=2), profile, reference, world.MONITORING, before=stored)
+    again = judge(later(seed=2), profile, reference, world.MONITORING, past=[stored])
     assert json.dumps(again.to_json(), sort_keys=True) == json.dumps(second.to_json(), sort_keys=True)
     assert {trace.windows for trace in second.gradual} == {2}
     assert {trace.windows for trace in first.gradual} == {1}
-    other_version = judge(world.window(seed=2, version="4"), profile, reference, world.MONITORING, before=first)
+    other_version = judge(later(seed=2, version="4"), profile, reference, world.MONITORING, past=[first])
     assert {trace.windows for trace in other_version.gradual} == {1}
 
 
 def test_gradual_drift_makes_a_verdict_of_drift_and_says_so() -> None:
     profile, reference = world.release(n=2000)
-    before, kinds = None, []
+    past: list[Verdict] = []
     for seed in range(2, 30):
-        before = judge(world.window(seed=seed, contrast=0.98), profile, reference, world.MONITORING, before=before)
-        kinds.append(before.kind)
-        if before.gradually:
+        window = later(seed=seed, contrast=0.98, windows=seed)
+        past.append(judge(window, profile, reference, world.MONITORING, past=past))
+        if past[-1].gradually:
             break
-    assert before is not None
+    before = past[-1]
     assert before.gradually
     assert before.kind == "drift"
     assert set(before.gradually) <= set(before.drifted)
@@ -124,6 +131,6 @@ def test_it_can_be_switched_off() -> None:
 def test_a_window_of_too_few_rows_keeps_the_state_without_saying_anything() -> None:
     profile, reference = world.release()
     first = judge(world.window(seed=1), profile, reference, world.MONITORING)
-    tiny = judge(world.window(seed=2, n=8), profile, reference, world.MONITORING, before=first)
+    tiny = judge(later(seed=2, n=8), profile, reference, world.MONITORING, past=[first])
     assert [trace.counts for trace in tiny.gradual] == [trace.counts for trace in first.gradual]
     assert tiny.drifted == ()
