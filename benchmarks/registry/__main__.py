@@ -44,7 +44,7 @@ def served(folder: Path, database: str) -> Iterator[tuple[str, str | None]]:
     with contextlib.ExitStack() as stack:
         store = ledger = None
         if database == "postgresql":
-            postgres = stack.enter_context(postgres_server(folder / "postgres"))
+            postgres = stack.enter_context(postgres_server())
             store, ledger = (create_database(postgres, name) for name in ("mlflow", "ledger"))
         yield stack.enter_context(mlflow_server(folder, store)), ledger
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,8 +120,8 @@ def postgres_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def postgres_server(folder: Path) -> Iterator[str]:
-    """A PostgreSQL of its own in `folder`, stopped afterwards; root runs it as the user `postgres`.
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL of its own in a temporary folder, stopped and removed afterwards; root runs it as user `postgres`.
 
     Yields:
         SQLAlchemy URL without a database: append "/postgres" or one made by `create_database`.
@@ -131,21 +132,20 @@ def postgres_server(folder: Path) -> Iterator[str]:
     programs = postgres_programs()
     if programs is None:
         raise ServerError("PostgreSQL is not installed: apt-get install postgresql (or dnf install postgresql-server)")
-    folder.mkdir(parents=True, exist_ok=True)
-    port, data, sockets = free_port(), folder / "data", folder / "s"
-    sockets.mkdir(exist_ok=True)
-    if os.geteuid() == 0:
-        for path in (folder, sockets):
-            shutil.chown(path, "postgres")
-        _open_the_way(folder)
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={sockets} -c fsync=off"
-    _as_owner([str(programs / "initdb"), "-D", str(data), "-U", "trimtab", "--auth", "trust"], folder)
-    started = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-o", options, "-l", str(folder / "log"), "start"]
-    _as_owner(started, folder)
-    try:
-        yield f"postgresql+psycopg2://trimtab@127.0.0.1:{port}"
-    finally:
-        _as_owner([str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], folder)
+    # Not below a folder of the caller's: those of root are closed to the user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="trimtab-postgres-", ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres")
+        port, data = free_port(), folder / "data"
+        options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+        _as_owner([str(programs / "initdb"), "-D", str(data), "-U", "trimtab", "--auth", "trust"], folder)
+        started = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-o", options, "-l", str(folder / "log"), "start"]
+        _as_owner(started, folder)
+        try:
+            yield f"postgresql+psycopg2://trimtab@127.0.0.1:{port}"
+        finally:
+            _as_owner([str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], folder)
 
 
 def create_database(server: str, name: str) -> str:
@@ -157,13 +157,6 @@ def create_database(server: str, name: str) -> str:
         connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
     engine.dispose()
     return f"{server}/{name}"
-
-
-def _open_the_way(folder: Path) -> None:
-    """Temporary folders of root are closed to others; the server's user must be able to walk through."""
-    for parent in folder.resolve().parents:
-        if parent.stat().st_uid == 0 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def _as_owner(command: list[str], folder: Path) -> None:
