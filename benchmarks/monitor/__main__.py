@@ -39,7 +39,10 @@ def measured(mode: str, window: Path, seed: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.monitor.run", mode, str(window), str(seed)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(f"{window.stem} {mode}: {found['seconds']:.2f} s, {found['rss_mb']} MB", file=sys.stderr)
+    print(
+        f"{window.stem} {mode}: {found['seconds']:.2f} s, {found['cpu_s']:.2f} s of CPU, {found['rss_mb']} MB",
+        file=sys.stderr,
+    )
     return found
 
 
@@ -108,6 +111,8 @@ def main() -> None:
         "ours_s": ours,
         "verdict_only_s": medians("verdict"),
         "import_s": {"evidently": medians("evidently", "import_s"), "verdict": medians("verdict", "import_s")},
+        # Of all threads, user and system: what is left to compare where other work shares the machine.
+        "cpu_s": {mode: medians(mode, "cpu_s") for mode in ("evidently", "ours", "verdict")},
         "ratio_1m": round(alone[str(SCORED)] / ours[str(SCORED)], 2) if str(SCORED) in alone else None,
         "rss_mb": rss,
         "max_score_error": worst,

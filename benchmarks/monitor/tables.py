@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trimtab.monitoring.columns import PREDICTED
-from trimtab.monitoring.profile import LABEL, Profile
+from trimtab.monitoring.profile import LABEL, Given, Profile
 from trimtab.monitoring.table import table_profile
 
 Array = np.ndarray
@@ -19,7 +19,7 @@ REFERENCE_ROWS = 5000
 AT_ONCE = 1_000_000
 SHIFTED = "c00"  # a normal column
 NAMES = tuple(f"c{index:02d}" for index in range(COLUMNS))
-NUMERIC: Mapping[str, str] = dict.fromkeys(NAMES, "numeric")
+NUMERIC: Mapping[str, Given] = dict.fromkeys(NAMES, "numeric")
 
 
 def table(rng: np.random.Generator, rows: int, shifts: Mapping[str, float] | None = None) -> dict[str, Array]:

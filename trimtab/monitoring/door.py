@@ -11,6 +11,7 @@ import numpy as np
 from trimtab.errors import RecipeError
 from trimtab.monitoring.columns import columns, fit_inputs, input_kinds, number_columns
 from trimtab.monitoring.own import Own, own_columns
+from trimtab.monitoring.profile import Given
 
 if TYPE_CHECKING:
     from trimtab.recipe import UserCode
@@ -30,7 +31,7 @@ def own_of(code: UserCode) -> Own:
     return {name: code.function(entry, f"monitoring.descriptors.{name}") for name, entry in entries.items()}
 
 
-def kinds_of(monitoring: Monitoring) -> dict[str, str]:
+def kinds_of(monitoring: Monitoring) -> dict[str, Given]:
     """Column → its kind, where the recipe says it."""
     return {name: rule.kind for name, rule in monitoring.drift.columns.items() if rule.kind is not None}
 

@@ -34,7 +34,8 @@ def try_own_columns(
     names: tuple[str, ...], own: Own, inputs: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Those of these columns that can be made, and of the others why not: a window is judged without them."""
-    made, failed = {}, {}
+    made: dict[str, Array] = {}
+    failed: dict[str, str] = {}
     for name in names:
         if name not in own:
             failed[name] = f"monitoring.descriptors does not name {name} any more"

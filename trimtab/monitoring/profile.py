@@ -36,7 +36,8 @@ EPOCH = (946_684_800, 4_102_444_800)
 EPOCH_UNITS = (1, 10**3, 10**6, 10**9)
 MOST_CODES = 1000
 NO_COLUMNS: Mapping[str, Array] = {}
-NO_KINDS: Mapping[str, str] = {}
+Given = Literal["numeric", "categorical", "datetime"]
+NO_KINDS: Mapping[str, Given] = {}
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def build(
     accuracy: Interval | None = None,
     task: Task = CLASSIFICATION,
     own: Mapping[str, Array] = NO_COLUMNS,
-    given: Mapping[str, str] = NO_KINDS,
+    given: Mapping[str, Given] = NO_KINDS,
 ) -> tuple[Profile, dict[str, Array]]:
     """Profile and reference columns of a release.
 
@@ -207,7 +208,7 @@ def read_reference(path: Path) -> dict[str, Array]:
 
 
 def describe(
-    name: str, values: Array, known: Array | None = None, given: Mapping[str, str] = NO_KINDS
+    name: str, values: Array, known: Array | None = None, given: Mapping[str, Given] = NO_KINDS
 ) -> ColumnProfile:
     """The profile of a reference column.
 
@@ -231,7 +232,7 @@ def describe(
     return ColumnProfile(name, kind, len(values), not_finite, low, high, categories)
 
 
-def _said(name: str, found: Kind, distinct: Array, given: Mapping[str, str]) -> Kind:
+def _said(name: str, found: Kind, distinct: Array, given: Mapping[str, Given]) -> Kind:
     said = given.get(name)
     if said == "categorical" and found not in ("constant", "boolean"):
         if len(distinct) > MOST_CODES:
@@ -241,7 +242,7 @@ def _said(name: str, found: Kind, distinct: Array, given: Mapping[str, str]) -> 
                 fix="leave it out, or say numeric",
             )
         return "categorical"
-    return said if said in ("numeric", "datetime") else found
+    return found if said is None or said == "categorical" else said
 
 
 def _without_learnt_rows(name: str, values: Array) -> Array:

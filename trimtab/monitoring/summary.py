@@ -103,7 +103,8 @@ def summarize(column: ColumnProfile, values: Array, most: int = MOST) -> ColumnS
     first, last = 0, len(ordered)
     infinite = empty = 0
     if ordered.dtype.kind == "f":  # NaN is sorted behind +infinity
-        first, last = (int(np.searchsorted(ordered, end, side)) for end, side in ((-np.inf, "right"), (np.inf, "left")))
+        first = int(np.searchsorted(ordered, -np.inf, "right"))
+        last = int(np.searchsorted(ordered, np.inf, "left"))
         empty = len(ordered) - int(np.searchsorted(ordered, np.inf, "right"))
         infinite = len(ordered) - (last - first) - empty
     finite = ordered[first:last]

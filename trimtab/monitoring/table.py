@@ -9,7 +9,7 @@ import numpy as np
 
 from trimtab.errors import DataError
 from trimtab.monitoring.performance import exact_accuracy
-from trimtab.monitoring.profile import Profile, describe
+from trimtab.monitoring.profile import Given, Profile, describe
 
 Array = np.ndarray
 
@@ -59,7 +59,7 @@ class ParquetColumns(Mapping[str, Array]):
 
 
 def table_profile(
-    columns: Mapping[str, Array], predicted: str, label: str, given: Mapping[str, str] | None = None
+    columns: Mapping[str, Array], predicted: str, label: str, given: Mapping[str, Given] | None = None
 ) -> Profile:
     """The profile of a table of scored rows, to compare other tables with.
 
