@@ -91,7 +91,8 @@ class LossModel:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LossModel:
         """The inverse of `to_json`."""
-        return cls(**{key: tuple(entry) if isinstance(entry, list | tuple) else entry for key, entry in value.items()})
+        fields: dict[str, Any] = {key: tuple(entry) for key, entry in value.items() if key != "squared"}
+        return cls(**fields, squared=value["squared"])
 
 
 def fit(columns: Mapping[str, Array], output: Array, label: Array, squared: bool) -> LossModel:
