@@ -1,4 +1,4 @@
-"""collect → judge → record → publish: one window of the journal, if one is ready."""
+"""collect → judge → record → publish: windows that late labels re-opened, then the next one, if it is ready."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from prefect import flow
 
-from tasks.monitor import catch_up, collect, judge, open_watch, publish, record, said, tidy
+from tasks.monitor import catch_up, collect, judge, late, open_watch, publish, record, said, tidy
 from tasks.naming import described, run_name
 
 
@@ -19,6 +19,10 @@ def monitor(
     watch = open_watch(recipe, home)
     tidy(watch)
     started = catch_up(watch)
+    for window in late(watch):
+        verdict = judge(watch, window)
+        record(watch, verdict)
+        publish(watch, window, verdict)
     found = collect(watch)
     if found.window is None:
         return said(found.state, {"verdict": None, "state": found.state, "started": started})

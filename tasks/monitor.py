@@ -21,10 +21,13 @@ from tasks.edges import after, ended, quoted
 from tasks.events import EVENTS
 from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
+from trimtab.journal import reader
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
+from trimtab.late_labels import late_windows
 from trimtab.ledger import utc_now
 from trimtab.monitoring.judge import watched
+from trimtab.monitoring.metrics import ALL, MACRO
 from trimtab.monitoring.policy import Decision, about
 from trimtab.monitoring.verdict import Verdict
 from trimtab.monitoring.windows import answered
@@ -38,6 +41,13 @@ def open_watch(recipe: str, home: str) -> Watch:
     return Watch(recipe, Settings.load(Path(home)).ensure_home())
 
 
+def late(watch: Watch) -> list[Window]:
+    """Judged windows that labels which came late open again."""
+    state = collect_late(*quoted(watch), wait_for=after(watch, "compact", "catch up"), return_state=True)
+    found: list[Window] = ended(watch, "late labels", state)
+    return found
+
+
 def collect(watch: Watch) -> Next:
     """The next window that can be judged, or why there is none."""
     state = collect_window(*quoted(watch), wait_for=after(watch, "compact", "catch up"), return_state=True)
@@ -47,7 +57,8 @@ def collect(watch: Watch) -> Next:
 
 def judge(watch: Watch, window: Window) -> Verdict:
     """The verdict on a window."""
-    state = judge_window(*quoted(watch, window), wait_for=after(watch, "collect"), return_state=True)
+    wait_for = after(watch, "late labels", "collect")
+    state = judge_window(*quoted(watch, window), wait_for=wait_for, return_state=True)
     verdict: Verdict = ended(watch, "judge", state)
     return verdict
 
@@ -89,6 +100,15 @@ def collect_window(watch: Watch) -> Next:
     found = watch.next_window()
     get_run_logger().info("%s: %s", watch.name, found.state)
     return found
+
+
+@task(name="late labels", task_run_name="look for labels that came late", cache_policy=NO_CACHE)
+def collect_late(watch: Watch) -> list[Window]:
+    """Windows whose verdicts late labels can change, read again."""
+    found = late_windows(watch)
+    for lo, hi in found:
+        get_run_logger().info("%s rows %d–%d: labels came after the verdict, it is judged again", watch.name, lo, hi)
+    return [reader.window(watch.journal, lo, hi) for lo, hi in found]
 
 
 @task(name="judge", task_run_name="judge the window", cache_policy=NO_CACHE)
@@ -170,9 +190,32 @@ def report(watch: Watch, window: Window, verdict: Verdict) -> tuple[str, str | N
     )
     with os_lock(watch.settings.locks / "evidently.lock", wait=True, what="the Evidently workspace"):
         add_to_workspace(watch.settings.evidently, watch.name, taken, profile.metric)
-    name = f"{watch.name}/window-{verdict.lo}-{verdict.hi}.html"
+    name = f"{watch.name}/{page_name(verdict)}"
     write_atomic(watch.settings.reports / name, html.encode())
     return html, page_url(watch.settings, watch.recipe, name)
+
+
+def page_name(verdict: Verdict) -> str:
+    """File of a verdict's page; a window that late labels re-opened has one for each verdict."""
+    again = f"-{verdict.revision}" if verdict.revision else ""
+    return f"window-{verdict.lo}-{verdict.hi}{again}.html"
+
+
+def shown_figures(verdict: Verdict) -> dict[str, float]:
+    """Figures for MLflow: what decides, every other one over all rows or classes, the estimate and its error."""
+    performance, estimated = verdict.performance, verdict.estimated
+    figures = {
+        f"monitoring_{figure.metric}": figure.interval.value
+        for figure in verdict.figures
+        if figure.of in (ALL, MACRO) and figure.interval is not None
+    }
+    if performance.accuracy is not None:
+        figures[f"monitoring_{performance.metric or 'accuracy'}"] = performance.accuracy.value
+    if estimated is not None and estimated.value is not None:
+        figures[f"monitoring_{estimated.metric}_estimated"] = estimated.value.value
+        if performance.accuracy is not None and performance.answer not in ("too_few_labels", "undefined"):
+            figures["monitoring_estimate_error"] = estimated.value.value - performance.accuracy.value
+    return figures
 
 
 def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
@@ -180,11 +223,8 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
 
     The verdict stands whether MLflow takes them or not, so a refusal is logged and not raised.
     """
-    performance = verdict.performance
     figures = {"monitoring_drifted_columns": float(len(verdict.drifted)), "monitoring_error_rate": verdict.error_rate}
-    if performance.accuracy is not None:
-        figures[f"monitoring_{performance.metric or 'accuracy'}"] = performance.accuracy.value
-    figures |= _service_figures(verdict)
+    figures |= shown_figures(verdict) | _service_figures(verdict)
     try:
         # MLflow takes a second and a half to import: after the event, not before.
         from trimtab.registry.connection import mlflow_errors
@@ -195,7 +235,7 @@ def into_mlflow(watch: Watch, verdict: Verdict, html: str) -> None:
             run_id = tracking.client.get_model_version(watch.name, verdict.version).run_id
         if not run_id:
             raise RegistryError("names no run that made it", where=f"{watch.name} version {verdict.version}")
-        tracking.log_text(run_id, html, f"monitoring/window-{verdict.lo}-{verdict.hi}.html")
+        tracking.log_text(run_id, html, f"monitoring/{page_name(verdict)}")
         tracking.log_metrics(run_id, figures)
         if page := audit_url(watch):
             with mlflow_errors(watch.name):

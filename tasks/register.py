@@ -16,7 +16,10 @@ from tasks.edges import after, ended, quoted
 from tasks.verify import Verified
 from trimtab import runtime
 from trimtab.compress.assess import open_build, predicted
+from trimtab.data import Array
+from trimtab.monitoring import performance_reference
 from trimtab.monitoring import profile as reference_profile
+from trimtab.own_slices import computed_slices
 from trimtab.registry import package
 from trimtab.registry.card import card
 from trimtab.registry.register import Submission
@@ -61,9 +64,11 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
     """The release folder: files, golden answers, reference profile, manifest."""
     build, recipe = verified.build, bench.recipe
     predictor = open_build(bench, build)
-    sample = bench.splits["today" if "today" in bench.splits else "gate"]
+    split = "today" if "today" in bench.splits else "gate"
+    sample = bench.splits[split]
     answers = predicted(predictor, sample.inputs)
     profile, columns = reference_profile.build(sample.inputs, answers, sample.labels, task=bench.task)
+    performance = performance_reference.build(columns, answers, sample.labels, _slices(bench, split), bench.task)
     golden = {name: values[:GOLDEN_ROWS] for name, values in bench.splits["gate"].inputs.items()}
     facts = package.Facts(
         name=recipe.name,
@@ -99,9 +104,18 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
         package.Golden(golden, predictor.predict(golden)),
         profile=json.dumps(profile.to_json(), sort_keys=True).encode(),
         reference=reference_profile.reference_parquet(columns),
+        performance=json.dumps(performance.to_json(), sort_keys=True, allow_nan=False).encode(),
         card=card(facts.to_json(), {split: len(data) for split, data in bench.splits.items()}).encode(),
         sbom=bill(recipe.name, build.candidate, runtime.requirements(build.target)),
     )
+
+
+def _slices(bench: Workbench, split: str) -> dict[str, Array]:
+    """The recipe's slices of the rows that a window is compared with, where they can be had."""
+    if split == "gate":
+        return bench.slices
+    computed = computed_slices(bench.code)
+    return {} if computed is None else computed(bench.splits[split].inputs)
 
 
 def _regression_facts(bench: Workbench, verified: Verified) -> dict[str, Any]:

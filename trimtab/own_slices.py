@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from trimtab.errors import DataError
 from trimtab.recipe import UserCode
 
 LONGEST_NAME = 60
+WINDOW = "window"
+INPUTS = "inputs"  # the parameter by which a callable says that rows it has never seen will do
 
 
 def load_slices(code: UserCode, split: Split, classes: Sequence[str]) -> dict[str, Array]:
@@ -43,6 +46,41 @@ def load_slices(code: UserCode, split: Split, classes: Sequence[str]) -> dict[st
     return {name: _mask(values, len(split), f"{where}: {name}") for name, values in found.items()}
 
 
+def computed_slices(code: UserCode) -> Callable[[Mapping[str, Array]], dict[str, Array]] | None:
+    """The recipe's slices of any rows, from their inputs: for windows of the journal; None where that cannot be.
+
+    It can where the callable has a parameter `inputs`, e.g. `def slices(split, inputs=None)`: it is called with the
+    split "window" and the rows' inputs, name → (n, ...).
+
+    Returns:
+        inputs → name → bool (n,), which may be all False; it raises UserCodeError or DataError as `load_slices` does.
+
+    Raises:
+        UserCodeError, RecipeError: the callable cannot be imported.
+    """
+    entry = code.recipe.verify.slices
+    if entry is None or not code.takes(entry, "verify.slices", INPUTS):
+        return None
+    where = f"{entry.partition(':')[2]}({WINDOW!r}, {INPUTS})"
+
+    def computed(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        rows = len(next(iter(inputs.values())))
+        found = code.call(entry, "verify.slices", WINDOW, **{INPUTS: inputs})
+        if not isinstance(found, Mapping):
+            raise DataError(f"returned {type(found).__name__}", where=where, fix="return a mapping of names to bools")
+        for name in found:
+            _check_name(name, (), where)
+        return {name: _mask(values, rows, f"{where}: {name}", least=0) for name, values in found.items()}
+
+    return computed
+
+
+def slices_of_rows(recipe: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The slices of a recipe file, of any rows; empty where they cannot be computed from inputs (`computed_slices`)."""
+    computed = computed_slices(UserCode(recipe))
+    return {} if computed is None else computed(inputs)
+
+
 def slices_digest(slices: Mapping[str, Array]) -> str:
     """SHA-256 over names and masks: what is measured by slice depends on them."""
     return digest_of([[name, hashlib.sha256(mask.tobytes()).hexdigest()] for name, mask in slices.items()])
@@ -59,7 +97,7 @@ def _check_name(name: Any, classes: Sequence[str], where: str) -> None:
         )
 
 
-def _mask(values: Any, rows: int, where: str) -> Array:
+def _mask(values: Any, rows: int, where: str, least: int = 1) -> Array:
     try:
         mask = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -70,7 +108,7 @@ def _mask(values: Any, rows: int, where: str) -> Array:
     if mask.shape != (rows,):
         fix = "give one bool a row, in the order of the Dataset"
         raise DataError(f"shape {mask.shape}, the split has {rows} rows", where=where, fix=fix)
-    if not mask.any():
+    if mask.sum() < least:
         fix = "leave out slices that the split has nothing of"
         raise DataError(f"selects none of {rows} rows", where=where, fix=fix)
     return np.ascontiguousarray(mask)

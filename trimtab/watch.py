@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,15 +27,18 @@ from trimtab.monitoring.causes import causes
 from trimtab.monitoring.episodes import windows
 from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.outgrown import outgrown
-from trimtab.monitoring.policy import Decision, Facts, decide, decisions
+from trimtab.monitoring.performance_reference import read_performance
+from trimtab.monitoring.policy import Decision, Facts, decisions
 from trimtab.monitoring.profile import Profile, read_reference
+from trimtab.monitoring.revisions import replaced_by, standing, told, with_successors
 from trimtab.monitoring.service import Breach, ServiceFacts, assess, at_the_door
 from trimtab.monitoring.verdict import Verdict
+from trimtab.own_slices import slices_of_rows
 from trimtab.recipe import Recipe, load_recipe
 from trimtab.recompress import Figure, Recompress
 from trimtab.registry.follow import current_champion, download
 from trimtab.registry.keys import Keyring
-from trimtab.registry.package import PROFILE, REFERENCE, RELEASE
+from trimtab.registry.package import PERFORMANCE, PROFILE, REFERENCE, RELEASE
 from trimtab.registry.promotions import ROLLBACK, read_log
 from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
@@ -65,6 +68,7 @@ class Watch:
         self.recipe: Recipe = load_recipe(recipe)
         self.settings = settings
         self.name = self.recipe.name
+        self._recorded: dict[int, Verdict | None] = {}  # entry of the stream → its verdict, None of rows passed over
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -76,15 +80,24 @@ class Watch:
         """Where the scoring service writes this release's journal."""
         return self.settings.journal / self.name
 
-    def verdicts(self) -> list[Verdict]:
-        """Every verdict so far, oldest first."""
-        entries = self.ledger.read(f"verdicts/{self.name}")
-        return [Verdict.from_json(item.entry["verdict"]) for item in entries if "verdict" in item.entry]
+    def verdicts(self, before: int | None = None) -> list[Verdict]:
+        """Every verdict so far, oldest first (see `revisions.told`: late labels re-open windows).
+
+        Args:
+            before: only those recorded before this entry of the stream.
+        """
+        last = next(reversed(self._recorded), 0)  # the stream only grows: what was read is not read again
+        for item in self.ledger.read(f"verdicts/{self.name}", after=last):
+            verdict = item.entry.get("verdict")
+            self._recorded[item.seq] = None if verdict is None else Verdict.from_json(verdict)
+        known = [one for seq, one in self._recorded.items() if before is None or seq < before]
+        return told(one for one in known if one is not None)
 
     def position(self) -> tuple[int, int]:
         """Offset up to which the journal was judged or passed over, and the stream's head."""
         entries = self.ledger.read(f"verdicts/{self.name}")
-        return (int(entries[-1].entry["hi"]), entries[-1].seq) if entries else (0, 0)
+        # A window that late labels re-opened is recorded again, after later ones.
+        return (max(int(item.entry["hi"]) for item in entries), entries[-1].seq) if entries else (0, 0)
 
     def next_window(self) -> Next:
         """The next window that can be judged; rows that can never fill one are passed over, with a record.
@@ -139,15 +152,28 @@ class Watch:
         folder = self.release(version)
         return Profile.from_json(json.loads((folder / PROFILE).read_bytes())), read_reference(folder / REFERENCE)
 
-    def judge(self, window: Window) -> Verdict:
-        """The verdict on a window: on the model against its release, on the service against what it was used to."""
+    def judge(self, window: Window, before: int | None = None, sampled: ServiceFacts | None = None) -> Verdict:
+        """The verdict on a window: on the model against its release, on the service against what it was used to.
+
+        Args:
+            before: what was recorded from this entry of the stream on is taken for not yet known.
+            sampled: what was seen of the service, where it is known already: its samples are not kept for ever.
+        """
         version = str(window.version[-1])
         profile, columns = self.reference(version)
-        verdict = judge(window, profile, columns, self.recipe.monitoring)
-        return verdict.with_service(self._service(window, version))
+        verdict = judge(
+            window,
+            profile,
+            columns,
+            self.recipe.monitoring,
+            known=read_performance(self.release(version) / PERFORMANCE),
+            past=standing(self.verdicts(before)),
+            slices=partial(slices_of_rows, self.path) if self.recipe.verify.slices else None,
+        )
+        return verdict.with_service(sampled or self._service(window, version, before))
 
-    def _service(self, window: Window, version: str) -> ServiceFacts | None:
-        past = [v for v in windows(self.verdicts()) if v.service is not None and v.hi <= window.lo]
+    def _service(self, window: Window, version: str, before: int | None) -> ServiceFacts | None:
+        past = [v for v in standing(self.verdicts(before)) if v.service is not None and v.hi <= window.lo]
         others = [v.version for v in past if v.version != version]
         until = int(window.time_ns[-1])
         figures = self.release_facts(version).get("figures", {})
@@ -162,20 +188,25 @@ class Watch:
 
     def at_the_door(self) -> list[Breach]:
         """What the service refused since the last window, where it is more than it used to be."""
-        past = [v.service for v in windows(self.verdicts()) if v.service is not None]
+        past = [v.service for v in standing(self.verdicts()) if v.service is not None]
         now = time.time_ns()
         since = max(int(past[-1].ended_s * 1e9) if past else 0, now - SAMPLES_NS)
         return at_the_door(read_samples(self.journal, since, now), past, self.recipe.monitoring.service)
 
     def record(self, verdict: Verdict) -> int:
-        """Write the verdict down; two monitors at once: one wins.
+        """Write the verdict down, with what it takes to make it again; two monitors at once: one wins.
 
         Raises:
             Conflict: another monitor judged this window first.
         """
         _, head = self.position()
+        stands = replaced_by(standing(self.verdicts()), (verdict.lo, verdict.hi))
+        if verdict.replaces is not None and (stands is None or stands.digest != verdict.replaces):
+            what = f"rows {verdict.lo} to {verdict.hi} were judged again meanwhile"
+            raise Conflict(what, where=f"verdicts/{self.name}", fix="judge them anew")
         entry = {"verdict": verdict.to_json(), "digest": verdict.digest, "lo": verdict.lo, "hi": verdict.hi}
-        return self.ledger.record(f"verdicts/{self.name}", entry, expect_seq=head)
+        made_with = {"recipe": str(self.path.resolve()), "monitoring": self.recipe.monitoring.model_dump(mode="json")}
+        return self.ledger.record(f"verdicts/{self.name}", {**entry, **made_with}, expect_seq=head)
 
     def book(self) -> reactions.Book:
         """What the ledger has of reactions."""
@@ -196,13 +227,18 @@ class Watch:
             closed_at=book.closed_at,
         )
 
+    def reacted(self) -> frozenset[str]:
+        """Digests of the verdicts that have a reaction, and of those that replaced them since."""
+        return with_successors((reaction.verdict for reaction in self.book().reactions), self.verdicts())
+
     def decide(self, digest: str | None = None) -> Decision:
         """What the verdicts so far may start now: about the newest one, or the one with this digest."""
-        monitoring = self.recipe.monitoring
-        return decide(self._until(digest), self.facts(), monitoring.policy, monitoring.mode, time.time())
+        return self.decisions(digest)[0]
 
     def decisions(self, digest: str | None = None) -> tuple[Decision, ...]:
         """The same with the alerts that are due beside it."""
+        if digest is not None and any(verdict.replaces == digest for verdict in self.verdicts()):
+            return (Decision("none", "a later verdict on the same rows has replaced this one", digest),)
         monitoring = self.recipe.monitoring
         return decisions(self._until(digest), self.facts(), monitoring.policy, monitoring.mode, time.time())
 

@@ -18,6 +18,7 @@ from deployments.cli import (
     show,
     stack,
     targets,
+    verdict,
 )
 from deployments.cli.output import errors
 
@@ -36,6 +37,7 @@ app.command()(flows.release)
 app.command()(explain.explain)
 app.command()(flows.serve)
 app.command()(flows.monitor)
+app.command()(verdict.verdict)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(registry.status)

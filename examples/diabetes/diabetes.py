@@ -23,11 +23,15 @@ def split(name: str) -> TensorDataset:
     return TensorDataset(torch.from_numpy(features[first:last]), torch.from_numpy(labels[first:last]))
 
 
-def slices(name: str) -> dict[str, np.ndarray]:
-    """Rows of a split by sex, as the table codes it."""
-    features, _ = _table()
-    first, last = CUTS[name]
-    sex = features[first:last, 1] > 0
+def slices(name: str, inputs: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """Rows of a split by sex, as the table codes it; of a window of the journal, whose inputs are given."""
+    if inputs is None:
+        features, _ = _table()
+        first, last = CUTS[name]
+        features = features[first:last]
+    else:
+        features = inputs["input"]
+    sex = features[:, 1] > 0
     return {"sex 1": ~sex, "sex 2": sex}
 
 

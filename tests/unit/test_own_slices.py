@@ -9,7 +9,7 @@ import pytest
 
 from trimtab.data import from_arrays
 from trimtab.errors import DataError, TrimtabError, UserCodeError
-from trimtab.own_slices import load_slices, slices_digest
+from trimtab.own_slices import computed_slices, load_slices, slices_digest, slices_of_rows
 from trimtab.recipe import UserCode
 from trimtab.settings import Settings
 from trimtab.workbench import Workbench
@@ -71,6 +71,48 @@ def test_what_cannot_be_used_is_refused_with_figures(
 ) -> None:
     with pytest.raises(kind, match=said):
         slices(tmp_path, body)
+
+
+def computed(folder: Path, source: str) -> Any:
+    (folder / "net.py").write_text(source)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return computed_slices(UserCode(folder / "recipe.yaml"))
+
+
+def test_slices_of_a_window_are_computed_where_the_callable_takes_inputs(tmp_path: Path) -> None:
+    found = computed(
+        tmp_path,
+        "import numpy as np\n"
+        "def parts(split, inputs=None):\n"
+        "    rows = inputs['input'] if inputs is not None else np.zeros((6, 2))\n"
+        "    return {'wide': rows[:, 0] > 1, split: rows[:, 0] > 99}\n",
+    )
+    masks = found({"input": np.arange(6, dtype=np.float32).reshape(3, 2)})
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "wide": [False, True, True],
+        "window": [False, False, False],  # a window may hold none of a slice, where a split may not
+    }
+    inputs = {"input": np.zeros((2, 2), np.float32)}
+    assert slices_of_rows(tmp_path / "recipe.yaml", inputs)["wide"].tolist() == [False, False]
+
+
+def test_slices_by_split_alone_cannot_be_computed_for_a_window(tmp_path: Path) -> None:
+    assert computed(tmp_path, "def parts(split):\n    raise KeyError\n") is None
+    assert slices_of_rows(tmp_path / "recipe.yaml", {"input": np.zeros((2, 2))}) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return [True]", "returned list"),
+        ("return {'a': [True]}", r"shape \(1,\)"),
+        ("return {'a': inputs}", "not bool"),
+    ],
+)
+def test_what_a_callable_gives_for_a_window_is_checked_too(tmp_path: Path, body: str, said: str) -> None:
+    found = computed(tmp_path, f"def parts(split, inputs=None):\n    {body}\n")
+    with pytest.raises(DataError, match=said):
+        found({"input": np.zeros((2, 2), np.float32)})
 
 
 def test_the_digest_changes_with_a_row_and_with_a_name() -> None:

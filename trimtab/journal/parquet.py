@@ -58,6 +58,14 @@ def read_keys(path: Path) -> tuple[list[str], list[int]]:
     return table["request_id"].to_pylist(), table["row"].to_pylist()
 
 
+def read_offsets(path: Path, lo: int, hi: int) -> Iterator[tuple[tuple[str, int], int]]:
+    """(request id, row) and offset of the rows lo ≤ offset < hi of a file; nothing else is read."""
+    within = [("offset", ">=", lo), ("offset", "<", hi)]
+    table = pq.read_table(path, columns=["request_id", "row", "offset"], filters=within, partitioning=None)
+    keys = zip(table["request_id"].to_pylist(), table["row"].to_pylist(), strict=True)
+    yield from zip(keys, table["offset"].to_pylist(), strict=True)
+
+
 def _table(block: RowBlock) -> pa.Table:
     count = len(block)
     columns: dict[str, Any] = {name: getattr(block, name) for name in _NUMBERS}

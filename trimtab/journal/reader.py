@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,42 @@ def window(folder: Path, lo: int, hi: int, labels_as_of_ns: int | None = None) -
     if not 0 <= lo <= hi <= last:
         raise ValueError(f"window [{lo}, {hi}) is not inside the journal's [0, {last})")
     return _again(lambda: _window(folder, lo, hi, labels_as_of_ns))
+
+
+def labelled(folder: Path, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """How many rows lo ≤ offset < hi have a label by now, of each span; neither inputs nor answers are read.
+
+    Raises:
+        StateError: the journal is damaged.
+    """
+    return _again(lambda: _labelled(folder, spans)) if spans else []
+
+
+def _labelled(folder: Path, spans: Sequence[tuple[int, int]]) -> list[int]:
+    mark, files = read_mark(folder), layout(folder)
+    in_logs = list(_places(files, mark))
+    lo, hi = min(lo for lo, _ in spans), max(hi for _, hi in spans)
+    offset = dict(_keys(files, in_logs, lo, hi))
+    request_ids = sorted({name for name, _ in offset})
+    found = {
+        offset[name, row]
+        for block in _labels(files, in_logs, lo, request_ids)
+        for name, row in zip(block.request_id, block.row.tolist(), strict=True)
+        if (name, row) in offset
+    }
+    return [sum(start <= place < stop for place in found) for start, stop in spans]
+
+
+def _keys(files: Layout, in_logs: Iterable[Place], lo: int, hi: int) -> Iterator[tuple[tuple[str, int], int]]:
+    """(request id, row) → offset, of the rows lo ≤ offset < hi."""
+    if files.row_files:
+        from trimtab.journal.parquet import read_offsets
+
+        for path in files.row_files:
+            yield from read_offsets(path, lo, hi)
+    for block in _logged_rows(in_logs, lo, hi):
+        keys = zip(block.request_id, block.row.tolist(), strict=True)
+        yield from zip(keys, block.offset.tolist(), strict=True)
 
 
 def _window(folder: Path, lo: int, hi: int, as_of_ns: int | None) -> Window:

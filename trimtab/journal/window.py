@@ -29,6 +29,9 @@ class Window:
         unknown_labels: labels, arrived since the window began, for rows the journal did not hold at that moment.
         has_inputs: bool (n,), whether the row's inputs were kept and have the shape of the window's last ones.
         error: object (n,), type of the row's error, None where there was none; empty in windows made by hand.
+        label_time_ns: int64 (n,), when the label that counts arrived; -1 where none has.
+        labels_as_of_ns: when the last of the labels that were counted here arrived, 0 without any. Reading the same
+            rows with labels as of this moment gives the same window, whatever arrives later.
     """
 
     request_id: Array
@@ -50,6 +53,8 @@ class Window:
     latency_ms: Array = field(default_factory=lambda: np.empty(0))
     has_inputs: Array = field(default_factory=lambda: np.empty(0, np.bool_))
     error: Array = field(default_factory=lambda: np.empty(0, object))
+    label_time_ns: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    labels_as_of_ns: int = 0
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -58,6 +63,37 @@ class Window:
     def coverage(self) -> float:
         """Share of rows with a label; 0 for an empty window."""
         return self.labelled / len(self) if len(self) else 0.0
+
+    @property
+    def label_delay_s(self) -> Array:
+        """Seconds from answer to label of each labelled row, float64 (labelled,); 0 where the label was there first."""
+        return label_delay_s(self.time_ns, self.label_time_ns)
+
+    @property
+    def coverage_by_predicted(self) -> dict[int, tuple[int, int]]:
+        """Predicted class → rows, and those of them with a label."""
+        return coverage_by_predicted(self.predicted, has_label(self.label))
+
+
+def label_delay_s(time_ns: Array, label_time_ns: Array) -> Array:
+    """Seconds from answer to label, of the rows that have one.
+
+    Args:
+        time_ns, label_time_ns: int64 (n,); -1 where no label has arrived.
+    """
+    came = label_time_ns >= 0
+    return np.asarray(np.maximum(label_time_ns[came] - time_ns[came], 0) / 1e9)
+
+
+def coverage_by_predicted(predicted: Array, labelled: Array) -> dict[int, tuple[int, int]]:
+    """Predicted class → rows, and those of them with a label.
+
+    Args:
+        predicted: int (n,). labelled: bool (n,).
+    """
+    classes, place = np.unique(predicted, return_inverse=True)
+    rows, known = np.bincount(place, minlength=len(classes)), np.bincount(place, labelled, minlength=len(classes))
+    return {int(k): (int(n), int(m)) for k, n, m in zip(classes, rows, known, strict=True)}
 
 
 def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi: int, as_of_ns: int | None) -> Window:
@@ -70,7 +106,7 @@ def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi:
     """
     request_id = [value for block in blocks for value in block.request_id]
     row = _column(blocks, "row", np.int32)
-    label, duplicates, unknown = _join(request_id, row, labels, as_of_ns)
+    joined = _join(request_id, row, labels, as_of_ns)
     has_inputs, inputs = _inputs(blocks)
     return Window(
         request_id=np.array(request_id, object),
@@ -81,17 +117,19 @@ def build(blocks: Sequence[RowBlock], labels: Iterable[LabelBlock], lo: int, hi:
         confidence=_column(blocks, "confidence", np.float64),
         output=_output(blocks),
         inputs=inputs,
-        label=label,
+        label=joined.label,
         status=_column(blocks, "status", np.int32),
         lo=lo,
         hi=hi,
-        labelled=int(has_label(label).sum()),
-        duplicates=duplicates,
-        unknown_labels=unknown,
+        labelled=int(has_label(joined.label).sum()),
+        duplicates=joined.duplicates,
+        unknown_labels=joined.unknown,
         errors=dict(Counter(value for block in blocks for value in block.error if value is not None)),
         latency_ms=_column(blocks, "latency_ms", np.float64),
         has_inputs=has_inputs,
         error=np.array([value for block in blocks for value in block.error], object),
+        label_time_ns=joined.time_ns,
+        labels_as_of_ns=joined.last_ns,
     )
 
 
@@ -100,13 +138,22 @@ def has_label(label: Array) -> Array:
     return np.isfinite(label) if label.dtype.kind == "f" else label != NO_LABEL
 
 
-def _join(
-    request_id: Sequence[str], row: Array, labels: Iterable[LabelBlock], as_of_ns: int | None
-) -> tuple[Array, int, int]:
+@dataclass(frozen=True)
+class _Joined:
+    """Label and its time of arrival for each row; how many were replaced or fit no row; when the last one came."""
+
+    label: Array
+    time_ns: Array
+    duplicates: int
+    unknown: int
+    last_ns: int
+
+
+def _join(request_id: Sequence[str], row: Array, labels: Iterable[LabelBlock], as_of_ns: int | None) -> _Joined:
     keys = list(zip(request_id, row.tolist(), strict=True))
     wanted = set(keys)
-    latest: dict[tuple[str, int], int | float] = {}
-    duplicates = unknown = 0
+    latest: dict[tuple[str, int], tuple[int | float, int]] = {}
+    duplicates = unknown = last_ns = 0
     for block in labels:
         columns = (block.row.tolist(), block.label.tolist(), block.time_ns.tolist(), block.known.tolist())
         for name, index, value, time_ns, known in zip(block.request_id, *columns, strict=True):
@@ -114,12 +161,17 @@ def _join(
                 continue
             if (name, index) in wanted:
                 duplicates += (name, index) in latest
-                latest[name, index] = value
+                latest[name, index] = (value, time_ns)
             elif not known:
                 unknown += 1
-    numbers = any(isinstance(value, float) for value in latest.values())
+            else:
+                continue
+            last_ns = max(last_ns, time_ns)
+    numbers = any(isinstance(value, float) for value, _ in latest.values())
     absent, dtype = (np.nan, np.float64) if numbers else (NO_LABEL, np.int64)
-    return np.array([latest.get(key, absent) for key in keys], dtype), duplicates, unknown
+    found = [latest.get(key, (absent, NO_LABEL)) for key in keys]
+    label, time = np.array([value for value, _ in found], dtype), np.array([time for _, time in found], np.int64)
+    return _Joined(label, time, duplicates, unknown, last_ns)
 
 
 def _column(blocks: Sequence[RowBlock], name: str, dtype: type) -> Array:

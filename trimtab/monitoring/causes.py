@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from trimtab.monitoring.columns import OUTPUT_COLUMNS, is_prediction
 from trimtab.monitoring.verdict import Verdict
@@ -29,7 +29,7 @@ def causes(verdict: Verdict) -> dict[Cause, str]:
     elif verdict.damaged:
         found["damage"] = f"{verdict.performance.name} is damaged without drift"
     elif estimated_damage(verdict):
-        found["estimated"] = f"{verdict.performance.name} is damaged by estimate; its labels are not in"
+        found["estimated"] = f"{verdict.performance.name} is damaged by estimate; a retrain waits for its labels"
     if verdict.kind == "drift":
         found["drift"] = f"{some(verdict.drifted)} drifted without measured damage"
     if verdict.service is not None:
@@ -42,7 +42,7 @@ def can_say(verdict: Verdict, cause: Cause) -> bool:
     """Whether a window could have shown the cause; one that could not counts neither for nor against it."""
     if cause in ("damage", "estimated"):
         return judged(verdict) and (
-            verdict.performance.answer not in SILENT or (cause == "estimated" and _estimate(verdict) is not None)
+            verdict.performance.answer not in SILENT or (cause == "estimated" and verdict.estimated is not None)
         )
     if cause == "drift":
         return judged(verdict) and bool(verdict.columns)
@@ -58,18 +58,9 @@ def judged(verdict: Verdict) -> bool:
 
 def estimated_damage(verdict: Verdict) -> bool:
     """Whether damage is estimated where it could not be measured yet."""
-    estimate = _estimate(verdict)
-    return (
-        judged(verdict)
-        and verdict.performance.answer in SILENT
-        and estimate is not None
-        and getattr(estimate, "answer", None) == "damage"
-    )
-
-
-def _estimate(verdict: Verdict) -> Any:
-    """The estimate without labels, where the verdict carries one."""
-    return getattr(verdict, "estimate", None)
+    estimate = verdict.estimated
+    silent = verdict.performance.answer in SILENT
+    return judged(verdict) and silent and estimate is not None and estimate.answer == "damage"
 
 
 def input_drifted(verdict: Verdict) -> bool:

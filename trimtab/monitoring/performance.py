@@ -1,33 +1,37 @@
-"""How accurate a window was on the rows whose labels have arrived, and whether that is damage."""
+"""The figure that decides: what it was on the rows whose labels have arrived, and whether that is damage."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from trimtab.bootstrap import LEAST_ROWS, intervals
+from trimtab.bootstrap import LEAST_ROWS, RESAMPLES, SEED, intervals
 from trimtab.candidate import Interval
 from trimtab.errors import DataError
-from trimtab.task import ERRORS, NAMES, Metric, figure, moments
+from trimtab.intervals import exact
+from trimtab.monitoring.metrics import CONFIDENCE, Figure, answer_of, limit_of, written
+from trimtab.task import ERRORS, Metric, figure, moments
 
 Array = np.ndarray
-Answer = Literal["ok", "damage", "undecided", "too_few_labels"]
-CONFIDENCE = 0.95
+Answer = Literal["ok", "damage", "undecided", "too_few_labels", "undefined"]
+NORMAL_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class Performance:
-    """Measured accuracy against the verified one.
+    """The deciding metric as measured, against the verified one; accuracy where `metric` is None.
 
     Attributes:
-        answer: "damage": even the upper end of the interval is below `limit`; "ok": even the lower end is not below it;
-            "undecided": the interval holds the limit; "too_few_labels": fewer labelled rows than asked for.
-        accuracy: exact (Clopper-Pearson) interval over the labelled rows; None without any.
-        verified: accuracy when the release was verified.
-        limit: verified accuracy less the damage that is accepted.
-        metric: of a regression, what `accuracy` and `verified` then are of: "rmse", "mae" or "r2".
+        answer: "damage": even the better end of the interval is beyond `limit`; "ok": even the worse end is not beyond
+            it; "undecided": the interval holds the limit; "too_few_labels": fewer labelled rows than asked for;
+            "undefined": there are enough, but the metric cannot be formed of them.
+        accuracy: interval over the labelled rows, of accuracy exact (Clopper-Pearson); None without any.
+        verified: the figure when the release was verified.
+        limit: the verified figure less the damage that is accepted.
+        metric, of: where it is not accuracy, what `accuracy` and `verified` are of (see `metrics.Figure`).
+        undefined: why it cannot be formed.
         rows, labelled: rows answered, and those of them with a usable label; `coverage` is their ratio.
         invalid_labels: rows whose label is no class of the model; not scored.
     """
@@ -39,12 +43,14 @@ class Performance:
     rows: int
     labelled: int
     invalid_labels: int
-    metric: Metric | None = None
+    metric: str | None = None
+    of: str | None = None
+    undefined: str | None = None
 
     @property
     def name(self) -> str:
         """The metric as it is written."""
-        return NAMES[self.metric or "accuracy"]
+        return written(self.metric or "accuracy", self.of)
 
     @property
     def coverage(self) -> float:
@@ -59,11 +65,7 @@ def exact_accuracy(predicted: Array, label: Array, confidence: float = CONFIDENC
         predicted, label: (n,) class indices, n ≥ 1.
         confidence: of the two-sided interval.
     """
-    from scipy.stats import binomtest  # here, because importing scipy.stats takes a second
-
-    n, hits = len(label), int((predicted == label).sum())
-    interval = binomtest(hits, n).proportion_ci(confidence_level=confidence, method="exact")
-    return Interval(hits / n, float(interval.low), float(interval.high), n, confidence)
+    return exact(int((predicted == label).sum()), len(label), confidence)
 
 
 def measure(
@@ -98,8 +100,37 @@ def measure(
     )
 
 
+def measure_figure(
+    found: Figure, verified: Interval, usual: Performance, max_damage: float, min_labels: int
+) -> Performance:
+    """Another metric than the usual one, against what was verified of it.
+
+    Args:
+        found: the figure over the labelled rows. verified: of the release.
+        usual: the usual metric of the same rows, which says how many they are.
+        max_damage, min_labels: as for `measure`.
+    """
+    limit = limit_of(found.metric, verified.value, max_damage)
+    answer: Answer = "too_few_labels"
+    if usual.labelled >= min_labels:
+        answer = "undefined" if found.interval is None else answer_of(found.metric, found.interval, limit)
+    return replace(
+        usual,
+        answer=answer,
+        accuracy=found.interval,
+        verified=verified,
+        limit=limit,
+        metric=found.metric,
+        of=found.of,
+        undefined=found.undefined or None,
+    )
+
+
 def metric_interval(metric: Metric, output: Array, labels: Array) -> Interval:
     """A regression's metric with its bootstrap interval.
+
+    Beyond 20,000 rows the means of which the metric is a function are drawn from the normal distribution that the
+    bootstrap's then have, which takes no longer for more rows.
 
     Args:
         output, labels: float (n, k), n ≥ 20.
@@ -112,8 +143,17 @@ def metric_interval(metric: Metric, output: Array, labels: Array) -> Interval:
         raise DataError(f"{len(rows)} labelled rows, a bootstrap wants {LEAST_ROWS}", fix="give more")
     if np.isnan(figure(metric, rows.mean(axis=0))):
         raise DataError("the labels do not vary: R² is undefined", where="labels", fix="use rmse or mae")
+    if len(rows) > NORMAL_ROWS:
+        return _normal_interval(metric, rows)
     (value,), (low,), (high,) = intervals(rows, lambda means: figure(metric, means)[None], CONFIDENCE)
     return Interval(float(value), float(low), float(high), len(rows), CONFIDENCE)
+
+
+def _normal_interval(metric: Metric, rows: Array) -> Interval:
+    mean, spread = rows.mean(axis=0), np.cov(rows, rowvar=False, ddof=1).reshape(rows.shape[1], -1) / len(rows)
+    drawn = np.random.default_rng(SEED).multivariate_normal(mean, spread, RESAMPLES)
+    low, high = np.quantile(figure(metric, np.maximum(drawn, 0) if metric in ERRORS else drawn), [0.025, 0.975])
+    return Interval(float(figure(metric, mean)), float(low), float(high), len(rows), CONFIDENCE)
 
 
 def measure_numbers(
@@ -130,22 +170,18 @@ def measure_numbers(
     """
     scored = np.isfinite(label) & np.isfinite(output).all(axis=1)
     labelled = int(scored.sum())
-    worse_is_more = metric in ERRORS
-    limit = verified.value * (1 + max_damage) if worse_is_more else verified.value - max_damage
+    limit = limit_of(metric, verified.value, max_damage)
     known, given = label[scored].reshape(-1, 1), output[scored]
-    enough = labelled >= LEAST_ROWS and (worse_is_more or np.ptp(known) > 0)
-    interval = metric_interval(metric, given, known) if enough else None
+    varies = metric in ERRORS or (labelled > 0 and np.ptp(known) > 0)
+    interval = metric_interval(metric, given, known) if labelled >= LEAST_ROWS and varies else None
     answer: Answer = "too_few_labels"
-    if interval is not None and labelled >= min_labels:
-        best, worst = (interval.low, interval.high) if worse_is_more else (-interval.high, -interval.low)
-        most = limit if worse_is_more else -limit
-        answer = "damage" if best > most else "ok" if worst <= most else "undecided"
-    return Performance(answer, interval, verified, limit, len(label), labelled, 0, metric)
+    if labelled >= max(min_labels, LEAST_ROWS):
+        answer = "undefined" if interval is None else answer_of(metric, interval, limit)
+    why = f"{labelled} labels that do not vary" if answer == "undefined" else None
+    return Performance(answer, interval, verified, limit, len(label), labelled, 0, metric, undefined=why)
 
 
 def _answer(accuracy: Interval | None, limit: float, min_labels: int) -> Answer:
     if accuracy is None or accuracy.n < min_labels:
         return "too_few_labels"
-    if accuracy.high < limit:
-        return "damage"
-    return "ok" if accuracy.low >= limit else "undecided"
+    return answer_of("accuracy", accuracy, limit)

@@ -196,7 +196,8 @@ class _Case:
     def _wanted(self) -> Iterator[tuple[Action, Cause, int]]:
         """Which reactions the causes call for, the most urgent first: (action, cause, windows it needs)."""
         if "damage" in self.shown:
-            needed = self.policy.k if self.verdict.drifted else max(LEAST_WITHOUT_DRIFT, self.policy.k)
+            explained = self.verdict.drifted or self.verdict.confirmed  # by drift, or foreseen by the estimate
+            needed = self.policy.k if explained else max(LEAST_WITHOUT_DRIFT, self.policy.k)
             yield "retrain", "damage", needed
         for cause in COSTS:
             if cause in self.shown:

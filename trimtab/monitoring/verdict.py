@@ -8,11 +8,18 @@ from typing import Any, Literal
 
 from trimtab.candidate import Interval, digest_of
 from trimtab.monitoring.drift import ColumnResult
+from trimtab.monitoring.estimate import Estimate
 from trimtab.monitoring.findings import Finding
+from trimtab.monitoring.label_arrival import LabelArrival
+from trimtab.monitoring.metrics import Figure
 from trimtab.monitoring.performance import Performance
 from trimtab.monitoring.service import ServiceFacts
 
-VerdictKind = Literal["healthy", "drift", "damage", "drift+damage", "service", "not_enough_rows", "data_quality"]
+VerdictKind = Literal[
+    "healthy", "drift", "damage", "drift+damage", "damage_estimated", "service", "not_enough_rows", "data_quality"
+]
+# What verdicts did not always have is left out where it is not there: those of before keep the digest they had.
+_SINCE = ("figures", "estimated", "labels", "revision", "replaces", "replaced_kind", "service")
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,15 @@ class Verdict:
         version: the release version it is about.
         rows: rows judged: answered by that version without an error.
         columns: one result a column; empty when there were not enough rows.
-        performance: accuracy on the labelled rows.
+        performance: accuracy on the labelled rows, or the metric that decides.
         errors, other_versions: rows left out: ended in an error, answered by another version.
         duplicates, unknown_labels: labels that came twice, and for request ids that are not in the journal.
         reasons: the verdict in words.
+        figures: every metric on the labelled rows, of all of them, by class and by slice.
+        estimated: the deciding metric as it is estimated without labels; None where that was not asked for.
+        labels: how they arrived.
+        revision: how many verdicts on the same rows it follows. replaces: digest of the last of them, and
+            replaced_kind: its kind.
         service: how the service did meanwhile; None in verdicts from before it was looked at.
     """
 
@@ -45,6 +57,12 @@ class Verdict:
     duplicates: int
     unknown_labels: int
     reasons: tuple[str, ...]
+    figures: tuple[Figure, ...] = ()
+    estimated: Estimate | None = None
+    labels: LabelArrival | None = None
+    revision: int = 0
+    replaces: str | None = None
+    replaced_kind: VerdictKind | None = None
     service: ServiceFacts | None = None
 
     def with_service(self, facts: ServiceFacts | None) -> Verdict:
@@ -69,6 +87,11 @@ class Verdict:
     def damaged(self) -> bool:
         """Whether measured damage is part of the verdict."""
         return self.kind in ("damage", "drift+damage")
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it measures the damage that the verdict it replaces had estimated."""
+        return self.damaged and self.replaced_kind == "damage_estimated"
 
     @property
     def error_rate(self) -> float:
@@ -99,18 +122,24 @@ class Verdict:
         fields["columns"] = tuple(_column(entry) for entry in value["columns"])
         fields["performance"] = _performance(value["performance"])
         fields["reasons"] = tuple(value["reasons"])
-        if "service" in fields:
-            fields["service"] = ServiceFacts.from_json(fields["service"])
+        fields["figures"] = tuple(Figure.from_json(entry) for entry in value.get("figures", ()))
+        fields["estimated"] = Estimate.from_json(value["estimated"]) if "estimated" in value else None
+        fields["labels"] = LabelArrival.from_json(value["labels"]) if "labels" in value else None
+        fields["service"] = ServiceFacts.from_json(value["service"]) if "service" in value else None
         return cls(**fields)
 
     def _fields(self) -> dict[str, Any]:
         plain = asdict(self)
         plain["reasons"] = list(plain["reasons"])
-        if plain["performance"]["metric"] is None:
-            del plain["performance"]["metric"]  # verdicts on classifiers keep the digest they always had
-        del plain["service"]
-        if self.service is not None:
-            plain["service"] = self.service.to_json()
+        plain["figures"] = [figure.to_json() for figure in self.figures]
+        plain["labels"] = None if self.labels is None else self.labels.to_json()
+        plain["service"] = None if self.service is None else self.service.to_json()
+        for key in _SINCE:
+            if not plain[key]:
+                del plain[key]
+        for key in ("metric", "of", "undefined"):
+            if plain["performance"][key] is None:
+                del plain["performance"][key]
         plain["columns"] = [{**column, "findings": list(column["findings"])} for column in plain["columns"]]
         return plain
 

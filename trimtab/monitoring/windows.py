@@ -18,6 +18,7 @@ class WindowLike(Protocol):
     `label` is int64 with -1 for "none yet", of a regression float64 with NaN for it; labels were joined by
     request id and row, never by order of arrival.
     `has_inputs` is bool (n,), or empty for "all have": where it is False the inputs hold a filler, not values.
+    `label_time_ns` is int64 (n,), -1 where no label has come, or empty for "not known".
     """
 
     @property
@@ -34,6 +35,12 @@ class WindowLike(Protocol):
     def has_inputs(self) -> Array: ...
     @property
     def label(self) -> Array: ...
+    @property
+    def time_ns(self) -> Array: ...
+    @property
+    def label_time_ns(self) -> Array: ...
+    @property
+    def labels_as_of_ns(self) -> int: ...
     @property
     def status(self) -> Array: ...
     @property
@@ -58,6 +65,8 @@ class Answered:
             confidence: (n,).
         errors: rows of this version that ended in an error; they are not among the n.
         other_versions: rows of the window that another version answered; left out.
+        has_inputs: bool (n,), which rows the m are.
+        time_ns, label_time_ns: int64 (n,); of the second -1 where no label has come, or empty.
     """
 
     version: str
@@ -69,6 +78,9 @@ class Answered:
     label: Array
     errors: int
     other_versions: int
+    has_inputs: Array
+    time_ns: Array
+    label_time_ns: Array
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -99,6 +111,7 @@ def answered(window: WindowLike, version: str | None = None) -> Answered:
     has_inputs = np.asarray(window.has_inputs, bool)
     kept = keep & has_inputs if len(has_inputs) else keep
     inputs = window.inputs if window.inputs is not None and kept.any() else None
+    label_time_ns = np.asarray(window.label_time_ns)
     return Answered(
         version=version,
         inputs=None if inputs is None else {name: np.asarray(values)[kept] for name, values in inputs.items()},
@@ -109,6 +122,9 @@ def answered(window: WindowLike, version: str | None = None) -> Answered:
         label=_labels(np.asarray(window.label)[keep]),
         errors=int((mine & failed).sum()),
         other_versions=int((~mine).sum()),
+        has_inputs=kept[keep] if inputs is not None else np.zeros(int(keep.sum()), bool),
+        time_ns=np.asarray(window.time_ns)[keep],
+        label_time_ns=label_time_ns[keep] if len(label_time_ns) else label_time_ns,
     )
 
 

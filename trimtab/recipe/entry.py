@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import os
 import sys
 import threading
@@ -80,6 +81,19 @@ class UserCode:
         """
         with self.in_front():
             self._import(entry, key)
+
+    def takes(self, entry: str, key: str, parameter: str) -> bool:
+        """Whether `module:callable` has a parameter of this name, without calling it.
+
+        Raises:
+            UserCodeError, RecipeError: it cannot be imported.
+        """
+        with self.in_front():
+            function = self._import(entry, key)
+        try:
+            return parameter in inspect.signature(function).parameters
+        except (TypeError, ValueError):  # written in C, without a signature
+            return False
 
     def call(self, entry: str, key: str, *args: Any, **kwargs: Any) -> Any:
         """Import `module:callable` and call it with the user's modules in front."""

@@ -19,6 +19,7 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.performance import Judging
 from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
@@ -231,7 +232,7 @@ class Window(Section):
     label_wait_s: float = Field(600, ge=0)
 
 
-class Monitoring(Section):
+class Monitoring(Judging):
     """The watch: what a verdict is made from and what it may start."""
 
     schedule: Schedule = Field(default_factory=lambda: Schedule(interval_s=60, cron=None))
@@ -316,11 +317,14 @@ class Recipe(Section):
     def identity(self) -> dict[str, Any]:
         """The recipe as results are identified by it; of classification without what only regression has.
 
-        What was made before there were such keys keeps its identity, and what follows from a verdict is no part of it.
+        What was made before there were such keys keeps its identity; a release has the figures of every metric; what
+        follows from a verdict is no part of it.
         """
-        acting: dict[str, Any] = {"monitoring": {"policy", "service", "alerts", "sweep", "mode"}}
+        watching: dict[str, Any] = {
+            "monitoring": {"policy", "service", "alerts", "sweep", "mode", *Judging.model_fields}
+        }
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=acting | ({} if self.purpose.regression else only_regression))
+        return self.model_dump(mode="json", exclude=watching | ({} if self.purpose.regression else only_regression))
 
     @model_validator(mode="before")
     @classmethod

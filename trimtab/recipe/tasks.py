@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from trimtab.recipe.performance import misfits
 from trimtab.recipe.section import Section
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def refuse_misfits(recipe: Recipe) -> None:
         ValueError: the first that does not, and what to do.
     """
     for wrong in _of_regression(recipe) if recipe.task == "regression" else _of_classification(recipe):
+        raise ValueError(wrong)
+    for wrong in misfits(recipe):
         raise ValueError(wrong)
 
 

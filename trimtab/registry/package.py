@@ -4,6 +4,7 @@
     release.json             what it is: name, candidate, target, gate, accuracy, …
     golden.npz               a few gate rows with the probabilities recorded at verification
     profile.json, reference.parquet   what monitoring compares with (optional)
+    performance.json         figures it was verified with, and what estimates them without labels (optional)
     card.md, sbom.json       the model card, and what the release needs to run (optional)
     manifest.json            relative path → SHA-256 of every other file
     signature.json           who vouches for all of them (see `signing`); put there when the release is registered
@@ -34,9 +35,9 @@ from trimtab.registry import strict_json
 from trimtab.store import file_digest, new_folder
 
 MANIFEST, RELEASE, GOLDEN, SPEC = "manifest.json", "release.json", "golden.npz", "spec.json"
-PROFILE, REFERENCE = "profile.json", "reference.parquet"
+PROFILE, REFERENCE, PERFORMANCE = "profile.json", "reference.parquet", "performance.json"
 CARD, SBOM, SIGNATURE = "card.md", "sbom.json", "signature.json"
-_OWN = (MANIFEST, RELEASE, GOLDEN, PROFILE, REFERENCE, CARD, SBOM, SIGNATURE)
+_OWN = (MANIFEST, RELEASE, GOLDEN, PROFILE, REFERENCE, PERFORMANCE, CARD, SBOM, SIGNATURE)
 MOST_FILES = 10_000
 LONGEST_PART = 255  # bytes of a file's name, on the file systems there are
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -92,6 +93,7 @@ def pack(
     *,
     profile: bytes | Path | None = None,
     reference: bytes | Path | None = None,
+    performance: bytes | None = None,
     card: bytes | None = None,
     sbom: bytes | None = None,
 ) -> str:
@@ -117,6 +119,7 @@ def pack(
         for name, content in (
             (PROFILE, profile),
             (REFERENCE, reference),
+            (PERFORMANCE, performance),
             (CARD, card),
             (SBOM, sbom),
         ):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.stats import beta, binomtest
+from scipy.stats import binomtest
 
 from trimtab.candidate import Interval, Json
 from trimtab.errors import DataError
+from trimtab.intervals import exact
 from trimtab.verify.trinomial import difference_limits
 from trimtab.verify.words import percent, points
 
@@ -69,25 +70,6 @@ class Paired:
         """The inverse of `to_json`."""
         intervals = {key: Interval(**value[key]) for key in ("original", "candidate", "difference")}
         return cls(**intervals, lost=value["lost"], gained=value["gained"], mcnemar_p=value["mcnemar_p"])
-
-
-def exact(hits: int, n: int, confidence: float) -> Interval:
-    """A proportion with its Clopper-Pearson (1934) interval: coverage is at least `confidence` whatever the truth.
-
-    Args:
-        hits: number of successes, 0 … n.
-        n: number of trials, at least 1.
-        confidence: e.g. 0.95; each end misses with a chance of at most (1 - confidence) / 2.
-
-    Raises:
-        DataError: no rows, or more hits than rows.
-    """
-    if n < 1 or not 0 <= hits <= n:
-        raise DataError(f"{hits} hits in {n} rows is no proportion", fix="give at least one row")
-    tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.isf(tail, hits + 1, n - hits)) if hits < n else 1.0
-    return Interval(hits / n, low, high, n, confidence)
 
 
 def paired(original_correct: Array, candidate_correct: Array, confidence: float) -> Paired:

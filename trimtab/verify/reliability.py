@@ -21,13 +21,13 @@ from functools import cached_property
 
 import numpy as np
 
+from trimtab.bins import BINS, bins_of
 from trimtab.candidate import Interval, Json
 from trimtab.errors import DataError
 from trimtab.verify.resampling import basic_interval, weights
 from trimtab.verify.words import signed
 
 Array = np.ndarray
-BINS = 15
 FLOOR_DRAWS = 200
 
 
@@ -148,7 +148,7 @@ class _Model:
         chances = np.asarray(probabilities, np.float64)
         self.stated = chances.max(axis=1)
         self.right = (chances.argmax(axis=1) == labels).astype(np.float64)
-        self.place = bins_of(self.stated)
+        self.place = bins_of(self.stated, BINS)
         truth = np.eye(chances.shape[1])[labels]
         self.squares = ((chances - truth) ** 2).sum(axis=1)
 
@@ -187,19 +187,6 @@ class _Model:
             basic_interval(self.brier(once)[0], brier, rows, confidence, 0.0, 2.0),
             tuple(Bin(float(self.stated[p].mean()), float(self.right[p].mean()), int(p.sum())) for p in parts),
         )
-
-
-def bins_of(stated: Array) -> Array:
-    """Bin of each row, int (n,), from 0 without gaps: parts of as many rows, equal probabilities in the same one.
-
-    Args:
-        stated: float (n,).
-    """
-    ordered = np.sort(stated)
-    size = min(BINS, len(ordered))
-    first = ordered[(np.arange(1, size) * len(ordered)) // size]  # the lowest probability of each bin but the first
-    found: Array = np.unique(np.searchsorted(first, stated, side="right"), return_inverse=True)[1]
-    return found
 
 
 def _widened(one: Interval, below: float, above: float, least: float) -> Interval:

@@ -13,7 +13,7 @@ from test_journal_wal import row
 from trimtab.errors import StateError
 from trimtab.journal.compact import compact
 from trimtab.journal.layout import layout
-from trimtab.journal.reader import end, window
+from trimtab.journal.reader import end, labelled, window
 from trimtab.journal.wal import Journal
 
 DAY_NS = 86_400 * 10**9
@@ -57,6 +57,26 @@ def test_labels_as_of_a_moment_leave_out_later_ones(tmp_path):
     assert early.label.tolist() == [2, -1]
     assert (early.duplicates, early.unknown_labels) == (1, 0)
     assert window(tmp_path / "j", 0, 2, labels_as_of_ns=99).labelled == 0
+
+
+def test_when_labels_came_is_part_of_the_window_and_its_moment_gives_the_same_window_again(tmp_path):
+    second = 10**9
+    with Journal(tmp_path / "j") as journal:
+        journal.append([row("a", time_ns=0), row("b", time_ns=second, predicted=0), row("c", time_ns=9 * second)])
+        journal.label("a", 0, 1, 2 * second)
+        journal.label("c", 0, 1, 3 * second)  # before its answer's time: no delay
+        journal.label("nobody", 0, 1, 4 * second)
+        found = window(tmp_path / "j", 0, 3)
+        assert found.label_time_ns.tolist() == [2 * second, -1, 3 * second]
+        assert found.label_delay_s.tolist() == [2.0, 0.0]
+        assert found.coverage_by_predicted == {0: (1, 0), 1: (2, 2)}
+        assert found.labels_as_of_ns == 4 * second
+        journal.label("a", 0, 0, 5 * second)
+        journal.label("b", 0, 0, 5 * second)
+        journal.label("nobody", 1, 1, 6 * second)
+    same(window(tmp_path / "j", 0, 3, labels_as_of_ns=found.labels_as_of_ns), found)
+    assert window(tmp_path / "j", 0, 3).labels_as_of_ns == 6 * second
+    assert window(tmp_path / "j", 0, 3, labels_as_of_ns=0).labels_as_of_ns == 0
 
 
 def test_a_label_is_known_after_reopening_and_after_compaction(tmp_path):
@@ -139,11 +159,15 @@ def test_windows_are_the_same_before_and_after_compaction(tmp_path):
             journal.label("nobody", 0, 1, index)
         spans = [(0, 40), (7, 23), (39, 40), (12, 12)]
         before = [window(folder, lo, hi) for lo, hi in spans]
+        counts = labelled(folder, spans)
+        assert counts == [one.labelled for one in before]
         count = compact(folder)
         assert count == len(list(folder.glob("labels/*.parquet"))) > 1
         assert len(layout(folder).closed) == 0
         for (lo, hi), old in zip(spans, before, strict=True):
             same(window(folder, lo, hi), old)
+        assert labelled(folder, spans) == counts
+        assert labelled(folder, []) == []
         assert journal.append([row("after")]) == 41
     days = {path.name for path in (folder / "rows").iterdir()}
     first = datetime.datetime.fromtimestamp(NOON / 1e9, datetime.UTC).date()

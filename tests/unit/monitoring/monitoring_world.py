@@ -23,6 +23,8 @@ class FakeWindow:
     """The attributes of a journal window."""
 
     has_inputs: Array = field(default_factory=lambda: np.empty(0, bool), kw_only=True)
+    label_time_ns: Array = field(default_factory=lambda: np.empty(0, np.int64), kw_only=True)
+    labels_as_of_ns: int = field(default=0, kw_only=True)
     request_id: Array
     row: Array
     time_ns: Array

@@ -8,8 +8,10 @@ from typing import get_args
 import pytest
 from policy_world import FACTS, NOW, ONE, THREE, decided, stream, verdict
 
+from trimtab.candidate import Interval
 from trimtab.monitoring.columns import CONFIDENCE
 from trimtab.monitoring.drift import ColumnResult
+from trimtab.monitoring.estimate import Estimate
 from trimtab.monitoring.policy import DAY_S, Facts, Reaction, decide, decisions
 from trimtab.monitoring.verdict import VerdictKind
 from trimtab.recipe.policy import Policy
@@ -24,6 +26,7 @@ from trimtab.recipe.policy import Policy
         ("damage", "alert"),
         ("data_quality", "alert"),
         ("drift+damage", "retrain"),
+        ("damage_estimated", "alert"),
     ],
 )
 def test_each_kind_has_its_reaction_where_one_window_is_enough(kind: VerdictKind, action: str) -> None:
@@ -83,6 +86,25 @@ def test_a_second_verdict_on_the_same_rows_replaces_the_first() -> None:
     assert decided(twice, policy=THREE).action == "alert"
     assert decided(cleared, policy=THREE).action == "retrain"  # two of three, the first turned out healthy
     assert decided([*cleared[:1], cleared[2]], policy=THREE).action == "none"
+
+
+def test_damage_that_was_estimated_and_is_now_measured_needs_no_second_window() -> None:
+    measured = replace(verdict("damage"), revision=1, replaces="before", replaced_kind="damage_estimated")
+
+    assert decided([measured]).action == "retrain"
+    assert decided([measured], policy=THREE).action == "alert"
+    assert decided([replace(measured, kind="healthy", performance=verdict("healthy").performance)]).action == "none"
+
+
+def test_damage_by_estimate_is_only_said() -> None:
+    estimate = Estimate("damage", "", "accuracy", "all rows", value=Interval(0.5, 0.4, 0.6, 200))
+    silent = replace(verdict("healthy").performance, answer="too_few_labels")
+    windows = [verdict("damage_estimated", place, performance=silent, estimated=estimate) for place in range(3)]
+
+    decision = decided(windows)
+
+    assert (decision.action, decision.cause) == ("alert", "estimated")
+    assert not any(one.acts for one in decisions(windows, FACTS, ONE, "act", NOW))
 
 
 def test_broken_data_never_retrain_whatever_came_before() -> None:

@@ -86,6 +86,16 @@ def test_profile_and_reference_may_be_files(converted: Path, tmp_path: Path) -> 
     assert by_path == pack(converted, tmp_path / "b", facts(), golden(), profile=b"{}")
 
 
+def test_what_a_release_knows_of_its_performance_is_a_file_of_it(converted: Path, tmp_path: Path) -> None:
+    without = pack(converted, tmp_path / "a", facts(), golden())
+    assert pack(converted, tmp_path / "b", facts(), golden(), performance=b"{}") != without
+    assert (tmp_path / "b" / "performance.json").read_bytes() == b"{}"
+    assert "performance.json" in package.read_manifest(tmp_path / "b")
+    (converted / "performance.json").write_bytes(b"{}")
+    with pytest.raises(RegistryError, match="reserved names"):
+        pack(converted, tmp_path / "c", facts(), golden())
+
+
 def test_golden_rows_come_back_as_they_were_and_without_pickle(release: Path) -> None:
     rows = read_golden(release)
     np.testing.assert_array_equal(rows.inputs["input"], golden().inputs["input"])
