@@ -24,6 +24,8 @@ def causes(verdict: Verdict) -> dict[Cause, str]:
     found: dict[Cause, str] = {}
     if verdict.kind == "data_quality":
         found["data"] = "the data are broken; nothing is retrained on them"
+    elif verdict.confirmed:
+        found["damage"] = f"{verdict.performance.name} is damaged, as was estimated before its labels came"
     elif verdict.damaged and verdict.drifted:
         found["damage"] = f"{some(verdict.drifted)} drifted and {verdict.performance.name} is damaged"
     elif verdict.damaged:

@@ -22,7 +22,7 @@ from trimtab.monitoring import performance_reference, profile
 from trimtab.monitoring.policy import Decision
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recompute import recompute, recorded
-from trimtab.registry.package import PERFORMANCE
+from trimtab.registry.package import PERFORMANCE, RELEASE
 from trimtab.settings import Settings
 from trimtab.task import CLASSIFICATION
 from trimtab.watch import Watch
@@ -49,6 +49,7 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
     known, columns = profile.build({"input": inputs}, output, label)
     own = performance_reference.build(columns, output, label, {}, CLASSIFICATION)
     (tmp_path / PERFORMANCE).write_text(json.dumps(own.to_json()))
+    (tmp_path / RELEASE).write_text(json.dumps({"figures": {}}))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     monkeypatch.setattr(module, "current_champion", lambda uri, name: 1)
     monkeypatch.setattr(Watch, "reference", lambda self, version: (known, columns))
@@ -169,7 +170,7 @@ def test_a_window_with_a_reaction_or_beyond_the_horizon_is_not_opened(watch: Wat
     watch.begin(Decision("retrain", "damage", first.digest), "run-1")
     assert late_windows(watch) == []
     again = judged(watch)
-    assert again.digest in watch.facts().reacted  # of a verdict that was made all the same
+    assert again.digest in watch.reacted()  # of a verdict that was made all the same
 
 
 def test_every_verdict_comes_out_the_same_again_whatever_came_later(watch: Watch) -> None:
