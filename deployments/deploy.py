@@ -32,6 +32,7 @@ from trimtab.recipe.load import load_recipe
 from trimtab.settings import Settings
 
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
+DAY_S = 86_400
 ANCHOR = "2025-01-01T00:00:00+00:00"
 
 
@@ -66,10 +67,16 @@ def deploy(settings: Settings, recipe_path: Path, *, root: Path = PACKAGE_ROOT) 
 
 
 def schedule_of(written: Mapping[str, Any]) -> SCHEDULE_TYPES:
-    """Prefect's schedule for one entry of `schedules:`; the time zone is always stated."""
+    """Prefect's schedule for one entry of `schedules:`; the time zone is always stated.
+
+    A short interval is stated in UTC, where every hour comes once: in a zone with summer time Prefect 3.9.1 counts it
+    in local time, and makes no run at all in the hour that comes twice in autumn.
+    """
     zone = written["timezone"]
     if "cron" in written:
         return CronSchedule(cron=written["cron"], timezone=zone)
+    if written["interval"] < DAY_S:
+        zone = "UTC"
     return IntervalSchedule(interval=written["interval"], anchor_date=written["anchor_date"], timezone=zone)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from trimtab.candidate import Interval
 from trimtab.monitoring import Facts, Verdict
 from trimtab.monitoring.drift import ColumnResult
+from trimtab.monitoring.estimate import Estimate
 from trimtab.monitoring.performance import Performance
 from trimtab.monitoring.policy import Decision, Mode, decisions
 from trimtab.monitoring.service import Breach, BreachKind, ServiceFacts
@@ -19,7 +20,8 @@ ROWS = 200
 FACTS = Facts(champion_version="3")
 ONE = Policy(k=1, n=1, cooldown_s=300)
 THREE = Policy(k=2, n=3, cooldown_s=300)
-ANSWERS = {"damage": "damage", "drift+damage": "damage"}
+ANSWERS = {"damage": "damage", "drift+damage": "damage", "damage_estimated": "too_few_labels"}
+ESTIMATE = Estimate("damage", "", "accuracy", "all rows", value=Interval(0.5, 0.4, 0.6, ROWS))
 
 
 def verdict(
@@ -55,6 +57,7 @@ def verdict(
         "unknown_labels": 0,
         "reasons": (),
         "service": service,
+        "estimated": ESTIMATE if kind == "damage_estimated" else None,
     }
     return Verdict(**{**fields, **more})
 

@@ -76,7 +76,8 @@ def recompute(settings: Settings, name: str, seq: int, recipe: Path | None = Non
     watch.recipe = watch.recipe.model_copy(update={"monitoring": _settings(entry, name)})
     verdict = Verdict.from_json(entry.entry["verdict"])
     window = reader.window(watch.journal, verdict.lo, verdict.hi, labels["as_of_ns"])
-    return Recomputed(entry.entry["verdict"], watch.judge(window, before=seq).to_json())
+    # What the service's samples said is taken from the verdict: they are kept for some days only.
+    return Recomputed(entry.entry["verdict"], watch.judge(window, before=seq, sampled=verdict.service).to_json())
 
 
 def _settings(entry: Entry, name: str) -> Monitoring:

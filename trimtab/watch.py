@@ -148,11 +148,12 @@ class Watch:
         folder = self.release(version)
         return Profile.from_json(json.loads((folder / PROFILE).read_bytes())), read_reference(folder / REFERENCE)
 
-    def judge(self, window: Window, before: int | None = None) -> Verdict:
+    def judge(self, window: Window, before: int | None = None, sampled: ServiceFacts | None = None) -> Verdict:
         """The verdict on a window: on the model against its release, on the service against what it was used to.
 
         Args:
             before: what was recorded from this entry of the stream on is taken for not yet known.
+            sampled: what was seen of the service, where it is known already: its samples are not kept for ever.
         """
         version, past = str(window.version[-1]), standing(self.verdicts(before))
         profile, columns = self.reference(version)
@@ -166,7 +167,7 @@ class Watch:
             slices=partial(slices_of_rows, self.path) if self.recipe.verify.slices else None,
             own=self.own,
         )
-        return verdict.with_service(self._service(window, version, past))
+        return verdict.with_service(sampled or self._service(window, version, past))
 
     @cached_property
     def own(self) -> Own:
@@ -193,7 +194,7 @@ class Watch:
 
     def at_the_door(self) -> list[Breach]:
         """What the service refused since the last window, where it is more than it used to be."""
-        past = [v.service for v in windows(self.verdicts()) if v.service is not None]
+        past = [v.service for v in standing(self.verdicts()) if v.service is not None]
         now = time.time_ns()
         since = max(int(past[-1].ended_s * 1e9) if past else 0, now - SAMPLES_NS)
         return at_the_door(read_samples(self.journal, since, now), past, self.recipe.monitoring.service)

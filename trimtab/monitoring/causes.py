@@ -24,12 +24,14 @@ def causes(verdict: Verdict) -> dict[Cause, str]:
     found: dict[Cause, str] = {}
     if verdict.kind == "data_quality":
         found["data"] = "the data are broken; nothing is retrained on them"
+    elif verdict.confirmed:
+        found["damage"] = f"{verdict.performance.name} is damaged, as was estimated before its labels came"
     elif verdict.damaged and verdict.drifted:
         found["damage"] = f"{some(verdict.drifted)} drifted and {verdict.performance.name} is damaged"
     elif verdict.damaged:
         found["damage"] = f"{verdict.performance.name} is damaged without drift"
     elif estimated_damage(verdict):
-        found["estimated"] = f"{verdict.performance.name} is damaged by estimate; its labels are not in"
+        found["estimated"] = f"{verdict.performance.name} is damaged by estimate; a retrain waits for its labels"
     if verdict.kind == "drift":
         found["drift"] = f"{some(verdict.drifted)} drifted without measured damage"
     if verdict.service is not None:
@@ -58,7 +60,9 @@ def judged(verdict: Verdict) -> bool:
 
 def estimated_damage(verdict: Verdict) -> bool:
     """Whether damage is estimated where it could not be measured yet."""
-    return verdict.kind == "damage_estimated"
+    estimate = verdict.estimated
+    silent = verdict.performance.answer in SILENT
+    return judged(verdict) and silent and estimate is not None and estimate.answer == "damage"
 
 
 def input_drifted(verdict: Verdict) -> bool:

@@ -4,8 +4,8 @@
     errors, or damage while the inputs   rollback                                          one clear window, right
       did not drift, after a promotion                                                       after the promotion
     damage with drift                    retrain                                           k of n windows
+    damage that was estimated before     retrain                                           one window, its labels in
     damage without drift                 retrain                                           k, and at least 2, of n
-    damage that had been estimated       retrain                                           the window whose labels came
     latency, memory, size                recompress                                        k of n windows
     broken data, drift alone, estimated  alert                                             one window
       damage, refused requests, a leak,
@@ -198,12 +198,15 @@ class _Case:
     def _wanted(self) -> Iterator[tuple[Action, Cause, int]]:
         """Which reactions the causes call for, the most urgent first: (action, cause, windows it needs)."""
         if "damage" in self.shown:
-            needed = self.policy.k if self.verdict.drifted else max(LEAST_WITHOUT_DRIFT, self.policy.k)
-            needed = 1 if self.verdict.confirmed else needed
-            yield "retrain", "damage", needed
+            yield "retrain", "damage", self._windows_of_damage()
         for cause in COSTS:
             if cause in self.shown:
                 yield "recompress", cause, self.policy.k
+
+    def _windows_of_damage(self) -> int:
+        if self.verdict.confirmed:  # estimated before, and now measured: the wait for labels was the wait for evidence
+            return 1
+        return self.policy.k if self.verdict.drifted else max(LEAST_WITHOUT_DRIFT, self.policy.k)
 
     def _bad_release(self) -> Decision | None:
         """Roll back: the first windows of a fresh promotion fail, and what served before did not."""

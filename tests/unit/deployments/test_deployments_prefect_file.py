@@ -29,11 +29,12 @@ def filled(schedule: Schedule) -> dict:
     return apply_values(monitor, values)
 
 
-def test_an_interval_comes_from_the_recipe_with_its_time_zone_and_a_fixed_start() -> None:
-    found = schedule_of(filled(Schedule(interval_s=60, timezone="Europe/London"))["schedules"][0])
+@pytest.mark.parametrize(("seconds", "zone"), [(60, "UTC"), (7 * 86_400, "Europe/London")])
+def test_an_interval_comes_from_the_recipe_with_a_time_zone_and_a_fixed_start(seconds: int, zone: str) -> None:
+    found = schedule_of(filled(Schedule(interval_s=seconds, timezone="Europe/London"))["schedules"][0])
 
     assert isinstance(found, IntervalSchedule)
-    assert (found.interval, found.timezone) == (timedelta(seconds=60), "Europe/London")
+    assert (found.interval, found.timezone) == (timedelta(seconds=seconds), zone)
     assert found.anchor_date == datetime(2025, 1, 1, tzinfo=UTC)
 
 

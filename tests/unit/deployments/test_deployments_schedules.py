@@ -63,6 +63,15 @@ def test_a_short_interval_goes_on_at_its_pace(day: datetime) -> None:
     assert {(later - earlier).total_seconds() for earlier, later in itertools.pairwise(found)} == {600}
 
 
+@pytest.mark.parametrize("day", [datetime(2026, 3, 26, tzinfo=UTC), datetime(2026, 10, 22, tzinfo=UTC)])
+def test_a_daily_interval_keeps_its_hour(day: datetime) -> None:
+    zone = "Europe/Berlin"
+    found = dates(Schedule(interval_s=86_400, timezone=zone), zone, day, 6)
+
+    assert len({date.hour for date in found}) == 1
+    assert len({date.date() for date in found}) == 6
+
+
 def test_what_runs_by_schedule_never_overlaps_itself_and_states_its_zone() -> None:
     written = yaml.safe_load(PREFECT_FILE.read_text())
     scheduled = [entry for entry in written["deployments"] if "schedules" in entry]

@@ -22,9 +22,9 @@ from trimtab.recipe.policy import Policy
         ("not_enough_rows", "none"),
         ("drift", "alert"),
         ("damage", "alert"),
+        ("damage_estimated", "alert"),
         ("data_quality", "alert"),
         ("drift+damage", "retrain"),
-        ("damage_estimated", "alert"),
     ],
 )
 def test_each_kind_has_its_reaction_where_one_window_is_enough(kind: VerdictKind, action: str) -> None:
@@ -36,13 +36,6 @@ def test_damage_that_nothing_explains_asks_for_two_windows_even_where_one_is_eno
         assert decided(stream("damage"), policy=policy).action == "alert"
         assert decided(stream("damage", "damage"), policy=policy).action == "retrain"
         assert decided(stream("drift+damage", "damage"), policy=policy).action == "retrain"
-
-
-def test_damage_that_was_estimated_and_is_now_measured_retrains_at_once() -> None:
-    measured = replace(verdict("damage"), revision=1, replaces="before", replaced_kind="damage_estimated")
-    decision = decided([measured], policy=THREE)
-    assert (decision.action, decision.verdict_digest) == ("retrain", measured.digest)
-    assert decided([replace(measured, kind="healthy")], policy=THREE).action == "none"
 
 
 @pytest.mark.parametrize("cause", ["latency", "memory", "size"])
@@ -91,6 +84,23 @@ def test_a_second_verdict_on_the_same_rows_replaces_the_first() -> None:
     assert decided(twice, policy=THREE).action == "alert"
     assert decided(cleared, policy=THREE).action == "retrain"  # two of three, the first turned out healthy
     assert decided([*cleared[:1], cleared[2]], policy=THREE).action == "none"
+
+
+def test_damage_that_was_estimated_and_is_now_measured_needs_no_second_window() -> None:
+    measured = replace(verdict("damage"), revision=1, replaces="before", replaced_kind="damage_estimated")
+
+    assert decided([measured]).action == "retrain"
+    assert decided([measured], policy=THREE).action == "retrain"
+    assert decided([replace(measured, kind="healthy", performance=verdict("healthy").performance)]).action == "none"
+
+
+def test_damage_by_estimate_is_only_said() -> None:
+    windows = stream("damage_estimated", "damage_estimated", "damage_estimated")
+
+    decision = decided(windows)
+
+    assert (decision.action, decision.cause) == ("alert", "estimated")
+    assert not any(one.acts for one in decisions(windows, FACTS, ONE, "act", NOW))
 
 
 def test_broken_data_never_retrain_whatever_came_before() -> None:

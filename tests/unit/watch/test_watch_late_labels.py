@@ -49,7 +49,7 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
     known, columns = profile.build({"input": inputs}, output, label)
     own = performance_reference.build(columns, output, label, {}, CLASSIFICATION)
     (tmp_path / PERFORMANCE).write_text(json.dumps(own.to_json()))
-    (tmp_path / RELEASE).write_text("{}")
+    (tmp_path / RELEASE).write_text(json.dumps({"figures": {}}))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     monkeypatch.setattr(module, "current_champion", lambda uri, name: 1)
     monkeypatch.setattr(Watch, "reference", lambda self, version: (known, columns))
