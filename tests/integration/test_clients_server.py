@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +26,8 @@ from test_serving_process import write_release
 from deployments.environment import PACKAGE_ROOT, environment
 from deployments.stack import down, up
 from deployments.stack.leftovers import servers
+from deployments.stack.ports import HOST, Ports
+from deployments.stack.record import write_ports
 from trimtab import runtime
 from trimtab.journal.reader import end, window
 from trimtab.ledger import Ledger
@@ -86,7 +90,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(folder / "home", folder)
     _install(folder / "plugin" / "trimtab_here-0.dist-info")
     try:
-        settings = up(Settings(home=world.home)).settings
+        write_ports(Settings(home=world.home), _unusual_ports())
+        settings = up(Settings(home=world.home), wait_for_all=False).settings
         registry, tracking = Registry.from_settings(settings), Tracking(settings.tracking_uri(), settings.locks)
         run = tracking.start_release_run(tracking.experiment(NAME), "made by a test", "release", {}, {})
         for seed in (1, 2, 3):
@@ -99,6 +104,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         finally:
             for process in servers(Settings(home=world.home)):
                 process.kill()
+
+
+def _unusual_ports() -> Ports:
+    """Free ones, none of which another stack on this machine would like to have."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(4)]
+        return Ports(*(server.getsockname()[1] for server in taken))
 
 
 def _install(metadata: Path) -> None:
