@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -39,7 +39,8 @@ def score(
         from trimtab.scoring_batch.order import Order
 
         meant, keys, ignored = reference(release, version, alias), tuple(key or ()), tuple(ignore or ())
-        Order(meant, 0, inputs, output, keys, ignored, batch_rows, on_error, threads=threads)  # type: ignore[arg-type]
+        said: Any = on_error  # the order checks it
+        asked = Order(meant, 0, inputs, output, keys, ignored, batch_rows, said, threads=threads)
         need_servers(home)
         from prefect import tags
 
@@ -55,7 +56,7 @@ def score(
                 keys=list(keys),
                 ignored=list(ignored),
                 batch_rows=batch_rows,
-                on_error=cast(Literal["fail", "null"], on_error),  # `Order` refuses others
+                on_error=asked.on_error,
                 journal=journal,
                 through_service=through_service,
                 threads=threads,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,11 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow.exceptions import MlflowException
 from test_serving_process import write_release
 
 from deployments.environment import PACKAGE_ROOT, environment
+from deployments.mlflow_plugin import TrimtabDeploymentClient
 from deployments.stack import down, up
 from deployments.stack.leftovers import servers
+from deployments.stack.ports import HOST, Ports
+from deployments.stack.record import write_ports
 from trimtab import runtime
 from trimtab.journal.reader import end, window
 from trimtab.ledger import Ledger
@@ -56,14 +62,17 @@ class World:
         path = os.pathsep.join([str(self.folder / "plugin"), str(PACKAGE_ROOT)])
         return {**os.environ, **ours, "PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "COLUMNS": "200"}
 
-    def mlflow(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "mlflow", "deployments", command, "-t", "trimtab", *arguments]
-        return subprocess.run(line, capture_output=True, text=True, env=self.around, cwd=self.folder, check=False)
-
     def said(self, command: str, *arguments: str) -> str:
-        done = self.mlflow(command, *arguments)
+        """What MLflow's own command line prints."""
+        line = [sys.executable, "-m", "mlflow", "deployments", command, "-t", "trimtab", *arguments]
+        done = subprocess.run(line, capture_output=True, text=True, env=self.around, cwd=self.folder, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @property
+    def client(self) -> TrimtabDeploymentClient:
+        """The same without a command line, which takes seconds to start."""
+        return TrimtabDeploymentClient(f"trimtab:{self.home}")
 
     def score(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "deployments.cli", "score", NAME, *arguments, "--json", "--home", str(self.home)]
@@ -86,7 +95,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(folder / "home", folder)
     _install(folder / "plugin" / "trimtab_here-0.dist-info")
     try:
-        settings = up(Settings(home=world.home)).settings
+        write_ports(Settings(home=world.home), _unusual_ports())
+        settings = up(Settings(home=world.home), wait_for_all=False).settings
         registry, tracking = Registry.from_settings(settings), Tracking(settings.tracking_uri(), settings.locks)
         run = tracking.start_release_run(tracking.experiment(NAME), "made by a test", "release", {}, {})
         for seed in (1, 2, 3):
@@ -99,6 +109,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         finally:
             for process in servers(Settings(home=world.home)):
                 process.kill()
+
+
+def _unusual_ports() -> Ports:
+    """Free ones, none of which another stack on this machine would like to have."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(4)]
+        return Ports(*(server.getsockname()[1] for server in taken))
 
 
 def _install(metadata: Path) -> None:
@@ -170,9 +187,8 @@ def test_another_name_serves_another_version_beside_it_until_it_is_deleted(deplo
     deployed.said("create", "--name", "trial", "-m", f"models:/{NAME}/2")
     assert deployed.answered("trial", rows_of(1))[1] == "2"
     assert deployed.answered(NAME, rows_of(1))[1] == "1"
-    again = deployed.mlflow("create", "--name", "trial", "-m", f"models:/{NAME}/2")
-    assert again.returncode != 0
-    assert "is deployed already" in again.stderr
+    with pytest.raises(MlflowException, match="is deployed already"):
+        deployed.client.create_deployment("trial", f"models:/{NAME}/2")
 
     deployed.said("update", "--name", "trial", "-m", f"models:/{NAME}/3")
     assert deployed.answered("trial", rows_of(1))[1] == "3"
@@ -183,16 +199,16 @@ def test_another_name_serves_another_version_beside_it_until_it_is_deleted(deplo
     assert "trial" not in deployed.settings.scoring
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/ping", trust_env=False)
-    deployed.said("delete", "--name", "trial")
+    deployed.client.delete_deployment("trial")
     assert deployed.answered(NAME, rows_of(1))[1] == "1"
-    assert deployed.mlflow("get", "--name", "trial").returncode != 0
+    with pytest.raises(MlflowException, match="no such deployment"):
+        deployed.client.get_deployment("trial")
 
 
 def test_a_version_that_does_not_exist_starts_nothing(deployed: World) -> None:
-    done = deployed.mlflow("create", "--name", "other", "-m", f"models:/{NAME}/99")
-
-    assert done.returncode != 0
-    assert "other" not in deployed.said("list")
+    with pytest.raises(MlflowException, match="99"):
+        deployed.client.create_deployment("other", f"models:/{NAME}/99")
+    assert "other" not in [one["name"] for one in deployed.client.list_deployments()]
 
 
 def parquet(path: Path, count: int) -> tuple[Path, np.ndarray]:
