@@ -75,7 +75,7 @@ class World:
         mark = float(mark)
         folder = self.folder / f"release-{mark}"
         if not folder.exists():
-            _pack(self.folder / f"converted-{mark}", folder, self.name, mark, self.ballast)
+            pack_release(self.folder / f"converted-{mark}", folder, self.name, mark, self.ballast)
         return Submission(
             folder=folder,
             loader_source=LOADER.format(mark=mark),
@@ -137,7 +137,8 @@ class World:
         return found.version if found else None
 
 
-def _pack(converted: Path, folder: Path, name: str, mark: float, ballast: int) -> None:
+def pack_release(converted: Path, folder: Path, name: str, mark: float, ballast: int = 0, **extra: Any) -> None:
+    """A release folder of a linear model; `extra` are further facts of its release.json."""
     spec = {
         "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 3]}],
         "outputs": [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 2]}],
@@ -149,7 +150,7 @@ def _pack(converted: Path, folder: Path, name: str, mark: float, ballast: int) -
     if ballast:
         values = np.random.default_rng(int(mark * 100) % 2**32).standard_normal(ballast // 4, np.float32)
         (converted / "ballast.bin").write_bytes(values.tobytes())
-    facts = Facts(name, "c0", "int8", "onnxruntime-cpu", "int8", 1, 2, None, {"mark": mark}, {})
+    facts = Facts(name, "c0", "int8", "onnxruntime-cpu", "int8", 1, 2, None, {"mark": mark}, {}, extra)
     rows = np.ones((4, 3), np.float32)
     pack(converted, folder, facts, Golden({"input": rows}, {"probabilities": rows @ np.ones((3, 2), np.float32)}))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,15 +17,20 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.registry.servers import QUIET, mlflow_server
-from benchmarks.registry.world import World, in_process, killed_at, points_of
+from benchmarks.registry.world import World, in_process, killed_at, pack_release, points_of
 from trimtab.errors import Conflict, RegistryError
+from trimtab.journal.comparisons import Comparisons
+from trimtab.journal.outcomes import Outcome
 from trimtab.ledger import Ledger
-from trimtab.registry import contents, follow, pages, versions
+from trimtab.registry import contents, failpoint, follow, pages, versions
 from trimtab.registry.alias import aliases
+from trimtab.registry.challenge import challenge, clear, how_tried
+from trimtab.registry.challenges import read_challenges
 from trimtab.registry.connection import Registry
+from trimtab.registry.evidence import Unproven
 from trimtab.registry.examine import examine
 from trimtab.registry.history import changes
-from trimtab.registry.promote import champion, history, reconcile, rollback
+from trimtab.registry.promote import champion, history, promote, reconcile, rollback
 from trimtab.registry.promotions import read_log
 from trimtab.registry.register import register
 from trimtab.registry.resign import sign_version
@@ -559,3 +565,63 @@ def test_a_server_that_does_not_answer_is_an_error_of_ours(tmp_path: Path, serve
     registry = Registry.connect("http://127.0.0.1:9", ledger, tmp_path / "locks", tmp_path / "keys")
     with pytest.raises(RegistryError, match="did not answer"):
         champion(registry, "m")
+
+
+def test_a_version_is_tried_and_promoted_only_with_the_evidence_that_it_asks_for(world: World, tmp_path: Path) -> None:
+    rule = {"min_requests": 2, "min_agreement": 0.5, "max_latency_ratio": None, "max_error_rate": 0.1}
+    serving = {"shadow": {"percent": 100, "tolerance": 0.1}, "promotion": rule}
+    pack_release(tmp_path / "converted-2.0", tmp_path / "release-2.0", world.name, 2.0, serving=serving)
+    first, second = world.release(1), world.release(2)
+    world.promote(first)
+    registry, name = replace(world.registry, comparisons=tmp_path / "comparisons"), world.name
+    challenge(registry, name, second, who="test", why="try it")
+    assert follow.version_under(world.server, name, "challenger") == second
+    assert how_tried(registry, name, second) == "runs copies of 100 %"
+    with pytest.raises(Unproven, match="0 shadow requests, 2 are needed"):
+        promote(registry, name, second, who="test", why="at once")
+    assert world.serves_consistently() == first
+
+    comparisons = Comparisons(tmp_path / "comparisons" / name)
+    for request in ("a", "b"):
+        comparisons.add(Outcome("shadow", str(first), str(second), request, 1, rows=4, agreed=4))
+    comparisons.close()
+    done = promote(registry, name, second, who="test", why="it agrees")
+    assert (done.evidence["comparison"]["agreement"], done.evidence["missing"]) == (1.0, [])
+    assert follow.version_under(world.server, name, "challenger") is None
+    assert world.serves_consistently() == second
+
+
+def test_a_challenge_cut_short_at_any_point_is_finished_or_never_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = world.release(1), world.release(2)
+    world.promote(first)
+
+    class Cut(Exception):
+        pass
+
+    def at(point: str) -> Callable[[str], None]:
+        def reach(name: str) -> None:
+            if name == point:
+                raise Cut
+
+        return reach
+
+    names = ("challenge.intent", "promote.alias_challenger", "challenge.done")
+    for point in [f"{name}:{when}" for name in names for when in ("before", "after")]:
+        for act, wanted in (
+            (lambda: challenge(world.registry, world.name, second, who="test", why="try"), second),
+            (lambda: clear(world.registry, world.name, who="test", why="enough"), None),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(failpoint, "reach", at(point))
+                with pytest.raises(Cut):
+                    act()
+            said = reconcile(world.registry, world.name)
+            never = point == "challenge.intent:before"
+            assert bool(said) == (not never and point != "challenge.done:after"), point
+            assert read_challenges(world.registry.ledger, world.name).pending is None
+            if never:
+                act()
+            assert follow.version_under(world.server, world.name, "challenger") == wanted
+            assert read_challenges(world.registry.ledger, world.name).version == wanted

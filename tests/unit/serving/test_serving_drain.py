@@ -138,6 +138,13 @@ def test_a_model_thread_that_has_ended_is_not_alive(service: Service, client: Te
     assert "has ended" in client.get("/ping").json()["reason"]
 
 
+def test_the_time_of_a_drain_comes_from_the_release_and_has_an_end() -> None:
+    assert Limits.from_json({"drain_s": 20}).drain_s == 20.0
+    for bad in (0, 61, "long", float("nan")):
+        with pytest.raises(Exception, match=r"release\.json: serving"):
+            Limits.from_json({"drain_s": bad})
+
+
 def test_the_time_of_a_drain_is_the_releases_and_some_of_it_is_kept_for_closing(service: Service) -> None:
     assert service.drain_s == 7.0
     clock = Clock()

@@ -255,3 +255,53 @@ def test_the_golden_answers_of_a_regression_are_compared_relative_to_their_scale
     else:
         loaded = load_numbers()
         assert (loaded.output, loaded.classes, loaded.regression) == ("prediction", 1, True)
+
+
+class Tried(World):
+    """A follower of a challenger's alias: what is served can be taken away again."""
+
+    def __init__(self, folder: Path, registry: Registry | None = None):
+        super().__init__(folder, registry)
+        self.follower = Follower(
+            self.registry, folder, load, self.served.append,
+            lambda: self.served[-1].version if self.served else None, self.metrics, clear=self.served.clear,
+        )  # fmt: skip
+
+
+def test_a_challenger_is_taken_out_of_service_with_its_alias(tmp_path):
+    world = Tried(tmp_path / "releases")
+    assert world.step(1) == ["1"]
+    world.registry.champion = None
+    assert world.step() == []
+    assert world.step() == []
+    assert world.step(2) == ["2"]
+
+
+def test_a_challenger_does_not_stay_when_the_next_one_is_refused(tmp_path):
+    world = Tried(tmp_path / "releases")
+    world.registry.releases = {2: {"off": 0.5}}
+    world.step(1)
+    assert world.step(2) == []
+    assert world.follower.state.refusal["version"] == 2
+    assert "differ from the recorded" in world.follower.state.refusal["reason"]
+    assert world.step(3)[-1:] == ["3"]
+    assert world.follower.state.refusal is None
+
+
+def test_a_challenger_stays_while_the_registry_is_down_and_is_not_taken_from_disk_after_a_restart(tmp_path):
+    first = Tried(tmp_path / "releases")
+    first.step(1)
+    assert first.step(down=True) == ["1"]
+    second = Tried(tmp_path / "releases", first.registry)
+    assert second.step(down=True) == []
+    assert second.step(down=False) == ["1"]
+
+
+def test_half_a_download_is_removed_at_the_start(tmp_path):
+    world = World(tmp_path / "releases")
+    world.step(1)
+    for name in (".version-2-abc", ".old-version-1-abc"):
+        (tmp_path / "releases" / name).mkdir()
+    world.follower.start()
+    world.follower.stop(5)
+    assert [path.name for path in (tmp_path / "releases").iterdir() if path.is_dir()] == ["version-1"]
