@@ -108,8 +108,8 @@ def decode_labels(record: Record, at: int) -> LabelBlock:
 def _encode(kind: bytes, count: int, texts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     shapes = [(name, values.dtype.str, values.shape) for name, values in arrays.items()]
     header = orjson.dumps({"n": count, **texts, "arrays": shapes})
-    raw = [memoryview(np.ascontiguousarray(values)).cast("B") for values in arrays.values() if values.size]
-    parts = [HEAD.pack(kind, len(header)), header, *raw]
+    raw = [np.ascontiguousarray(values).data.cast("B") for values in arrays.values() if values.size]
+    parts: list[bytes | memoryview] = [HEAD.pack(kind, len(header)), header, *raw]
     size = sum(map(len, parts))
     if size >= MAX_RECORD:
         raise ValueError(f"{size} bytes in one journal record")
