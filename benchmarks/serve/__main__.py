@@ -17,6 +17,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--open-seconds", type=float, default=15, help="of each measurement of the open loop")
     given = parser.parse_args()
     refuse_without_wrk()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers are stopped on the way out
     folder = (WORK / "run").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

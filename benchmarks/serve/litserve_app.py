@@ -3,10 +3,7 @@
 python litserve_app.py MODEL PORT
 """
 
-from __future__ import annotations
-
 import sys
-from typing import Any
 
 import litserve
 import numpy as np
@@ -22,7 +19,7 @@ class Api(litserve.LitAPI):
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 
-    def decode_request(self, request: dict[str, Any]) -> np.ndarray:
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe reads a type here as FastAPI does
         """Rows of a JSON body."""
         return np.array(request["instances"], np.float32)
 
@@ -30,7 +27,7 @@ class Api(litserve.LitAPI):
         """Probabilities."""
         return self.session.run(None, {"input": x})[0]
 
-    def encode_response(self, output: np.ndarray) -> dict[str, Any]:
+    def encode_response(self, output: np.ndarray) -> dict:
         """The body of the answer."""
         return {"predictions": {"probabilities": output.tolist()}}
 

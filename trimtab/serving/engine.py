@@ -208,6 +208,8 @@ class Engine:
 async def _wanted(queued: asyncio.Future[Answer], patience: Patience) -> Answer:
     """The answer, unless the deadline passes first; when this ends without one, the model need not be asked."""
     try:
+        if patience.expires is None:
+            return await queued
         async with asyncio.timeout(patience.left_s()):
             return await queued
     except TimeoutError:

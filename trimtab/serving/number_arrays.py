@@ -22,6 +22,7 @@ Array = np.ndarray
 FORMS = ("instances", "inputs")
 _BEGINS = re.compile(rb'\s*\{\s*"(?:instances|inputs)"\s*:\s*(?:\{|\[\s*[\[0-9-])')
 _OF_DTYPE = {"float32": ("d", np.float64), "int64": ("i", np.int64)}
+_CHUNK = 2**16  # bytes looked at together, so that what is made of them stays in the processor's cache
 _KEPT_BYTES = 2**20  # a parser keeps several times the size of the largest body it has read
 _own = threading.local()
 
@@ -71,17 +72,13 @@ def _read(document: Any, body: bytes, tensors: Sequence[Mapping[str, Any]]) -> d
         return None
     arrays, lists = {}, 0
     for values, tensor in found:
-        shape = _shape(values, tensor["shape"])
-        if shape is None:
-            return None
-        array = _numbers(values, shape, tensor["dtype"])
+        array = _array(values, tensor)
         if array is None:
             return None
         arrays[tensor["name"]] = array
-        lists += _lists(shape)
+        lists += sum(prod(array.shape[:depth]) for depth in range(array.ndim))
     # A list in the place of a number, [[1], [2]] for [1, 2], is flattened away; it shows as a bracket too many.
-    brackets = np.count_nonzero(np.frombuffer(body, np.uint8) == ord("["))
-    return arrays if brackets == lists and not any("[" in key for key in keys) else None
+    return arrays if _brackets(body) == lists and not any("[" in key for key in keys) else None
 
 
 def _only(document: Any) -> str | None:
@@ -89,40 +86,45 @@ def _only(document: Any) -> str | None:
     return keys[0] if len(keys) == 1 else None
 
 
-def _shape(values: Any, wanted: Sequence[int | str]) -> tuple[int, ...] | None:
-    """The shape of nested lists, all of one length at each depth; None unless it is the wanted one."""
-    if not isinstance(values, simdjson.Array) or not len(values):
+def _array(values: Any, tensor: Mapping[str, Any]) -> Array | None:
+    shape = _shape(values, tensor["shape"])
+    if shape is None:
         return None
-    shape, inner = [len(values)], values
-    for _ in wanted[1:]:
-        inner = inner[0]
-        if not isinstance(inner, simdjson.Array) or not len(inner):
-            return None
-        shape.append(len(inner))
-    fits = all(isinstance(want, str) or want == have for want, have in zip(wanted, shape, strict=True))
-    return tuple(shape) if fits and _regular(values, shape) else None
-
-
-def _regular(values: simdjson.Array, shape: Sequence[int]) -> bool:
-    """Whether lists are nested as `shape` says; the deepest are only seen to be of their length."""
-    if len(values) != shape[0]:
-        return False
-    if len(shape) == 1:
-        return True
-    inner = shape[1:]
-    return all(isinstance(item, simdjson.Array) and _regular(item, inner) for item in values)
-
-
-def _numbers(values: Any, shape: tuple[int, ...], dtype: str) -> Array | None:
-    kind, wide = _OF_DTYPE[dtype]
-    flat = np.frombuffer(values.as_buffer(of_type=kind), wide)
-    if flat.size != prod(shape):
+    kind, wide = _OF_DTYPE[tensor["dtype"]]
+    flat = np.frombuffer(
+        values.as_buffer(of_type=kind), wide
+    )  # TypeError where anything but numbers and lists is in it
+    if flat.size != prod(shape) or not _regular(values, shape):
         return None
     with np.errstate(over="ignore"):
-        array = flat.astype(dtype, copy=False).reshape(shape)
-    return array if dtype == "int64" or np.isfinite(array).all() else None
+        array = flat.astype(tensor["dtype"], copy=False).reshape(shape)
+    return array if array.dtype.kind == "i" or np.isfinite(array).all() else None
 
 
-def _lists(shape: Sequence[int]) -> int:
-    """Lists that nested ones of this shape consist of."""
-    return sum(prod(shape[:depth]) for depth in range(len(shape)))
+def _shape(values: Any, wanted: Sequence[int | str]) -> tuple[int, ...] | None:
+    """The shape of nested lists if all are as long as the first at their depth; None unless it is the wanted one."""
+    shape = []
+    for want in wanted:
+        if not isinstance(values, simdjson.Array) or not len(values) or (isinstance(want, int) and want != len(values)):
+            return None
+        shape.append(len(values))
+        values = values[0]
+    return tuple(shape)
+
+
+def _regular(values: Any, shape: tuple[int, ...]) -> bool:
+    """Whether all lists are as long as the first at their depth; TypeError for a number in the place of a list."""
+    if len(shape) > 2:
+        return len(values) == shape[0] and all(_regular(item, shape[1:]) for item in values)
+    if len(values) != shape[0]:
+        return False
+    if len(shape) == 2:
+        for item in values:  # most of the work: a loop is three times as fast as all() of a generator
+            if len(item) != shape[1]:
+                return False
+    return True
+
+
+def _brackets(body: bytes) -> int:
+    codes = np.frombuffer(body, np.uint8)
+    return sum(np.count_nonzero(codes[at : at + _CHUNK] == ord("[")) for at in range(0, len(codes), _CHUNK))

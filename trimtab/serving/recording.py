@@ -77,23 +77,31 @@ class Recorder:
         return _block(loaded, request_id, count, kept, latency_s, output, error)
 
     async def _write(self, block: RowBlock) -> Outcome:
-        landing: asyncio.Future[int] = self._handover.here().create_future()
+        loop = self._handover.here()
+        landing: asyncio.Future[int] = loop.create_future()
+        limit = loop.call_later(self._wait_s, _give_up, landing)
         try:
             self._journal.submit_block(block).add_done_callback(partial(self._handover.give, _land, landing))
-            async with asyncio.timeout(self._wait_s):
-                total = await landing
+            total = await landing
         except (JournalError, TimeoutError) as error:
             self._metrics.journal_shed.inc(len(block))
             if not self._failing:  # once when it begins, not once a request
-                _logger.error("the journal is shed: %s", error or "the disk is too slow")
+                _logger.error("the journal is shed: %s", str(error) or "the disk is too slow")
             self._failing = True
             return "shed"
+        finally:
+            limit.cancel()
         if self._failing:
             _logger.warning("the journal is written again")
         self._failing = False
         if self._counts_rows:
             self._metrics.journal_rows.set(total)
         return "durable"
+
+
+def _give_up(landing: asyncio.Future[int]) -> None:
+    if not landing.done():
+        landing.set_exception(TimeoutError())
 
 
 def _land(landing: asyncio.Future[int], written: Future[int]) -> None:

@@ -67,7 +67,19 @@ def test_a_gain_that_would_take_longer_than_the_wait_is_none():
 def test_of_a_slow_model_no_calls_are_made_that_the_wait_rules_out():
     slow = Costing(lambda rows: 2.0 * rows)
     planned(slow, max_wait_s=0.005)
-    assert slow.sizes == {1, 2, 8}  # 8: the golden rows, to see that they do not depend on each other
+    assert slow.sizes == {1, 2}
+
+
+def test_a_call_that_was_interrupted_does_not_end_the_sizes():
+    calls = {1: 0, 2: 0, 4: 0}
+
+    def cost(rows):
+        calls[rows] += 1
+        return 0.001 if calls[rows] == 2 else 0.5
+
+    model = Costing(cost)
+    durations(Subject(model, ROWS), Limits(max_rows=4, max_wait_s=0.005), model.clock)
+    assert model.sizes == {1, 2, 4}
 
 
 def test_sizes_between_those_measured_lie_on_straight_lines():
