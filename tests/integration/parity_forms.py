@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 JSON, CSV = "application/json", "text/csv"
-IGNORED, INVALID, BAD = None, "INVALID_PARAMETER_VALUE", "BAD_REQUEST"
+INVALID, BAD = "INVALID_PARAMETER_VALUE", "BAD_REQUEST"
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,9 @@ FORMS = [*VECTOR, *SEVERAL, *IMAGE]
 _NOT_FINITE = "null, NaN in a float input"
 _UNKNOWN = "an unknown input or column"
 _FEATURES = "feature columns for one *named* (batch, k) input"
+_CSV = "CSV"
+_CODE = "the error code of some requests that both refuse"
+_TYPE = "a Content-Type in upper case, or with a quoted charset"
 DIFFERENCES = {
     **{
         f"vector-{name}": Difference((200, None), (400, INVALID), _NOT_FINITE)
@@ -175,7 +178,22 @@ DIFFERENCES = {
     "vector-split with features": Difference((400, INVALID), (200, None), _FEATURES),
     "vector-split without columns": Difference((400, INVALID), (200, None), _FEATURES),
     "vector-records with features": Difference((400, INVALID), (200, None), _FEATURES),
-    "vector-CSV with features": Difference((400, INVALID), (200, None), _FEATURES),
+    "vector-CSV with features": Difference((400, BAD), (200, None), _CSV),
+    "vector-CSV of the wrong columns": Difference((400, BAD), (400, INVALID), _CSV),
+    "vector-an empty CSV": Difference((400, BAD), (400, INVALID), _CSV),
+    "vector-split with another index": Difference(
+        (400, INVALID), (200, None), "a `dataframe_split` whose index has no 0"
+    ),
+    "vector-a key of a language model's": Difference(
+        (400, INVALID), (200, None), "`prompt`, `messages` or `input` beside the form"
+    ),
+    "vector-a quoted charset": Difference((415, None), (200, None), _TYPE),
+    "vector-an upper-case type": Difference((415, None), (200, None), _TYPE),
+    "vector-a split without rows": Difference((400, BAD), (400, INVALID), _CODE),
+    "vector-inputs as a number": Difference((400, INVALID), (400, BAD), _CODE),
+    "vector-null inputs": Difference((400, INVALID), (400, BAD), _CODE),
+    "vector-a ragged split": Difference((400, INVALID), (400, BAD), _CODE),
+    "vector-records as numbers": Difference((400, INVALID), (400, BAD), _CODE),
     "vector-no content type": Difference((500, None), (200, None), "no Content-Type"),
     "several-a fraction for an integer": Difference((200, None), (400, INVALID), "a fraction for an integer input"),
 }

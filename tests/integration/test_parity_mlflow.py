@@ -14,7 +14,7 @@ import pytest
 from parity_forms import DIFFERENCES, ELSEWHERE, FORMS, Form
 from parity_world import MODELS, Servers, side_by_side
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 HEADING = "## Differences from stock MLflow, on purpose"
 
@@ -44,7 +44,11 @@ def numbers_of(answer: httpx.Response) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("servers", "form"), [(form.model, form) for form in FORMS], ids=map(str, FORMS), indirect=["servers"]
+    ("servers", "form"),
+    [(form.model, form) for form in FORMS],
+    ids=map(str, FORMS),
+    indirect=["servers"],
+    scope="module",  # both servers are started once a model, not once a form
 )
 def test_both_servers_answer_alike_or_as_the_list_of_differences_says(servers: Servers, form: Form) -> None:
     theirs, ours = ask(servers.stock, form), ask(servers.ours, form)

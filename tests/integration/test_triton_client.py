@@ -12,7 +12,7 @@ import tritonclient.http as triton
 from test_serving_process import process, wait_for_version, write_release
 from tritonclient.utils import InferenceServerException
 
-from trimtab.journal.reader import window
+from trimtab.journal.reader import end, window
 
 pytestmark = pytest.mark.integration
 CLASSES = triton.InferRequestedOutput("probabilities", class_count=2)
@@ -72,7 +72,8 @@ def test_a_request_is_journalled_under_its_id_and_labelled_by_it(served: Any) ->
     client.infer("tiny", [images()], request_id="order-77")
     answer = plain.post("/labels", json=[{"request_id": "order-77", "row": 2, "label": 1}])
     assert answer.json() == {"accepted": 1, "known": 1, "unknown": 0}
-    rows = window(home / "journal" / "tiny", 0, 100)
+    journal = home / "journal" / "tiny"
+    rows = window(journal, 0, end(journal))
     mine = [index for index, name in enumerate(rows.request_id) if name == "order-77"]
     np.testing.assert_array_equal(rows.inputs["input"][mine], IMAGES)
 

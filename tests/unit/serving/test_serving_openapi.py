@@ -11,12 +11,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from serving_world import IMAGES, PICTURE, TWO, VECTOR, asked, loaded, spec
+from serving_world import IMAGES, PICTURE, TWO, VECTOR, Sums, asked, loaded, spec
 from starlette.routing import Route
 
 from trimtab.serving import media
 from trimtab.serving.app import build
 from trimtab.serving.openapi import LARGEST_INLINE
+from trimtab.serving.release import load_release
 
 LARGE = spec(input=("float32", [3, 40, 40]))
 
@@ -136,8 +137,14 @@ def test_the_page_needs_no_network_and_shows_a_command_that_works(tmp_path: Path
     assert sent == [json.dumps(body.json())] if release is VECTOR else "http://testserver/example |" in command
 
 
-def test_where_inputs_are_private_the_example_is_not_a_row_of_the_data(tmp_path: Path):
-    from trimtab.serving.release import _zeros
-
-    row = {"input": np.array([[1.5, 2, 3]], np.float32)}
-    assert _zeros(row)["input"].tolist() == [[0, 0, 0]]
+@pytest.mark.parametrize(("journal_inputs", "expected"), [(True, [[1.5, 2, 3]]), (False, [[0, 0, 0]])])
+def test_the_example_is_a_golden_row_but_where_inputs_are_private(tmp_path: Path, journal_inputs, expected):
+    rows = np.array([[1.5, 2, 3], [4, 5, 6]], np.float32)
+    serving = {"journal_inputs": journal_inputs}
+    facts = {"name": "tiny", "target": "t", "precision": "fp32", "classes": 3, "serving": serving}
+    (tmp_path / "release.json").write_text(json.dumps(facts))
+    model = Sums(VECTOR)
+    answers = model.predict({"input": rows})["probabilities"]
+    np.savez(tmp_path / "golden.npz", **{"inputs/input": rows, "outputs/probabilities": answers})
+    release = load_release(tmp_path, "1", check=lambda _: None, load=lambda *_: model)
+    assert release.example["input"].tolist() == expected
