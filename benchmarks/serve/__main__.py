@@ -68,9 +68,9 @@ class Bench:
         return seen
 
     def rounds(self, cells: Sequence[tuple[Server, str]]) -> None:
-        """All rounds of all cells and of the bare runtime."""
+        """All rounds of all cells and of the bare runtime, after one to warm up that does not count."""
         for server, cell in cells:
-            self.closed(server, cell, 1)
+            self.closed(server, cell, self.given.seconds)
         jobs: list[tuple[Server | None, str]] = [*cells, *((None, f"limit_b{batch}") for batch in BATCHES)]
         for number in range(self.given.rounds):
             order = list(jobs)
