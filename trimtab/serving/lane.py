@@ -75,6 +75,7 @@ class Lane:
                 self._run(jobs)
             finally:
                 del self._began[me]
+                jobs.clear()  # their arrays must not stay until the next request comes
         if not self._working:
             self._ended(self)
 
