@@ -80,7 +80,8 @@ class Bench:
                     self.limits[batch_of(cell)].append(self._limit(batch_of(cell)))
                 else:
                     self.measured[server.name, cell].append(self.closed(server, cell, self.given.seconds))
-            print(f"round {number + 1} of {self.given.rounds} measured", file=sys.stderr)
+            last = {f"{server} {cell}": round(loads[-1].req_s, 1) for (server, cell), loads in self.measured.items()}
+            print(f"round {number + 1} of {self.given.rounds}: {last}", file=sys.stderr)
 
     def opened(self, servers: Sequence[Server]) -> None:
         """The open loop."""
