@@ -68,9 +68,9 @@ class Bench:
         return seen
 
     def rounds(self, cells: Sequence[tuple[Server, str]]) -> None:
-        """All rounds of all cells and of the bare runtime."""
+        """All rounds of all cells and of the bare runtime, after one to warm up that does not count."""
         for server, cell in cells:
-            self.closed(server, cell, 1)
+            self.closed(server, cell, self.given.seconds)
         jobs: list[tuple[Server | None, str]] = [*cells, *((None, f"limit_b{batch}") for batch in BATCHES)]
         for number in range(self.given.rounds):
             order = list(jobs)
@@ -80,7 +80,8 @@ class Bench:
                     self.limits[batch_of(cell)].append(self._limit(batch_of(cell)))
                 else:
                     self.measured[server.name, cell].append(self.closed(server, cell, self.given.seconds))
-            print(f"round {number + 1} of {self.given.rounds} measured", file=sys.stderr)
+            last = {f"{server} {cell}": round(loads[-1].req_s, 1) for (server, cell), loads in self.measured.items()}
+            print(f"round {number + 1} of {self.given.rounds}: {last}", file=sys.stderr)
 
     def opened(self, servers: Sequence[Server]) -> None:
         """The open loop."""

@@ -49,8 +49,7 @@ class _Connection(asyncio.Protocol):
         self.answer: asyncio.Future[bytes] | None = None
         self._received = bytearray()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def ask(self, request: bytes) -> asyncio.Future[bytes]:

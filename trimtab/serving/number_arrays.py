@@ -94,10 +94,10 @@ def _array(values: Any, tensor: Mapping[str, Any]) -> Array | None:
     flat = np.frombuffer(
         values.as_buffer(of_type=kind), wide
     )  # TypeError where anything but numbers and lists is in it
-    if flat.size != prod(shape) or not _regular(values, shape):
+    if not _regular(values, shape):
         return None
     with np.errstate(over="ignore"):
-        array = flat.astype(tensor["dtype"], copy=False).reshape(shape)
+        array = flat.astype(tensor["dtype"], copy=False).reshape(shape)  # ValueError for another number of numbers
     return array if array.dtype.kind == "i" or np.isfinite(array).all() else None
 
 

@@ -80,6 +80,7 @@ class Workers:
                 self._run(jobs)
             finally:
                 del self._began[me]
+                jobs.clear()  # their arrays must not stay until the next request comes
         if not self._working:
             self._ended(self)
 

@@ -212,6 +212,28 @@ def test_both_ways_agree_on_odd_bodies(of, monkeypatch):
             assert short == long, body
 
 
+LINE, SHORT, LONG = [1, 2, 3], [1, 2], [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "of"),
+    [
+        ([LINE, SHORT, LONG], TABULAR),
+        ([LINE, [LINE], LONG[:2]], TABULAR),
+        ([[[LINE, LINE], [LINE, LINE]], [[LINE, LINE, LINE], [LINE]]], IMAGE),
+        ([[[LINE, LINE], [LINE, LINE]], [[LINE, LINE]], [[LINE, LINE], [LINE, LINE], [LINE, LINE]]], IMAGE),
+        ([[[LINE, LINE], [LINE, LINE]], [[LINE, LINE], [SHORT, LONG]]], IMAGE),
+        ([[SHORT, SHORT], [SHORT], [SHORT, SHORT, SHORT]], STEPS),
+    ],
+)
+def test_ragged_rows_are_seen_although_numbers_and_brackets_are_as_many_as_in_regular_ones(rows, of):
+    body = json.dumps({"inputs": rows}).encode()
+    assert number_arrays(body, of["inputs"]) is None
+    short, long = both(body, of, pytest.MonkeyPatch.context)
+    assert short == long
+    assert short[-1] == 400
+
+
 @pytest.mark.parametrize(
     ("body", "of"),
     [
