@@ -195,6 +195,16 @@ DIFFERENCES = {
     "vector-a ragged split": Difference((400, INVALID), (400, BAD), _CODE),
     "vector-records as numbers": Difference((400, INVALID), (400, BAD), _CODE),
     "vector-no content type": Difference((500, None), (200, None), "no Content-Type"),
+    **{
+        f"several-{name}": Difference((400, BAD), (400, INVALID), _CODE)
+        for name in (
+            "one missing of an instance",
+            "one missing of a record",
+            "instances of different lengths",
+            "too large for int64",
+            "null for an integer",
+        )
+    },
     "several-a fraction for an integer": Difference((200, None), (400, INVALID), "a fraction for an integer input"),
 }
 # Rows of the table that are not about the form of a request.
