@@ -161,10 +161,14 @@ def _kind(
         return "data_quality" if rows.errors >= MIN_ROWS else "not_enough_rows"
     if any(finding.alert for result in results for finding in result.findings) or _bad_labels(performance):
         return "data_quality"
-    drifted = any(part.drifted for part in (*results, *gradual))
+    drifted = _any_drifted(results, gradual)
     if performance.answer == "damage":
         return "drift+damage" if drifted else "damage"
     return "drift" if drifted else "healthy"
+
+
+def _any_drifted(results: tuple[ColumnResult, ...], gradual: tuple[Trace, ...]) -> bool:
+    return any(result.drifted for result in results) or any(trace.drifted for trace in gradual)
 
 
 def _bad_labels(performance: Performance) -> bool:
@@ -200,7 +204,7 @@ def _reasons(
         reasons.append("inputs are not journalled: only the answers are watched")
     elif results and rows.without_inputs:
         reasons.append(f"{rows.without_inputs} rows have no journalled inputs, or of another shape: answers only")
-    if results and not any(part.drifted for part in (*results, *gradual)):
+    if results and not _any_drifted(results, gradual):
         reasons.append(f"no drift in {sum(result.p is not None for result in results)} columns tested")
     return [*reasons, _accuracy_in_words(performance)]
 
