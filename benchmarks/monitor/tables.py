@@ -35,7 +35,7 @@ def table(rng: np.random.Generator, rows: int, shifts: Mapping[str, float] | Non
     base = normal()
     columns = [normal() for _ in range(6)]
     columns += [np.float32(0.8) * base + np.float32(0.6) * normal() for _ in range(3)]
-    columns += [np.exp(2 * normal()), normal() / np.abs(normal()), rng.standard_exponential(rows, np.float32)]
+    columns += [np.exp(2 * normal()), rng.standard_cauchy(rows), rng.standard_exponential(rows, np.float32)]
     columns += [rng.poisson(30, rows), np.round(normal(), 1), np.round(10 * rng.random(rows, np.float32))]
     columns += [np.where(rng.random(rows) < 0.8, 0, rng.standard_exponential(rows)), rng.random(rows, np.float32)]
     columns += [np.where(rng.random(rows) < 0.5, 0, normal()), normal() + 4 * (rng.random(rows) < 0.1)]

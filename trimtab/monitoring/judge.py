@@ -23,7 +23,7 @@ from trimtab.monitoring.profile import Profile
 from trimtab.monitoring.revisions import replaced_by
 from trimtab.monitoring.verdict import Verdict, VerdictKind
 from trimtab.monitoring.windows import MIN_ROWS, Answered, WindowLike, answered
-from trimtab.monitoring.words import reasons
+from trimtab.monitoring.words import any_drifted, reasons
 
 __all__ = ["as_classes", "as_numbers", "judge", "ready", "watched"]
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _kind(
         return "data_quality" if rows.errors >= MIN_ROWS else "not_enough_rows"
     if any(finding.alert for result in results for finding in result.findings) or _bad_labels(performance):
         return "data_quality"
-    drifted = any(one.drifted for one in results) or any(trace.drifted for trace in gradual)
+    drifted = any_drifted(results, gradual)
     if performance.answer == "damage":
         return "drift+damage" if drifted else "damage"
     if performance.answer in ("too_few_labels", "undefined") and estimate is not None and estimate.answer == "damage":

@@ -33,6 +33,11 @@ def reasons(
     ]
 
 
+def any_drifted(results: tuple[ColumnResult, ...], gradual: tuple[Trace, ...]) -> bool:
+    """Whether a column drifted, in this window or over several."""
+    return any(result.drifted for result in results) or any(trace.drifted for trace in gradual)
+
+
 def _of_rows(rows: Answered) -> list[str]:
     said = []
     if len(rows) < MIN_ROWS:
@@ -60,7 +65,7 @@ def _of_columns(rows: Answered, results: tuple[ColumnResult, ...], gradual: tupl
         said.append("inputs are not journalled: only the answers are watched")
     elif results and rows.without_inputs:
         said.append(f"{rows.without_inputs} rows have no journalled inputs, or of another shape: answers only")
-    if results and not any(one.drifted for one in results) and not any(trace.drifted for trace in gradual):
+    if results and not any_drifted(results, gradual):
         said.append(f"no drift in {sum(result.p is not None for result in results)} columns tested")
     return said
 

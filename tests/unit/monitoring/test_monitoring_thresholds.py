@@ -55,7 +55,7 @@ def test_more_rows_make_a_smaller_score_drift(method: str) -> None:
     for rows in (50, 500, 5000):
         now = summary(rng.normal(size=rows))
         limits.append(calibrate(method, then, now, score_of(method, then, now), LEVEL).limit)
-    assert limits == sorted(limits, reverse=True)
+    assert limits[0] > limits[1] > limits[2]
 
 
 @pytest.mark.parametrize("method", ["wasserstein", "jensenshannon"])

@@ -138,14 +138,15 @@ def test_the_header_asks_for_either_and_a_wrong_one_is_refused(world: World) -> 
 def test_what_the_challenger_answers_is_in_a_journal_of_its_own_and_takes_labels(world: World) -> None:
     world.put(canary={"percent": 0, "header": True})
     world.ask("ours")
+    world.ask("also-theirs", **ASKED)
     world.ask("theirs", **ASKED)
     assert window(world.folder / "journal", 0, 1).request_id.tolist() == ["ours"]
-    found = window(world.folder / "tried", 0, 1)
-    assert (found.request_id.tolist(), found.version.tolist()) == (["theirs"], ["2"])
+    found = window(world.folder / "tried", 0, 2)
+    assert (found.request_id.tolist(), found.version.tolist()) == (["also-theirs", "theirs"], ["2", "2"])
     entries = [{"request_id": name, "label": 2} for name in ("theirs", "nobody", "ours")]
     assert world.client.post("/labels", json=entries).json() == {"accepted": 3, "known": 2, "unknown": 1}
     assert window(world.folder / "journal", 0, 1).label.tolist() == [2]
-    assert window(world.folder / "tried", 0, 1).label.tolist() == [2]
+    assert window(world.folder / "tried", 0, 2).label.tolist() == [-1, 2]
     assert world.metric("trimtab_journal_rows 1.0")
 
 
@@ -317,18 +318,22 @@ def test_a_trial_that_cannot_be_read_is_refused_before_anything_reaches_it(world
 
 
 def test_a_runtime_that_takes_one_call_at_a_time_gets_one_at_a_time(world: World) -> None:
-    inside, most, lock = [0], [0], threading.Lock()
+    entered, go = [], threading.Event()
 
     def before() -> None:
-        with lock:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-        time.sleep(0.002)
-        with lock:
-            inside[0] -= 1
+        entered.append(threading.get_ident())
+        assert go.wait(20)
 
-    world.put(Model(1, before, reentrant=False), canary={"percent": 50, "header": False}, shadow={"percent": 100})
-    for index in range(40):
-        assert world.ask(f"r{index}").status_code == 200
-    world.tally(lambda tally: tally.requests == 40)
-    assert most == [1]
+    world.put(Model(1, before, reentrant=False))
+    seat = world.challengers.current
+    assert seat is not None
+    predict, inputs = seat.loaded.predictor.predict, {"input": np.zeros((1, 3), np.float32)}
+    callers = [threading.Thread(target=predict, args=(inputs,)) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    callers[1].join(0.1)
+    assert len(entered) == 1
+    go.set()
+    for caller in callers:
+        caller.join(20)
+    assert len(entered) == 2

@@ -43,9 +43,10 @@ def copy(champion: Fixed | None = None, output: Any = PROBABILITIES, name: str =
 
 
 def test_decisions_differences_and_times_are_compared() -> None:
-    other = np.array([[0.6, 0.4], [0.7, 0.3]], np.float32)
-    found = compare(copy(), loaded("2", Fixed(other)), 0.1)
-    assert (found.kind, found.pair, found.rows, found.agreed, found.error) == ("shadow", ("1", "2"), 2, 1, None)
+    champion = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+    other = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1]], np.float32)
+    found = compare(copy(output=champion), loaded("2", Fixed(other)), 0.1)
+    assert (found.kind, found.pair, found.rows, found.agreed, found.error) == ("shadow", ("1", "2"), 3, 2, None)
     assert found.difference == pytest.approx(0.5, abs=1e-6)
     assert found.ratio is not None
     assert found.ratio > 0
