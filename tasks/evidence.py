@@ -87,7 +87,7 @@ def measure_finalists(
                 throughput={"original": rates[BASELINE], "candidate": rates[build_name(build)]},
                 rival=costs.get(build_name(build)),
             )
-            if bench.recompress:
+            if bench.recompress is not None:  # it is to cost less, not to know more
                 evidence = replace(evidence, must_improve=None)
             decision = decide(evidence, bench.recipe.budget, confidence)
             found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})

@@ -95,6 +95,24 @@ def late_labels(stage: Stage) -> None:
     check(len(stage.acts("started")) == 1, "one retrain", stage.acts("started"))
 
 
+def proposal(stage: Stage) -> None:
+    """A recipe that asks a person: the reaction waits as a suspended flow run until somebody agrees, and is then made."""
+    stage.begin(mode="propose")
+    features, labels = rows(1)
+    found = stage.judged(turned(features), labels)
+    check(found["decision"]["needs_approval"], "a retrain is proposed", found)
+    stage.wait_for("it is asked for", lambda: stage.acts("proposed"))
+    run = stage.acts("proposed")[0]["run"]
+    stage.wait_for("its flow run waits", lambda: stage.prefect("GET", f"/flow_runs/{run}")["state"]["type"] == "PAUSED")
+    stage.wait_for("somebody is told", lambda: stage.alerts("proposal"))
+    stage.monitor()
+    check(stage.acts("started") == [], "nothing is done meanwhile", stage.acts("started"))
+    stage.command("approve", stage.name)
+    check(stage.finished()["outcome"] == "version 2 serves", "it is done once agreed", stage.acts("finished"))
+    check([one["run"] for one in stage.acts("started")] == [run], "by the run that waited", stage.acts("started"))
+    check(len(stage.acts("proposed")) == 1, "asked once", stage.acts("proposed"))
+
+
 def breaker(stage: Stage) -> None:
     """Labels that nothing can learn: two retrains that change nothing, then the breaker, said once."""
     stage.begin(policy="{k: 1, n: 3, cooldown_s: 0, breaker: {failures: 2}}")

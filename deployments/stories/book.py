@@ -15,6 +15,7 @@ STORIES: dict[str, Callable[[Stage], None]] = {
     "drift_without_damage": quiet.drift_without_damage,
     "late_labels": acting.late_labels,
     "broken_producer": quiet.broken_producer,
+    "proposal": acting.proposal,
     "breaker": acting.breaker,
     "event_lost": faults.event_lost,
     "kill_9": faults.kill_9,

@@ -64,8 +64,6 @@ def clock(stage: Stage) -> None:
     """A daily schedule of the recipe, as Prefect's server has it, over both changes of the clock."""
     from prefect.server.schemas.schedules import CronSchedule
 
-    from deployments.deploy import schedule_of
-
     zone = "Europe/Berlin"
     stage.write()
     text = stage.recipe.read_text()
@@ -75,7 +73,6 @@ def clock(stage: Stage) -> None:
     stage.command("up", stage.recipe)
     written = stage.prefect("GET", f"/deployments/name/monitor/{stage.name}")["schedules"][0]["schedule"]
     check(written["timezone"] == zone, "the server knows the zone", written)
-    check(schedule_of(written).timezone == zone, "and so does what we deploy", written)
     schedule = CronSchedule.model_validate({key: written[key] for key in ("cron", "timezone")})
     for start in (datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 10, 23, tzinfo=UTC)):
         dates = [day.astimezone(ZoneInfo(zone)) for day in asyncio.run(schedule.get_dates(5, start))]

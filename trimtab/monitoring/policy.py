@@ -162,7 +162,7 @@ class _Case:
     def alert(self, cause: Cause) -> Decision | None:
         """The alert of a cause; None where its episode has one."""
         found = episode(self.history, cause, self.policy.n)
-        if found is None or {found.id, observed(found.id)} & self.facts.said:
+        if found is None or {found.id, observed(found.id)} & self.facts.said or found.id in self.facts.proposed:
             return None
         return Decision("alert", self.shown[cause], self.verdict.digest, cause, found.id)
 

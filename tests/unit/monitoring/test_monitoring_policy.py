@@ -231,7 +231,7 @@ def test_proposing_waits_for_a_person_and_asks_once() -> None:
 
     assert (first.action, first.needs_approval) == ("retrain", True)
     asked = replace(FACTS, proposed=frozenset({first.episode}))
-    assert all(not one.acts for one in decisions(verdicts, asked, ONE, "propose", NOW))
+    assert [one.action for one in decisions(verdicts, asked, ONE, "propose", NOW)] == ["none"]
     agreed = decided(verdicts, replace(asked, approved=frozenset({verdicts[-1].digest})), mode="propose")
     assert (agreed.action, agreed.needs_approval) == ("retrain", False)
 
