@@ -11,7 +11,7 @@ from trimtab.recipe.section import Section
 if TYPE_CHECKING:
     from trimtab.recipe.schema import Serving
 
-OF_THE_PLACE = {"auth": True, "tls": True, "journal": {"retention_days"}}
+OF_THE_PLACE: dict[str, Any] = {"auth": True, "tls": True, "journal": {"retention_days"}}
 
 
 class Tls(Section):
