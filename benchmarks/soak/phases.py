@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import resource
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from benchmarks.soak.clocked import set_offset
@@ -68,9 +71,26 @@ def kills(world: World, count: int) -> tuple[int, int]:
                 service.kill()
             acknowledged += load.tally.durable
             service.start()
-    last = end(service.journal)
-    held = set(window(service.journal, 0, last).request_id.tolist())
-    return len(acknowledged), sum(name not in held for name in acknowledged)
+    return len(acknowledged), missing(service, acknowledged)
+
+
+def described(world: World) -> str:
+    """Schemathesis on the service's own OpenAPI page: what it says of 5xx; or why it was not run.
+
+    Raises:
+        SystemExit: it found one.
+    """
+    if importlib.util.find_spec("schemathesis") is None:
+        return "not run: schemathesis is not installed"
+    with Scoring(world, world.folder / "described").running() as service:
+        page = f"{service.url}/openapi.json"
+        if httpx.get(page, timeout=10).status_code != httpx.codes.OK:
+            return "not run: the service has no /openapi.json"
+        command = [sys.executable, "-m", "schemathesis.cli", "run", page, "--checks", "not_a_server_error"]
+        done = subprocess.run([*command, "--max-examples", "200"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"schemathesis found a server error:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+    return "no server error"
 
 
 def hostile(world: World, count: int) -> tuple[Seen, float, dict[str, float]]:
@@ -103,19 +123,18 @@ def full_disk(world: World) -> tuple[Tally, dict[str, Any]]:
     service = Scoring(world, world.folder / "full-disk")
     folder = service.home / "journal"
     folder.mkdir(parents=True)
-    with _small_disk(folder) as mounted, service.running(), _load(service, "disk") as load:
-        time.sleep(1.0)
-        with _filled(folder) if mounted else _no_room(service):
-            before = load.tally.shed
-            wait_for("rows are shed", lambda: load.tally.shed > before, 30)
-            time.sleep(2.0)
-        durable = len(load.tally.durable)
-        wait_for("rows are durable again", lambda: len(load.tally.durable) > durable, 30)
-        facts: dict[str, Any] = {"how": "a small tmpfs" if mounted else "RLIMIT_FSIZE: nothing could be mounted"}
-    held = set(window(service.journal, 0, end(service.journal)).request_id.tolist()) if not mounted else None
-    facts["shed"] = load.tally.shed
-    facts["lost"] = None if held is None else sum(name not in held for name in load.tally.durable)
-    return load.tally, facts
+    with _small_disk(folder) as mounted:
+        with service.running(), _load(service, "disk") as load:
+            time.sleep(1.0)
+            with _filled(folder) if mounted else _no_room(service):
+                before = load.tally.shed
+                wait_for("rows are shed", lambda: load.tally.shed > before)
+                time.sleep(2.0)
+            durable = len(load.tally.durable)
+            wait_for("rows are durable again", lambda: len(load.tally.durable) > durable)
+        lost = missing(service, load.tally.durable)
+    how = "a small tmpfs" if mounted else "RLIMIT_FSIZE: nothing could be mounted"
+    return load.tally, {"how": how, "shed": load.tally.shed, "lost": lost}
 
 
 def clock_jump(world: World) -> tuple[Tally, dict[str, Any]]:
@@ -132,8 +151,13 @@ def clock_jump(world: World) -> tuple[Tally, dict[str, Any]]:
             wait_for("answers go on", lambda answered=answered: load.tally.answered > answered + 50)
         world.promote(second)
         wait_for("a promotion after it", lambda: service.says()["version"] == second)
+    return load.tally, {"lost": missing(service, load.tally.durable)}
+
+
+def missing(service: Scoring, acknowledged: Sequence[str]) -> int:
+    """How many of the requests that were acknowledged as durable the journal does not hold."""
     held = set(window(service.journal, 0, end(service.journal)).request_id.tolist())
-    return load.tally, {"lost": sum(name not in held for name in load.tally.durable)}
+    return sum(name not in held for name in acknowledged)
 
 
 def _load(service: Scoring, prefix: str) -> Load:

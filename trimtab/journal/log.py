@@ -41,6 +41,7 @@ class Log:
         self._handle = -1
         self._size, self.rows = 0, 0
         self._dirty = False
+        self._size = self.rows = self._day = 0
         segments, mark = list_segments(folder), read_mark(folder)
         if mark is not None and (not segments or segments[-1].number < mark.segment):
             raise StateError(
