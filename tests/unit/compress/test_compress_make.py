@@ -21,6 +21,7 @@ from trimtab.compress.weights import load_candidate
 from trimtab.data import from_arrays
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.recipe.schema import Distil
+from trimtab.remembered import Remembered
 from trimtab.task import CLASSIFICATION
 
 Make = Callable[..., tuple[nn.Module, Candidate]]
@@ -47,6 +48,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         stored=lambda candidate: None,
         recipe=SimpleNamespace(model=SimpleNamespace(augment=None)),
         task=CLASSIFICATION,
+        remembered=Remembered(),
     )
     for room in (walking, module_steps):
         monkeypatch.setattr(room, "open_torch", lambda *_: original())
