@@ -76,6 +76,36 @@ def test_a_batch_is_read_as_the_service_would_read_it(made: tuple[pa.RecordBatch
     assert outcome(lambda: arrays(batch, chosen, wanted)) == expected
 
 
+EDGES = [
+    (pa.float64(), [1.0, float("nan")], "float32"),
+    (pa.float64(), [1.0, float("-inf")], "float32"),
+    (pa.float64(), [1.0, 1e39], "float32"),
+    (pa.float64(), [1.0, None], "float32"),
+    (pa.int64(), [2**53 + 1, -(2**53) - 1], "float32"),
+    (pa.int64(), [2**62 + 2**38 + 1, 7], "float32"),
+    (pa.uint64(), [2**64 - 1, 1], "int64"),
+    (pa.uint64(), [2**64 - 1, 1], "float32"),
+    (pa.float64(), [1.0, 2.5], "int64"),
+    (pa.float64(), [1.0, 2.0], "int64"),
+    (pa.int64(), [0, 2], "bool"),
+    (pa.bool_(), [True, None], "bool"),
+    (pa.bool_(), [True, False], "float32"),
+    (pa.string(), ["1", "x"], "float32"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "dtype"), EDGES)
+@pytest.mark.parametrize("width", [0, 1, 2])
+def test_values_at_the_edges_are_read_as_the_service_would_read_them(
+    kind: pa.DataType, values: list[Any], dtype: str, width: int
+) -> None:
+    cells = pa.array([[value] * width for value in values], pa.list_(kind)) if width else pa.array(values, kind)
+    batch, wanted = pa.record_batch({"input": cells}), spec(("input", dtype, [width] if width else []))
+
+    expected = outcome(lambda: by_the_service(batch, ("input",), wanted))
+    assert outcome(lambda: arrays(batch, Columns(("input",), ()), wanted)) == expected
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "shape"),
     [
