@@ -98,11 +98,13 @@ def snapshot(
 
 def sample(known: Array, most: int = SAMPLE_ROWS) -> Array:
     """The rows that are shown of these, bool (n,): all up to 8,192, else so many drawn at random from a fixed seed."""
-    rows = np.flatnonzero(known)
-    if len(rows) <= most:
+    count = int(np.count_nonzero(known))
+    if count <= most:
         return known
-    chosen = np.zeros(len(known), bool)
-    chosen[np.random.default_rng(SEED).choice(rows, most, replace=False)] = True
+    picked = np.zeros(count, bool)
+    picked[np.random.default_rng(SEED).choice(count, most, replace=False)] = True
+    chosen = known.copy()
+    chosen[known] = picked
     return chosen
 
 

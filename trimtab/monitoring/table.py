@@ -29,7 +29,7 @@ class ParquetColumns(Mapping[str, Array]):
         import pyarrow.parquet as pq
 
         try:
-            self._file = pq.ParquetFile(path, memory_map=True)
+            self._file = pq.ParquetFile(path)  # mapped into memory its pages would count as ours
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"cannot be read as Parquet: {error}", where=str(path), fix="give a Parquet file") from None
         self._names = tuple(self._file.schema_arrow.names)
