@@ -27,7 +27,7 @@ def main() -> int:
     root = options.home or Path(tempfile.mkdtemp(prefix="trimtab-stories-"))
     settings = Settings(home=root / "home")
     try:
-        stack = up(settings, placed=apply)
+        stack = up(settings, placed=apply, wait_for_all=False)  # the first story waits for the rest
         found = _play(root, options.names, stack.total_s)
     finally:
         down(settings)

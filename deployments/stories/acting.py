@@ -96,7 +96,7 @@ def late_labels(stage: Stage) -> None:
 
 
 def proposal(stage: Stage) -> None:
-    """A recipe that asks a person: the reaction waits as a suspended flow run until somebody agrees, then is made."""
+    """The recipe asks a person: the reaction waits as a suspended flow run until somebody agrees, then it is done."""
     stage.begin(mode="propose")
     features, labels = rows(1)
     found = stage.judged(turned(features), labels)

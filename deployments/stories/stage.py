@@ -20,7 +20,7 @@ from deployments.stories.code import MODULE, RECIPE, Array
 from trimtab.settings import Settings
 from trimtab.watch import Watch
 
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0  # a busy machine; nothing is promised about time
 STEP_S = 0.3
 
 
@@ -193,7 +193,7 @@ class Stage:
         """Poll until `seen` gives something true.
 
         Raises:
-            Failed: it does not in five minutes.
+            Failed: it does not within `PATIENCE_S`.
         """
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:

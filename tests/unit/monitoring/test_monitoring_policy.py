@@ -108,6 +108,8 @@ def test_broken_data_never_retrain_whatever_came_before() -> None:
 
     assert decided(verdicts, policy=THREE).action == "alert"
     assert all(not one.acts for one in decisions(verdicts, FACTS, ONE, "act", NOW))
+    slow = verdict("data_quality", breaches=("latency",))
+    assert [one.action for one in decisions([slow], FACTS, ONE, "act", NOW)] == ["alert", "alert", "none"]
 
 
 def test_a_verdict_with_a_reaction_gets_no_second_one() -> None:

@@ -14,7 +14,7 @@ from trimtab.journal.samples import Sample
 from trimtab.monitoring.outgrown import outgrown
 from trimtab.monitoring.rates import rise, wilson
 from trimtab.monitoring.service import Breach, ServiceFacts, assess, at_the_door, quantiles
-from trimtab.monitoring.trend import trend
+from trimtab.monitoring.trend import Trend, trend
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe.policy import Service
 from trimtab.recipe.schema import Budget
@@ -200,6 +200,8 @@ def test_the_trend_of_a_line_is_its_slope_and_noise_has_none() -> None:
     assert line.p < 1e-6
     false = sum(trend(times, random.normal(0, 1, 60)).surely_grew > 0 for _ in range(300))  # type: ignore[union-attr]
     assert false <= 3
+    assert Trend(1.0, 1.0, 0.5, 2.0, span_s=10.0, p=0.01).surely_grew == 0
+    assert Trend(1.0, 1.0, 0.5, 2.0, span_s=10.0, p=1e-4).surely_grew == 5
     assert trend(times[:11], times[:11]) is None
     assert trend(times, np.ones(60)).p == 1.0  # type: ignore[union-attr]
 
