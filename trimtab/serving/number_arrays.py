@@ -127,4 +127,4 @@ def _regular(values: Any, shape: tuple[int, ...]) -> bool:
 
 def _brackets(body: bytes) -> int:
     codes = np.frombuffer(body, np.uint8)
-    return sum(np.count_nonzero(codes[at : at + _CHUNK] == ord("[")) for at in range(0, len(codes), _CHUNK))
+    return sum(int(np.count_nonzero(codes[at : at + _CHUNK] == ord("["))) for at in range(0, len(codes), _CHUNK))
