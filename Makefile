@@ -8,7 +8,7 @@ CONVERT := $(VENV)-convert/.installed-$(shell cat requirements.lock pyproject.to
 export TRIMTAB_HOME ?= $(CURDIR)/.trimtab
 
 .DEFAULT_GOAL := help
-.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-serve lint format types imports check lock clean
+.PHONY: help env run down test unit integration faults random-networks bench-journal bench-compress bench-convert bench-shortcuts bench-registry bench-serve soak lint format types imports check lock clean
 
 help:            ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -49,6 +49,9 @@ bench-compress: env ## The compression search against its peers: DATA=<cifar10 f
 	@[ -n "$(DATA)" ] && [ -n "$(WEIGHTS)" ] || { echo "say where the task is: make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict of the ResNet-20>"; exit 1; }
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.compress --data "$(DATA)" --weights "$(WEIGHTS)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(UNSEEN_MINUTES),--unseen-minutes $(UNSEEN_MINUTES))
 
+soak: env        ## Promote, kill, flood and starve the scoring service: ten to fifteen minutes
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.soak
+
 bench-convert: $(CONVERT) ## Five models on every target against eager PyTorch, and wrong conversions that must be caught
 	@PYTHONPATH=. $(VENV)-convert/bin/python -m benchmarks.convert $(if $(TARGETS),--targets $(TARGETS))
 
@@ -64,6 +67,8 @@ $(CONVERT): $(STAMP)
 bench-shortcuts: env ## What it gives to write slice-and-pad shortcuts as convolutions
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.shortcuts
 
+bench-registry: env ## The registry killed at named points, raced and attacked: [KILLS=200] [PROMOTIONS=200] [DATABASE=sqlite|postgresql]
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.registry $(if $(KILLS),--kills $(KILLS)) $(if $(PROMOTIONS),--promotions $(PROMOTIONS)) $(if $(DATABASE),--database $(DATABASE))
 bench-serve: env ## Our service against stock MLflow, LitServe and a small app, and the bare runtime: [ROUNDS=5]; needs wrk
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.serve $(if $(ROUNDS),--rounds $(ROUNDS))
 

@@ -1,4 +1,6 @@
-"""`python -m deployments.scoring --name NAME`: the scoring service that follows the registry's champion.
+"""`python -m deployments.scoring --name NAME`: the scoring service that follows the registry's champion and challenger.
+
+With `--release digits/3` or `--release digits@challenger` it serves that under a name, and in a journal, of its own.
 
 Here the floors meet: the registry is handed to the service, which knows it only as a source of releases.
 """
@@ -15,62 +17,73 @@ from typing import Any
 from trimtab.errors import TrimtabError
 from trimtab.registry import follow
 from trimtab.registry.keys import Keyring
+from trimtab.registry.reference import Reference
 from trimtab.registry.signing import verify_release
+from trimtab.serving.options import add_options, read_options
+from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.run import bind, log_to_stderr, serve
-from trimtab.serving.service import Service, following
+from trimtab.serving.service import Place, Service, following
 from trimtab.settings import Settings
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The champion of a release name on an MLflow server; the service's source of releases."""
+class Registered:
+    """What is meant by a release, on an MLflow server; the service's source of releases."""
 
     tracking_uri: str
-    name: str
+    meant: Reference
     keys: Keyring
 
-    def current_champion(self) -> int | None:
-        """The version under the alias, None when there is none."""
-        return follow.current_champion(self.tracking_uri, self.name)
+    def current(self) -> int | None:
+        """The version that is meant now: the one under the alias, None when there is none; or the one version."""
+        if self.meant.version is not None:
+            return self.meant.version
+        return follow.version_under(self.tracking_uri, self.meant.name, str(self.meant.alias))
 
     def download(self, version: int, into: Path) -> Any:
         """Fetch and verify a version's release folder; its release.json."""
-        return follow.download(self.tracking_uri, self.name, version, into, self.keys)
+        return follow.download(self.tracking_uri, self.meant.name, version, into, self.keys)
 
 
-def scoring_service(name: str, settings: Settings, threads: int | None = None) -> Service:
-    """The service of a release name, wired to the registry.
+def scoring_service(name: str, settings: Settings, place: Place | None = None, release: str | None = None) -> Service:
+    """The service of a name, wired to the registry.
+
+    Args:
+        release: what it serves, as `Reference.parse` reads it; None: the champion of its name, with the challenger
+            beside it.
 
     Raises:
-        StateError: no MLflow server is known, or the state directory cannot be written.
-        Conflict: another service of this name runs.
+        StateError: no MLflow server is known, or the state directory or the tokens cannot be used.
+        RegistryError: `release` names none. Conflict: another service of this name runs.
     """
     keys = Keyring(settings.signing_keys)
-    source = Champion(settings.tracking_uri(), name, keys)
-    return following(name, settings, source, check=partial(verify_release, keys=keys, name=name), threads=threads)
+    meant = Reference.parse(release) if release else Reference(name)
+    source = Registered(settings.tracking_uri(), meant, keys)
+    beside = None if release else Registered(settings.tracking_uri(), Reference(name, CHALLENGER), keys)
+    check = partial(verify_release, keys=keys, name=meant.name)
+    return following(name, settings, source, check, place, beside)
 
 
 def main() -> int:
     """Read the command line, serve, return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m deployments.scoring", description=__doc__)
     parser.add_argument("--name", required=True, help="release name, as registered")
-    parser.add_argument("--home", type=Path, help="state directory (default: as for `trimtab`)")
+    parser.add_argument("--release", help="what is served under that name: RELEASE/VERSION or RELEASE@alias")
     parser.add_argument("--mlflow", help="address of the MLflow server (default: the one `trimtab up` started)")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
-    parser.add_argument("--threads", type=int, help="threads of the runtime, instead of the release's own")
+    add_options(parser)
     options = parser.parse_args()
     log_to_stderr()
     try:
+        start = read_options(options)
         settings = Settings.load(options.home).ensure_home()
         if options.mlflow:
             settings = settings.model_copy(update={"mlflow_tracking_uri": options.mlflow})
-        listener = bind(options.host, options.port)
-        service = scoring_service(options.name, settings, options.threads)
+        listener = bind(start.host, start.port)
+        service = scoring_service(options.name, settings, start.place, options.release)
     except TrimtabError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    serve(service, listener)
+    serve(service, listener, start.tls)
     return 0
 
 

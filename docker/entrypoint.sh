@@ -96,9 +96,11 @@ case $role in
       --host 0.0.0.0 --port 8000
     ;;
   scoring)
+    # Within the container every address is open; the compose file publishes it on the host's loopback alone.
+    # SCORING_AUTH=--auth wants a token of everybody.
     need TRIMTAB_HOME TRIMTAB_MLFLOW_TRACKING_URI
     become python -P -m deployments.stack.launch deployments.scoring --name "$2" --home "$TRIMTAB_HOME" \
-      --mlflow "$TRIMTAB_MLFLOW_TRACKING_URI" --host 0.0.0.0 --port 8080
+      --mlflow "$TRIMTAB_MLFLOW_TRACKING_URI" --host 0.0.0.0 --port 8080 "${SCORING_AUTH:---without-auth}"
     ;;
   deploy)
     need TRIMTAB_HOME TRIMTAB_PREFECT_API_URL

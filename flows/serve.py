@@ -29,5 +29,5 @@ def serve(
     url = settings.scoring_for(name)
     if url is None:
         raise StateError("no scoring service for it", where=name, fix="start one with `trimtab up RECIPE`")
-    wait_for_version(url, name, version, stock_file(settings, parsed))
+    wait_for_version(settings.home, name, version, stock_file(settings, parsed))
     return {"name": name, "version": version, "url": url}

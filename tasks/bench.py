@@ -59,11 +59,12 @@ class ReleaseRun:
     search: SearchRecord | None = None
     unwanted: Collection[tuple[str, str]] = ()
 
-    def summary(self, version: int, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """What the flow returns: the version, its figures, where the time went."""
+    def summary(self, version: int, serving: int, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """What the flow returns: the version, what serves (another one while it is tried), figures, where time went."""
         return {
             "name": self.bench.recipe.name,
             "version": version,
+            "serving": serving,
             "run_id": self.run_id,
             "run_name": self.tracking.client.get_run(self.run_id).info.run_name,
             "run_url": self.link(),
@@ -80,7 +81,7 @@ class ReleaseRun:
         if facts.get("release") != self.key:
             return None
         get_run_logger().info("version %d is this release already: nothing to do", self.champion)
-        return self.summary(self.champion, {**facts["figures"], "report_url": None})
+        return self.summary(self.champion, self.champion, {**facts["figures"], "report_url": None})
 
     def link(self) -> str:
         """Address of the parent run in the MLflow UI."""

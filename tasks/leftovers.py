@@ -21,17 +21,20 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 
-def crash_dead_runs(flow: str, recipe: str) -> int:
+def crash_dead_runs(flow: str, recipe: str, of: str = "recipe") -> int:
     """Mark other runs of a flow on this recipe that still say Running as Crashed.
 
     To be called under the lock that only one such run can hold: the others have no process any more. A terminal
     state is never overwritten (`force=False`).
 
+    Args:
+        of: the parameter that only one run at a time can have with this value, where it is not the recipe.
+
     Returns:
         How many there were.
     """
     with get_client(sync_client=True) as client:
-        dead = _runs(client, flow, recipe, [StateType.RUNNING])
+        dead = _runs(client, flow, recipe, [StateType.RUNNING], of)
         for run in dead:
             client.set_flow_run_state(run.id, Crashed(message="its process was killed; a later run found it"))
             get_run_logger().warning("run %s had no process any more: Crashed", run.name)
@@ -44,9 +47,11 @@ def about_to_begin(flow: str, recipe: str) -> int:
         return len(_runs(client, flow, recipe, [StateType.SCHEDULED, StateType.PENDING]))
 
 
-def _runs(client: SyncPrefectClient, flow: str, recipe: str, states: Sequence[StateType]) -> list[FlowRun]:
+def _runs(
+    client: SyncPrefectClient, flow: str, value: str, states: Sequence[StateType], of: str = "recipe"
+) -> list[FlowRun]:
     wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
     found = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=wanted, limit=200
     )
-    return [run for run in found if str(run.id) != str(flow_run.get_id()) and run.parameters.get("recipe") == recipe]
+    return [run for run in found if str(run.id) != str(flow_run.get_id()) and run.parameters.get(of) == value]

@@ -16,6 +16,7 @@ from trimtab.model_check import check_model
 from trimtab.optimize.augmenting import check_augment
 from trimtab.optimize.optimizers import check_options
 from trimtab.optimize.original import make_original, planned_original
+from trimtab.serving.keeping import refuse_misfit
 from trimtab.verify.attribution.explainer import check_explain
 from trimtab.workbench import Workbench
 
@@ -37,6 +38,7 @@ def optimize(bench: Workbench, warm_start: str | None = None) -> Candidate:
     check_augment(bench)
     check_students(bench)
     check_explain(bench)
+    refuse_misfit(bench.recipe.serving.journal.model_dump(mode="json"), bench.example)
     if warm_start is not None and bench.stored(warm_start) is None:
         warm_start = None
     searched = search_original(bench, warm_start)

@@ -68,7 +68,10 @@ def conclude(watch: Watch, decision: Decision, outcome: State[Any]) -> dict[str,
         watch.finish(decision, run, said)
         _artifact(watch, decision, said, {})
         raise result
-    said = f"version {result['version']} serves"
+    serves = result["serving"] == result["version"]
+    said = f"version {result['version']} " + (
+        "serves" if serves else f"is the challenger of version {result['serving']}"
+    )
     watch.finish(decision, run, said, result)
     _artifact(watch, decision, said, result)
     return {"action": decision.action, "outcome": said, "release": result}

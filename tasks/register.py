@@ -17,6 +17,7 @@ from tasks.verify import Verified
 from trimtab import runtime
 from trimtab.compress.assess import open_build, predicted
 from trimtab.monitoring import profile as reference_profile
+from trimtab.recipe.guarding import released
 from trimtab.registry import package
 from trimtab.registry.card import card
 from trimtab.registry.register import Submission
@@ -85,7 +86,7 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
             "verdict": bench.new_rows.verdict if bench.new_rows else None,
             "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
             "finalist_targets": verified.finalist_targets,
-            "serving": recipe.serving.model_dump(mode="json"),
+            "serving": released(recipe.serving),
             "lineage": [asdict(step) for step in verified.candidate.lineage],
             "evidence": verified.evidence.to_json(),
             "intended_use": recipe.intended_use,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from trimtab import pixels
 from trimtab.errors import ModelError, UserCodeError
 from trimtab.runtime.availability import refuse_unavailable
 from trimtab.workbench import Workbench
@@ -25,11 +26,30 @@ def check_model(bench: Workbench) -> ModelFacts:
 
     Raises:
         UnsupportedError: a target of the recipe cannot be used on this machine.
-        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k).
+        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k), or
+            the input no image of `serving.images`.
     """
     for target in bench.recipe.targets:
         refuse_unavailable(target)
+    check_images(bench)
     return check_module(bench, bench.build(), bench.recipe.model.callable)
+
+
+def check_images(bench: Workbench) -> None:
+    """See that `serving.images`, where it is given, gives what the model takes.
+
+    Raises:
+        ModelError: it does not.
+    """
+    images = bench.recipe.serving.images
+    if images is None:
+        return
+    inputs = [
+        {"name": name, "dtype": str(values.dtype), "shape": ["batch", *values.shape[1:]]}
+        for name, values in bench.example.items()
+    ]
+    if (why := pixels.misfit(images.mode, images.scale, inputs)) is not None:
+        raise ModelError(why, where="serving.images", fix="correct it, or leave it out")
 
 
 def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:

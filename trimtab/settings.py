@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         prefect_api_url: e.g. http://127.0.0.1:4200/api
         mlflow_tracking_uri: e.g. http://127.0.0.1:5000; registry and tracking are the same server.
         scoring: release name → address of the service that serves it, e.g. {"digits": "http://127.0.0.1:8080"}
+        scoring_certificates: release name → certificate of that service, where it is one of ours with TLS.
         evidently_url: e.g. http://127.0.0.1:8000
         ledger_url: SQLAlchemy URL of the ledger; default SQLite in the state directory.
     """
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     prefect_api_url: str | None = None
     mlflow_tracking_uri: str | None = None
     scoring: dict[str, str] = {}
+    scoring_certificates: dict[str, str] = {}
     evidently_url: str | None = None
     ledger_url: str | None = None
 
@@ -84,6 +86,16 @@ class Settings(BaseSettings):
     def journal(self) -> Path:
         """What was asked and answered, one folder a release name."""
         return self.home / "journal"
+
+    @property
+    def comparisons(self) -> Path:
+        """What challengers showed against champions, one folder a release name."""
+        return self.home / "comparisons"
+
+    @property
+    def journal_salt(self) -> Path:
+        """Key of the hashes that the journal holds in place of inputs; its owner's alone."""
+        return self.home / "journal-salt"
 
     @property
     def reports(self) -> Path:

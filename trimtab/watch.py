@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.errors import Conflict, RegistryError
+from trimtab.errors import Conflict
 from trimtab.journal import reader
 from trimtab.journal.window import Window, has_label
 from trimtab.ledger import Ledger
@@ -27,11 +27,10 @@ from trimtab.monitoring.policy import Decision, Facts, about, decide
 from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe import Recipe, load_recipe
-from trimtab.registry.follow import current_champion, download
-from trimtab.registry.keys import Keyring
+from trimtab.registry.copies import release_folder
+from trimtab.registry.follow import current_champion
 from trimtab.registry.package import PROFILE, REFERENCE
 from trimtab.registry.promotions import read_log
-from trimtab.registry.signing import verify_release
 from trimtab.retrain import NewRows, divide
 from trimtab.settings import Settings
 from trimtab.store import os_lock
@@ -114,12 +113,7 @@ class Watch:
         Raises:
             RegistryError: nor does what MLflow has.
         """
-        folder, keys = self.settings.home / "releases" / self.name / str(version), Keyring(self.settings.signing_keys)
-        try:
-            verify_release(folder, keys=keys, name=self.name)
-        except RegistryError:
-            download(self.settings.tracking_uri(), self.name, int(version), folder, keys)
-        return folder
+        return release_folder(self.settings, self.name, version)
 
     def reference(self, version: str) -> tuple[Profile, dict[str, np.ndarray]]:
         """Profile and reference columns of a version."""
@@ -242,7 +236,7 @@ class Watch:
         """Labelled rows of the window a verdict is about, divided into training and held-out rows.
 
         Raises:
-            DataError: too few labelled rows, or inputs were not journalled.
+            DataError: too few labelled rows, or inputs were not journalled. StateError: rows were deleted meanwhile.
         """
         verdict = next(verdict for verdict in self.verdicts() if verdict.digest == digest)
         window = reader.window(self.journal, verdict.lo, verdict.hi)
@@ -250,6 +244,18 @@ class Watch:
         inputs = {name: np.asarray(values)[keep] for name, values in (window.inputs or {}).items()}
         ids = [f"{request}/{row}" for request, row in zip(window.request_id[keep], window.row[keep], strict=True)]
         return divide(inputs, np.asarray(window.label)[keep], ids, self.recipe.monitoring.holdout, digest)
+
+    def needed_from(self) -> int:
+        """Offset from which rows of the journal may still be needed: windows not judged yet, the newest verdict's
+        window, and those of verdicts that may still get a reaction, or have one that is not finished."""
+        position, _ = self.position()
+        reactions = [item.entry for item in self.ledger.read(f"reactions/{self.name}")]
+        finished = {entry["verdict"] for entry in reactions if entry["act"] == "finished"}
+        begun = {entry["verdict"] for entry in reactions} - finished
+        past = self.verdicts()
+        needed = [verdict.lo for verdict in past if verdict.digest in begun]
+        needed += [verdict.lo for verdict in past[-1:] if verdict.digest not in finished]
+        return min([position, *needed])
 
 
 def _run_length(versions: np.ndarray) -> int:

@@ -17,6 +17,7 @@ from trimtab.data import REQUIRED, Array, Split, check_splits, classes_of, data_
 from trimtab.errors import DataError
 from trimtab.own_slices import load_slices, slices_digest
 from trimtab.recipe import Recipe, UserCode
+from trimtab.remembered import Remembered
 from trimtab.retrain import NewRows
 from trimtab.runtime.availability import installed
 from trimtab.settings import Settings
@@ -49,6 +50,7 @@ class Workbench:
         self.settings = settings
         self.new_rows = new_rows
         self.stopwatch = Stopwatch()
+        self.remembered = Remembered()
 
     @cached_property
     def splits(self) -> dict[str, Split]:
@@ -62,6 +64,7 @@ class Workbench:
         check_splits(splits)
         self._check_calibration_rows(splits["train"])
         if self.new_rows is not None:
+            _refuse_partial(self.new_rows.train, splits["train"])
             splits["train"] = splits["train"].joined(self.new_rows.train)
             splits["validation"] = splits["validation"].joined(self.new_rows.validation)
             splits["today"] = self.new_rows.held_out
@@ -236,3 +239,14 @@ class Workbench:
                     where=f"compress.{section}.minimum_rows",
                     fix=f"give more rows, lower minimum_rows, or set compress.{section} to null",
                 )
+
+
+def _refuse_partial(journalled: Split, base: Split) -> None:
+    """Nothing can be trained on a part of the inputs, on their descriptors or on hashes of them."""
+    absent = [name for name in base.inputs if name not in journalled.inputs]
+    if absent:
+        raise DataError(
+            f"the journal does not hold {', '.join(absent)}: a retrain cannot learn from these rows",
+            where="serving.journal",
+            fix="keep every input as it is (inputs: full or sample, nothing redacted or hashed), or retrain by hand",
+        )

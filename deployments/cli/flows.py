@@ -12,6 +12,10 @@ from trimtab.errors import StateError
 from trimtab.verify.words import smaller
 
 METRICS = ("accuracy", "rmse", "mae", "r2")
+TRIED = (
+    "\n  [yellow]version {serving} serves[/yellow]; this one is the challenger until it has shown what "
+    "serving.promotion asks for, then: trimtab promote {name} {version}"
+)
 
 
 def release(
@@ -30,7 +34,7 @@ def release(
         from trimtab.recipe.load import load_recipe
 
         name = load_recipe(recipe).name
-        _need_servers(home)
+        need_servers(home)
         from prefect import tags
 
         from flows.release import release as flow
@@ -68,7 +72,7 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
         from trimtab.recipe.load import load_recipe
 
         name = load_recipe(recipe).name
-        _need_servers(home)
+        need_servers(home)
         from prefect import tags
 
         from flows.monitor import monitor as flow
@@ -81,15 +85,21 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
 def text_of(summary: dict[str, Any]) -> str:
     """A release in three lines."""
     metric = next(word for word in METRICS if word in summary)
+    tried = "" if summary["serving"] == summary["version"] else TRIED.format(**summary)
     return (
         f"[green]version {summary['version']}[/green]  {summary['label']} on {summary['target']}\n"
         f"  {metric} {summary[metric]}; {summary['difference']}\n"
         f"  {summary['speedup']:.2f}x eager ({summary['speedup_spread']}), {smaller(summary['size_ratio'])}, "
-        f"p50 {summary['p50_ms']:.3f} ms; report {summary['report_url'] or 'in the MLflow run'}"
+        f"p50 {summary['p50_ms']:.3f} ms; report {summary['report_url'] or 'in the MLflow run'}{tried}"
     )
 
 
-def _need_servers(home: Path | None) -> None:
+def need_servers(home: Path | None) -> None:
+    """See that the servers that a flow needs are known.
+
+    Raises:
+        StateError: MLflow or Prefect is not.
+    """
     settings = settings_for(home)
     settings.tracking_uri()
     if not settings.prefect_api_url:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from deployments.cli import doctor, explain, flows, history, keys, recipes, registry, retention, show, stack, targets
+from deployments.cli import (
+    challenge,
+    doctor,
+    explain,
+    flows,
+    history,
+    keys,
+    recipes,
+    registry,
+    retention,
+    score,
+    show,
+    stack,
+    targets,
+    tokens,
+)
 from deployments.cli.output import errors
 
 app = typer.Typer(
@@ -21,13 +36,16 @@ app.command()(stack.up)
 app.command()(flows.release)
 app.command()(explain.explain)
 app.command()(flows.serve)
+app.command()(score.score)
 app.command()(flows.monitor)
 app.command()(registry.promote)
 app.command()(registry.rollback)
+app.command()(challenge.challenge)
 app.command()(registry.status)
 app.command()(history.history)
 app.command()(show.show)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.command()(retention.delete)
 app.command()(retention.clean)
 app.command()(doctor.doctor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,24 +14,53 @@ Name = Annotated[str, typer.Argument(help="Name of the registered model.", show_
 Why = Annotated[str, typer.Option("--why", help="The reason; it goes into the promotion log.", show_default=False)]
 
 
+class Stage(StrEnum):
+    """Where a version may be moved."""
+
+    STAGING = "staging"
+    PRODUCTION = "production"
+    ARCHIVED = "archived"
+
+
 def promote(
     name: Name,
     version: Annotated[int, typer.Argument(help="Version number.", min=1, show_default=False)],
     why: Why,
+    to: Annotated[Stage, typer.Option("--to", help="Production serves; the others do not.")] = Stage.PRODUCTION,
+    force: Annotated[
+        bool, typer.Option("--force", help="Without the evidence serving.promotion asks for; the record says so.")
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version that passed the gate the champion: stage Production and alias together.
+    """Make a version that passed the gate the champion, stage Production and alias together; or move it elsewhere.
 
     Example: trimtab promote digits 3 --why "agreed with the product owner"
     """
     with errors(as_json):
-        from trimtab.registry.author import author
-        from trimtab.registry.connection import Registry
-        from trimtab.registry.promote import promote as move
+        if to is Stage.PRODUCTION:
+            _serve(name, version, why, force, home, as_json)
+        else:
+            _move(name, version, to.value.title(), why, home, as_json)
 
-        done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why)
-        emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
+
+def _serve(name: str, version: int, why: str, force: bool, home: Path | None, as_json: bool) -> None:
+    from trimtab.registry.author import author
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.promote import promote as move
+
+    done = move(Registry.from_settings(settings_for(home)), name, version, who=author(), why=why, force=force)
+    emit(done.to_json(), as_json, f"{name}: version {done.version} is the champion (before: {done.previous})")
+
+
+def _move(name: str, version: int, stage: str, why: str, home: Path | None, as_json: bool) -> None:
+    from trimtab.registry.author import author
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.staging import stage as move
+
+    done = move(Registry.from_settings(settings_for(home)), name, version, stage, who=author(), why=why)
+    said = f"{name}: version {version} is in {stage}" + (f" (was in {done.before})" if done else " already")
+    emit({"name": name, "version": version, "stage": stage, "moved": done is not None}, as_json, said)
 
 
 def rollback(name: Name, why: Why, home: Home = None, as_json: AsJson = False) -> None:
@@ -73,6 +104,7 @@ def status(
 
 def _release(name: str, home: Any) -> dict[str, Any]:
     from trimtab.ledger import Ledger
+    from trimtab.registry.challenges import read_challenges
     from trimtab.registry.names import release_name
     from trimtab.registry.promotions import read_log
 
@@ -84,6 +116,7 @@ def _release(name: str, home: Any) -> dict[str, Any]:
     return {
         "champion": log.champion,
         "previous": log.previous,
+        "challenger": read_challenges(ledger, name).version,
         "promotions": [promotion.to_json() for promotion in log.done],
         "verdicts": [entry["verdict"]["kind"] for entry in verdicts],
         "reactions": [f"{entry['act']}: {entry.get('outcome') or entry.get('reason')}" for entry in reactions],
@@ -98,7 +131,8 @@ def _text(found: dict[str, Any]) -> str:
         mark = "[green]ready[/green]" if server["ready"] else f"[red]{server['state']}[/red]"
         lines.append(f"  {server['name']:<20} {mark}  {server['url'] or server['log']}")
     for name, release in found["releases"].items():
-        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}")
+        tried = f", challenger {release['challenger']}" if release["challenger"] is not None else ""
+        lines.append(f"{name}: champion {release['champion']}, the way back {release['previous']}{tried}")
         lines += [
             f"  {p['time'][:19]} {p['kind']} version {p['version']} by {p['who']}: {p['why']}"
             for p in release["promotions"][-5:]

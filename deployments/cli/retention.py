@@ -8,6 +8,7 @@ import httpx
 import typer
 
 from deployments.cli.output import AsJson, Home, emit, errors, settings_for
+from trimtab.asking import scoring_client
 from trimtab.settings import Settings
 
 Name = Annotated[str, typer.Argument(help="Name of the registered model.", show_default=False)]
@@ -70,11 +71,11 @@ def clean(
 
 def answering(settings: Settings, name: str) -> set[int]:
     """The version that the scoring service answers with, if there is one that says so."""
-    url = settings.scoring_for(name)
-    if url is None:
+    if settings.scoring_for(name) is None:
         return set()
     try:
-        said = httpx.get(f"{url}/version", timeout=ASK_S).json().get("version")
+        with scoring_client(settings, name, timeout_s=ASK_S) as service:
+            said = service.get("/version").json().get("version")
         return {int(said)} if said is not None else set()
     except (httpx.HTTPError, ValueError, AttributeError, TypeError):
         return set()

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from deployments.cli.output import AsJson, Home, console, emit, errors, settings_for
-from trimtab.errors import RegistryError
 
 
 def show(
@@ -25,14 +24,16 @@ def show(
     """
     with errors(as_json):
         from trimtab.registry import package
-        from trimtab.registry.connection import Registry
         from trimtab.registry.follow import download
+        from trimtab.registry.keys import Keyring
+        from trimtab.registry.reference import Reference, resolve
         from trimtab.registry.signing import verify_folder
 
         settings = settings_for(home)
-        name, version = _version(Registry.from_settings(settings), release)
+        meant = Reference.parse(release)
+        name, version = meant.name, resolve(settings.tracking_uri(), meant)
         with TemporaryDirectory(prefix="trimtab-show-") as scratch:
-            folder, keys = Path(scratch) / "release", Registry.from_settings(settings).keys
+            folder, keys = Path(scratch) / "release", Keyring(settings.signing_keys)
             facts = download(settings.tracking_uri(), name, version, folder, keys)
             signer = verify_folder(folder, keys, name).signer
             key = package.release_key(folder)
@@ -55,27 +56,6 @@ def show(
         components = (found["sbom"] or {}).get("components", [])
         if components:
             console.print("\nneeds: " + ", ".join(f"{each['name']} {each['version']}" for each in components))
-
-
-def _version(registry: Any, release: str) -> tuple[str, int]:
-    """Name and number; an alias is asked for."""
-    from trimtab.registry.alias import aliases
-    from trimtab.registry.connection import mlflow_errors
-    from trimtab.registry.names import release_name
-
-    name, mark, which = release.partition("/" if "/" in release else "@")
-    name, which = release_name(name), which or "champion"
-    if mark == "/":
-        if not which.isdecimal():
-            raise RegistryError(f"{which!r} is no version number", where=release, fix="e.g. `trimtab show digits/3`")
-        return name, int(which)
-    with mlflow_errors(f"aliases of {name}"):
-        found = aliases(registry.client, name)
-    if which not in found:
-        raise RegistryError(
-            f"no version has the alias {which!r}", where=name, fix=f"there are: {', '.join(sorted(found)) or 'none'}"
-        )
-    return name, found[which]
 
 
 def _text(path: Path) -> str | None:

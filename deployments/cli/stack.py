@@ -32,12 +32,14 @@ def up(
 def start(recipe: Path | None, home: Path | None) -> Settings:
     """Bring the stack up; with a recipe, deploy its flows and automations."""
     from deployments.stack import up as bring_up
+    from deployments.stack.guard import Guard
     from trimtab.recipe.load import load_recipe
 
     parsed = load_recipe(recipe) if recipe else None
     name = parsed.name if parsed else None
     backend = parsed.serving.backend if parsed else "trimtab"
-    stack = bring_up(settings_for(home), Waiting(stderr), release=name, backend=backend)
+    guard = Guard.of(parsed, recipe) if parsed and recipe else None
+    stack = bring_up(settings_for(home), Waiting(stderr), release=name, backend=backend, guard=guard)
     settings = settings_for(home)
     if stack.reused:
         stderr.print("running already: reused")

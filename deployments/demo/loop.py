@@ -18,6 +18,7 @@ from deployments.demo.traffic import Sent, Trickle, connect, post_labels, send
 from deployments.deploy import deploy
 from flows.release import release
 from trimtab import runtime
+from trimtab.asking import scoring_client
 from trimtab.compress.assess import predicted
 from trimtab.data import Split, load_split
 from trimtab.errors import StateError
@@ -45,6 +46,7 @@ class Loop:
         self.code = UserCode(recipe)
         self.url = settings.scoring[self.watch.name]
         self.http = connect()
+        self.scoring = scoring_client(settings, self.watch.name)
         self.record = settings.home / "demo.json"
         self.done: dict[str, Any] = json.loads(self.record.read_text()) if self.record.exists() else {}
         self.seconds = {"training": 0.0, "measuring": 0.0, "serving": 0.0}
@@ -90,8 +92,8 @@ class Loop:
         offset = reader.end(self.watch.journal)
         asked = self.ask_for_a_verdict()  # its process takes longer to start than the requests to be answered
         start = time.monotonic()
-        sent = send(self.http, self.url, data)
-        post_labels(self.http, self.url, sent)
+        sent = send(self.scoring, self.url, data)
+        post_labels(self.scoring, self.url, sent)
         self.seconds["serving"] += time.monotonic() - start
         self.say(split, f"{len(sent.ids)} requests, {sent.failed} failed, accuracy {sent.accuracy:.1%}")
         verdict = self.verdict_on(sent.versions[-1], offset, asked)
@@ -137,10 +139,10 @@ class Loop:
 
     def reaction(self) -> dict[str, Any]:
         """The automation starts the reaction; requests go on all the while, and none may fail."""
-        before = json.loads(self.http.get(f"{self.url}/version").text)["version"]
+        before = json.loads(self.scoring.get("/version").text)["version"]
         data = load_split(self.code, "traffic-1-drifted")
         digest = self.watch.verdicts()[-1].digest
-        with Trickle(self.http, self.url, data, stop_at_version=str(int(before) + 1)) as trickle:
+        with Trickle(self.scoring, self.url, data, stop_at_version=str(int(before) + 1)) as trickle:
             entry = self.outcome(digest, trickle)
         if "release" not in entry:
             raise StateError(f"the reaction ended without a release: {entry['outcome']}", where="react")
@@ -159,7 +161,7 @@ class Loop:
 
     def serves(self, entry: dict[str, Any]) -> bool:
         """Whether the version a reaction made answers: also when it was made before this command was started again."""
-        return bool(self.http.get(f"{self.url}/version").json()["version"] == str(entry["release"]["version"]))
+        return bool(self.scoring.get("/version").json()["version"] == str(entry["release"]["version"]))
 
     def finished(self, digest: str) -> dict[str, Any] | None:
         """The ledger's record of the reaction to a verdict, once it has ended."""

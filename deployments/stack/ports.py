@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deployments.stack.guard import Guard
 
 HOST = "127.0.0.1"
 
@@ -19,6 +22,8 @@ class Ports:
     supervisor: int = 9001
     scoring: Mapping[str, int] = field(default_factory=dict)  # release name → port
     stock: tuple[str, ...] = ()  # releases on stock `mlflow models serve`
+    guards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # release name → `Guard` as JSON
+    pinned: Mapping[str, str] = field(default_factory=dict)  # name of a service → what it serves, e.g. "digits/3"
 
     def all(self) -> list[int]:
         """Every port."""
@@ -52,7 +57,8 @@ def choose(last: Ports, releases: Iterable[str]) -> Ports:
     chosen: dict[str, int] = {}
     for name in SINGLE:
         chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()))
-    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"], stock=last.stock)
+    kept: dict[str, Any] = {"stock": last.stock, "guards": last.guards, "pinned": last.pinned}
+    ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"], **kept)
     for release in releases:
         ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING))
     return ports
@@ -70,6 +76,24 @@ def with_backend(ports: Ports, release: str, backend: str) -> Ports:
     """The same ports, with the server that a release is served by: "trimtab" or "mlflow"."""
     others = tuple(name for name in ports.stock if name != release)
     return replace(ports, stock=(*others, release) if backend == "mlflow" else others)
+
+
+def with_guard(ports: Ports, release: str, guard: Guard) -> Ports:
+    """The same ports, with how the scoring service of a release is guarded."""
+    return replace(ports, guards={**ports.guards, release: guard.to_json()})
+
+
+def with_pin(ports: Ports, service: str, pin: str | None) -> Ports:
+    """The same ports, with what a service serves: one release, as `Reference` writes it; None: its name's champion."""
+    others = {name: given for name, given in ports.pinned.items() if name != service}
+    return replace(ports, pinned=others if pin is None else {**others, service: pin})
+
+
+def without_scoring(ports: Ports, service: str) -> Ports:
+    """The same ports without a scoring service."""
+    scoring = {name: port for name, port in ports.scoring.items() if name != service}
+    guards = {name: guard for name, guard in ports.guards.items() if name != service}
+    return replace(with_pin(with_backend(ports, service, "trimtab"), service, None), scoring=scoring, guards=guards)
 
 
 def _first_free(candidates: Iterable[int], taken: set[int]) -> int:

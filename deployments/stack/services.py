@@ -6,7 +6,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.stack.guard import Guard
 from deployments.stack.ports import HOST, Ports
+from trimtab.serving.limits import LONGEST_DRAIN_S
 from trimtab.settings import Settings
 
 POOL = "trimtab"
@@ -60,8 +62,20 @@ def addresses(ports: Ports) -> dict[str, Any]:
         "prefect_api_url": f"http://{HOST}:{ports.prefect}/api",
         "mlflow_tracking_uri": f"http://{HOST}:{ports.mlflow}",
         "evidently_url": f"http://{HOST}:{ports.evidently}",
-        "scoring": {release: f"http://{HOST}:{port}" for release, port in ports.scoring.items()},
+        "scoring": {release: _scoring_url(ports, release) for release in ports.scoring},
+        "scoring_certificates": {
+            release: guard.certificate for release in ports.scoring if (guard := guard_of(ports, release)).certificate
+        },
     }
+
+
+def guard_of(ports: Ports, release: str) -> Guard:
+    """How the scoring service of a release is guarded; a stock server is not."""
+    return Guard() if release in ports.stock else Guard.from_json(ports.guards.get(release, {}))
+
+
+def _scoring_url(ports: Ports, release: str) -> str:
+    return f"{guard_of(ports, release).scheme}://{HOST}:{ports.scoring[release]}"
 
 
 def _prefect(ports: Ports) -> Service:
@@ -91,11 +105,15 @@ def _evidently(settings: Settings, ports: Ports) -> Service:
 
 
 def _scoring(settings: Settings, ports: Ports, release: str) -> Service:
-    port = ports.scoring[release]
+    port, pin = ports.scoring[release], ports.pinned.get(release)
     module = "deployments.stock" if release in ports.stock else "deployments.scoring"
     command = (
         *(*RUN, module, "--name", release, "--home", str(settings.home)),
         *("--mlflow", f"http://{HOST}:{ports.mlflow}", "--host", HOST, "--port", str(port)),
+        *guard_of(ports, release).arguments,
+        *(("--release", pin) if pin else ()),
     )
-    # 503: it runs, and there is no champion to serve yet.
-    return Service(scoring_name(release), command, f"http://{HOST}:{port}", "/ping", alive=(200, 503), stop_s=20)
+    # 503 of the stock server: it runs, and there is no champion to serve yet. Ours answers 503 when its model hangs.
+    alive = (200, 503) if release in ports.stock else (200,)
+    stop_s = int(LONGEST_DRAIN_S) + 5  # ours ends by itself, in the time that its release states
+    return Service(scoring_name(release), command, _scoring_url(ports, release), "/ping", alive=alive, stop_s=stop_s)

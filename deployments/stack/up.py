@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from deployments.stack.blank import lay_out
 from deployments.stack.config import new_door, write_config
+from deployments.stack.guard import Guard
 from deployments.stack.health import Progress, wait_ready
 from deployments.stack.leftovers import servers, stop
-from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_scoring
+from deployments.stack.own_token import keep_own_token
+from deployments.stack.ports import USUAL, Ports, choose, is_free, with_backend, with_guard, with_pin, with_scoring
 from deployments.stack.record import read_ports, remove_stack, write_ports, write_stack
 from deployments.stack.services import Service, addresses, services
 from deployments.stack.supervise import Supervisor, launch
@@ -49,6 +51,8 @@ def up(
     *,
     release: str | None = None,
     backend: str = "trimtab",
+    guard: Guard | None = None,
+    pin: str | None = None,
     wait_for_all: bool = True,
     placed: Placed | None = None,
 ) -> Stack:
@@ -58,34 +62,40 @@ def up(
         progress: called as (service, state, seconds), at least every two seconds for each that is waited for.
         release: name of a release to serve from now on, beside those that an earlier `up` was given.
         backend: what serves it: "trimtab", or "mlflow" for stock `mlflow models serve`.
+        guard: how its service is guarded from now on; None: as it was.
+        pin: what a service called `release` serves, e.g. "digits/3" or "digits@challenger"; None: the champion of its
+            own name.
         wait_for_all: False: return when what a release needs is ready (Prefect, MLflow, scoring); the worker and the
             Evidently UI go on starting.
         placed: called with the addresses as soon as they are chosen, before the servers start there; again, with
             others, where a port was taken by somebody else in between.
 
     Raises:
-        StateError: the state directory cannot be written, addresses are fixed by the environment, or a server fails
-            (the end of its log is in the message).
+        StateError: the state directory, a certificate or the tokens cannot be used, addresses are fixed by the
+            environment, or a server fails (the end of its log is in the message).
         Conflict: another `up` or `down` of this state directory is running.
     """
     begin = time.monotonic()
     _refuse_fixed_addresses()
     settings.ensure_home()
     with os_lock(settings.locks / "stack.lock", wait=False, what="`trimtab up` or `trimtab down`"):
-        last = read_ports(settings)
-        if last and release:
-            last = with_backend(last, release, backend)
+        known = read_ports(settings)
+        last = known or USUAL
+        if release:
+            last = with_pin(with_backend(last, release, backend), release, pin)
+        if release and guard is not None:
+            guard.check()
+            keep_own_token(settings, guard)
+            last = with_guard(last, release, guard)
         supervisor = Supervisor.find(settings)
         say = progress or (lambda service, state, seconds: None)
-        if supervisor and last:
+        if supervisor and known:
             ports = with_scoring(last, release) if release else last
             if placed:
                 placed(settings.model_copy(update=addresses(ports)))
             ready, seconds, started = _join(settings, supervisor, ports, say, wait_for_all)
         else:
-            ready, seconds, started = _start(
-                settings, last or with_backend(USUAL, release or "", backend), release, say, wait_for_all, placed
-            )
+            ready, seconds, started = _start(settings, last, release, say, wait_for_all, placed)
     return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
 
 

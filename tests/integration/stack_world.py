@@ -46,6 +46,16 @@ FLOWS = {
             with (Path(home) / "reacted.txt").open("a") as stream:
                 stream.write(verdict + "\\n")
     """,
+    "retention": """
+        @flow(name="retention")
+        def retention(recipe: str, home: str):
+            return None
+    """,
+    "score": """
+        @flow(name="score")
+        def score(release: str, home: str, inputs: str = "", output: str = ""):
+            return release
+    """,
     "alert": """
         @flow(name="alert")
         def alert(name: str, subject: str, body: str):

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,205 +15,39 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.registry.servers import QUIET, mlflow_server
+from benchmarks.registry.world import World, in_process, killed_at, points_of
 from trimtab.errors import Conflict, RegistryError
 from trimtab.ledger import Ledger
-from trimtab.registry import contents, failpoint, follow, pages, versions
+from trimtab.registry import contents, follow, pages, versions
 from trimtab.registry.alias import aliases
-from trimtab.registry.connection import RELEASE_KEY, Registry
+from trimtab.registry.connection import Registry
 from trimtab.registry.examine import examine
-from trimtab.registry.package import Facts, Golden, pack, release_key
-from trimtab.registry.promote import champion, history, promote, reconcile, rollback
+from trimtab.registry.history import changes
+from trimtab.registry.promote import champion, history, reconcile, rollback
 from trimtab.registry.promotions import read_log
-from trimtab.registry.register import Submission, register
+from trimtab.registry.register import register
 from trimtab.registry.resign import sign_version
 from trimtab.registry.retention import delete
+from trimtab.registry.staging import stage
 from trimtab.registry.sweep import sweep
 from trimtab.registry.tracking import Tracking
 
 pytestmark = pytest.mark.integration
 
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-LOADER = """
-import json, pathlib
-import mlflow
-import numpy as np
-
-MARK = {mark!r}
-
-class Linear(mlflow.pyfunc.PythonModel):
-    def load_context(self, context):
-        folder = pathlib.Path(context.artifacts["release"])
-        self.weights = np.load(folder / "weights.npy", allow_pickle=False)
-        self.release = json.loads((folder / "release.json").read_text())
-
-    def predict(self, context, model_input, params=None):
-        return {{"probabilities": np.asarray(model_input["input"]) @ self.weights + MARK}}
-
-mlflow.models.set_model(Linear())
-"""
-
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for key, value in QUIET.items():
             patch.setenv(key, value)
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield _ready(f"http://127.0.0.1:{port}", process, folder / "server.log")
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(20)
-
-
-def _ready(address: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(600):
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{address}/health", timeout=2).status_code == 200:
-                return address
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
-
-
-class World:
-    """A registry on the server with its own ledger and locks, one experiment and one run."""
-
-    def __init__(self, server: str, folder: Path, name: str) -> None:
-        self.server, self.folder, self.name = server, folder, name
-        ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
-        self.registry = Registry.connect(server, ledger, folder / "locks", folder / "keys")
-        self.tracking = Tracking(server, folder / "locks")
-
-    @cached_property
-    def experiment(self) -> str:
-        return self.tracking.experiment(self.name)
-
-    @cached_property
-    def run(self) -> str:
-        return self.tracking.start_release_run(self.experiment, "release-1", "release", {}, {})
-
-    def submission(self, mark: float = 0.0, *, answer: str = "pass") -> Submission:
-        """A release of a linear model; another mark makes another release."""
-        mark = float(mark)
-        folder = self.folder / f"release-{mark}"
-        if not folder.exists():
-            _pack(self.folder / f"converted-{mark}", folder, self.name, mark)
-        return Submission(
-            folder=folder,
-            loader_source=LOADER.format(mark=mark),
-            requirements=["numpy", "mlflow-skinny"],
-            run_id=self.run,
-            description="# A release\n\n| speed-up | 2.0 |",
-            tags={"speedup": "2.0"},
-            decision={"answer": answer, "mark": mark},
-        )
-
-    def release(self, mark: float) -> int:
-        return register(self.registry, self.submission(mark))
-
-    def versions(self, mark: float) -> list[int]:
-        key = release_key(self.submission(mark).folder)
-        found = versions.every(self.registry.client, self.name)
-        return [int(version.version) for version in found if version.tags.get(RELEASE_KEY) == key]
-
-    def models(self, mark: float) -> list[str]:
-        key = release_key(self.submission(mark).folder)
-        found = versions.logged_models(self.registry.client, self.experiment, self.name, key)
-        return [str(model.status) for model in found]
-
-    def stages(self, stage: str) -> list[int]:
-        found = versions.every(self.registry.client, self.name)
-        return [int(version.version) for version in found if version.current_stage == stage]
-
-    def promote(self, version: int) -> Any:
-        return promote(self.registry, self.name, version, who="test", why="it passed", evidence={"report": "r"})
-
-    def serves_consistently(self) -> int | None:
-        """The champion, after checking that alias, stage, ledger and the light reader agree on it."""
-        found = champion(self.registry, self.name)
-        serving = found.version if found else None
-        assert self.stages("Production") == ([] if serving is None else [serving])
-        log = read_log(self.registry.ledger, self.name)
-        assert log.pending is None
-        assert (log.champion, log.previous) == (serving, found.previous if found else None)
-        assert follow.current_champion(self.server, self.name) == serving
-        self.registry.ledger.check(f"promotions/{self.name}")
-        return serving
-
-
-def _pack(converted: Path, folder: Path, name: str, mark: float) -> None:
-    spec = {
-        "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 3]}],
-        "outputs": [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 2]}],
-    }
-    converted.mkdir(parents=True)
-    (converted / "spec.json").write_text(json.dumps(spec))
-    np.save(converted / "weights.npy", np.ones((3, 2), np.float32))
-    (converted / "häßlich č.txt").write_text("a name that is not ASCII")
-    facts = Facts(name, "c0", "int8", "onnxruntime-cpu", "int8", 1, 2, None, {"mark": mark}, {})
-    rows = np.ones((4, 3), np.float32)
-    pack(converted, folder, facts, Golden({"input": rows}, {"probabilities": rows @ np.ones((3, 2), np.float32)}))
+        with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+            yield address
 
 
 @pytest.fixture
 def world(server: str, tmp_path: Path, request: pytest.FixtureRequest) -> World:
     return World(server, tmp_path, f"m-{abs(hash((request.node.name, str(tmp_path)))) % 10**10}")
-
-
-# Processes that die: from a fork server that has MLflow loaded, so that each costs little.
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["mlflow.pyfunc", "trimtab.registry.register", "trimtab.registry.promote"])
-
-
-def _act(server: str, folder: Path, name: str, action: str, argument: Any, point: str | None) -> None:
-    os.environ.update(QUIET)
-    world = World(server, folder, name)
-    if point:
-        os.environ[failpoint.VARIABLE] = point
-    if action == "register":
-        world.release(argument)
-    elif action == "promote":
-        world.promote(argument)
-    elif action == "delete":
-        delete(world.registry, world.name, argument, who="test", why="old")
-    elif action == "rollback":
-        rollback(world.registry, name, who="test", why="errors", bad_version=argument)
-    else:
-        reconcile(world.registry, name)
-
-
-def in_process(world: World, action: str, argument: Any, point: str | None = None) -> Any:
-    arguments = (world.server, world.folder, world.name, action, argument, point)
-    process = _PROCESSES.Process(target=_act, args=arguments)
-    process.start()
-    return process
-
-
-def killed_at(world: World, action: str, argument: Any, point: str) -> None:
-    process = in_process(world, action, argument, point)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL, f"{point} was not reached (exit code {process.exitcode})"
-
-
-def points_of(monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> list[str]:
-    """Every failpoint the call reaches, in order."""
-    reached: list[str] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(failpoint, "reach", reached.append)
-        call()
-    return list(dict.fromkeys(reached))
 
 
 def test_a_release_is_registered_once_whole_and_readable_by_everyone(
@@ -275,12 +101,10 @@ def test_a_release_that_did_not_pass_or_was_changed_is_not_registered(world: Wor
 
 
 @pytest.mark.slow
-def test_killed_at_every_point_registration_ends_with_one_version_that_only_then_may_serve(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_every_point_registration_ends_with_one_version_that_only_then_may_serve(world: World) -> None:
     serving = world.release(-1.0)
     world.promote(serving)
-    points = points_of(monkeypatch, lambda: world.release(-2.0))
+    points = points_of(lambda: world.release(-2.0))
     # Every remote call and local write of a first registration, before and after; a new one must be added here.
     assert len(points) == 20
     for mark, point in enumerate(points):
@@ -328,13 +152,11 @@ def test_a_half_version_whose_files_are_gone_is_deleted_and_made_again(world: Wo
 
 
 @pytest.mark.slow
-def test_killed_at_every_point_a_promotion_is_finished_or_never_was(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_every_point_a_promotion_is_finished_or_never_was(world: World) -> None:
     old, new, third = (world.release(float(mark)) for mark in range(3))
     world.promote(third)
     world.promote(old)
-    points = points_of(monkeypatch, lambda: world.promote(new))
+    points = points_of(lambda: world.promote(new))
     assert len(points) == 16
     for point in points:
         before = champion(world.registry, world.name)
@@ -356,15 +178,11 @@ def test_killed_at_every_point_a_promotion_is_finished_or_never_was(
 
 
 @pytest.mark.slow
-def test_killed_at_every_point_a_rollback_happens_exactly_once_when_asked_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_every_point_a_rollback_happens_exactly_once_when_asked_again(world: World) -> None:
     good, bad = world.release(0.0), world.release(1.0)
     world.promote(good)
     world.promote(bad)
-    points = points_of(
-        monkeypatch, lambda: rollback(world.registry, world.name, who="test", why="errors", bad_version=bad)
-    )
+    points = points_of(lambda: rollback(world.registry, world.name, who="test", why="errors", bad_version=bad))
     assert len(points) == 16
     assert world.serves_consistently() == good
     for point in points:
@@ -523,13 +341,9 @@ def test_a_deleted_version_leaves_no_files_and_what_serves_is_kept(world: World)
 
 
 @pytest.mark.slow
-def test_killed_at_every_point_a_deletion_is_finished_by_the_next_sweep(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_at_every_point_a_deletion_is_finished_by_the_next_sweep(world: World) -> None:
     world.promote(world.release(-1.0))
-    points = points_of(
-        monkeypatch, lambda: delete(world.registry, world.name, world.release(-2.0), who="test", why="old")
-    )
+    points = points_of(lambda: delete(world.registry, world.name, world.release(-2.0), who="test", why="old"))
     mine = [point for point in points if point.startswith("delete.")]
     assert len(mine) == 8
     for mark, point in enumerate(mine):
@@ -550,6 +364,57 @@ def _made_by_hand(world: World) -> int:
     client.finalize_logged_model(model.model_id, "READY")
     source = f"models:/{model.model_id}"
     return int(client.create_model_version(world.name, source, world.run, model_id=model.model_id).version)
+
+
+def test_a_version_moves_to_staging_and_archived_with_a_record_and_what_serves_does_not(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    moved = stage(world.registry, world.name, second, "Staging", who="test", why="to be looked at")
+    assert moved is not None
+    assert (moved.before, moved.to) == ("None", "Staging")
+    assert stage(world.registry, world.name, second, "Staging", who="test", why="again") is None
+    assert world.stages("Staging") == [second]
+    assert world.serves_consistently() == first
+    assert "to Staging" in client_page(world, second)
+    with pytest.raises(RegistryError, match="serves; it leaves Production when"):
+        stage(world.registry, world.name, first, "Archived", who="test", why="x")
+    with pytest.raises(RegistryError, match="does not exist"):
+        stage(world.registry, world.name, 99, "Staging", who="test", why="x")
+    with pytest.raises(RegistryError, match="no record of having passed"):
+        stage(world.registry, world.name, _made_by_hand(world), "Staging", who="test", why="x")
+    world.promote(second)
+    assert world.stages("Staging") == []
+    assert world.stages("Archived") == [first]
+    with pytest.raises(RegistryError, match="is in Archived, from where it may go to Staging, Production, not to None"):
+        stage(world.registry, world.name, first, "None", who="test", why="x")
+    kinds = [change.kind for change in changes(world.registry.ledger, world.name)]
+    assert kinds == ["promote", "to Staging", "promote"]
+
+
+@pytest.mark.slow
+def test_killed_at_every_point_a_move_to_a_stage_is_finished_or_never_was(world: World) -> None:
+    serving, moved = world.release(0.0), world.release(1.0)
+    world.promote(serving)
+    points = points_of(lambda: stage(world.registry, world.name, moved, "Staging", who="test", why="looked at"))
+    assert points[0] == "promote.staging:before"
+    for point in points:
+        now, target = ("Staging", "Archived") if world.stages("Staging") else ("Archived", "Staging")
+        killed_at(world, f"to {target}", moved, point)
+        reconcile(world.registry, world.name)
+        begun = point != "promote.staging:before"
+        assert world.stages(target if begun else now) == [moved], point
+        assert world.serves_consistently() == serving, point
+        assert reconcile(world.registry, world.name) == []
+
+
+def test_a_move_cut_short_whose_version_serves_by_now_is_given_up(world: World) -> None:
+    first, second = world.release(0.0), world.release(1.0)
+    world.promote(first)
+    killed_at(world, "to Staging", second, "promote.staging:after")
+    world.registry.client.transition_model_version_stage(world.name, str(second), "Production")
+    notes = reconcile(world.registry, world.name)
+    assert "the move of version 2 to Staging was undone: it serves" in notes[0]
+    assert world.serves_consistently() == first
 
 
 def test_stages_moved_by_hand_are_brought_in_step_with_the_alias(world: World) -> None:

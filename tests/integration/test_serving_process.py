@@ -99,6 +99,7 @@ class FakeMlflow(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _MlflowHandler)
         self.champion: int | None = None
+        self.challenger: int | None = None
         self.folders: dict[int, Path] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -113,9 +114,10 @@ class _MlflowHandler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         folders, version = self.server.folders, int(query.get("version", 0))
         if parts.path.endswith("/registered-models/alias"):
-            if self.server.champion is None:
+            version = self.server.challenger if query["alias"] == "challenger" else self.server.champion
+            if version is None:
                 return self._send(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"})
-            return self._send(200, {"model_version": {"version": str(self.server.champion)}})
+            return self._send(200, {"model_version": {"version": str(version)}})
         if parts.path.endswith("/model-versions/get"):
             tag = {"key": "trimtab.release_key", "value": release_key(folders[version])}
             return self._send(200, {"model_version": {"version": str(version), "tags": [tag]}})

@@ -79,7 +79,7 @@ def test_a_schedule_that_a_user_paused_stays_paused_and_deploying_again_changes_
     names = deploy(world.settings, world.recipe, root=world.recipe.parent)
 
     after = world.deployment("monitor")
-    assert set(names) == {"release/tiny", "monitor/tiny", "react/tiny", "alert/tiny"}
+    assert set(names) == {"release/tiny", "monitor/tiny", "react/tiny", "retention/tiny", "alert/tiny"}
     assert [schedule["active"] for schedule in after["schedules"]] == [False]
     assert (after["id"], after["parameters"]) == (before["id"], before["parameters"])
     assert after["schedules"][0]["schedule"] == before["schedules"][0]["schedule"]

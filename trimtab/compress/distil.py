@@ -23,6 +23,7 @@ from trimtab.optimize.layout import laid_out, lies_channels_last
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.training import Fit, Progress, fit
 from trimtab.recipe.schema import Distil, Train
+from trimtab.remembered import Remembered, key_of
 
 
 def distillation_loss(
@@ -70,6 +71,7 @@ def distil(
     seed: int,
     augment: Augment | None = None,
     progress: Progress | None = None,
+    remembered: tuple[str, Remembered] | None = None,
 ) -> Fit:
     """Train the student in place on the teacher's answers for `train`; best validation epoch restored.
 
@@ -77,6 +79,8 @@ def distil(
         forward: (module, name → tensor) → logits, for both.
         seed: of shuffling, dropout and augmentation; the same one gives bit-identical weights.
         augment, progress: as for `fit`; teacher and student see the same augmented rows.
+        remembered: what identifies the teacher, and where its answers to augmented batches are kept. Students that are
+            distilled one after the other with one seed see the same batches.
 
     Raises:
         ModelError: teacher and student have different numbers of classes, or the loss is not finite.
@@ -85,8 +89,11 @@ def distil(
     _same_classes(student, teacher, train, forward)
     layers = hint_layers(student, teacher, train, forward, settings.hint_layers) if settings.hints else ()
     targets = _teacher_logits(teacher, train, forward, on_batches=augment is not None or bool(layers))
-    # A teacher that answers every batch takes a good part of the time: its images lie as the student's do.
+    # A teacher that answers every batch takes a good part of the time: its images lie as the student's do, and what it
+    # answered before is looked up, unless its hints are asked for as well.
     layout = lies_channels_last(settings.channels_last, teacher, train.inputs)
+    if remembered is not None and augment is not None and not layers:
+        targets = _looked_up(targets, f"{remembered[0]} {layout} {settings.threads}", remembered[1])
     with laid_out(teacher, layout), hinting(student, teacher, layers) as hints:
 
         def loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -124,6 +131,20 @@ def _same_classes(student: nn.Module, teacher: nn.Module, train: Split, forward:
             where=type(student).__name__,
             fix="distil from the model the student was pruned from",
         )
+
+
+def _looked_up(ask: Callable[[Batch], Tensor], who: str, remembered: Remembered) -> Callable[[Batch], Tensor]:
+    """The same answers, each batch asked for once."""
+
+    def answers(batch: Batch) -> Tensor:
+        key = key_of(who, {name: values.numpy() for name, values in batch.inputs.items()})
+        known = remembered.get(key)
+        if known is None:
+            known = ask(batch).numpy()
+            remembered.put(key, known)
+        return torch.from_numpy(known)
+
+    return answers
 
 
 def _teacher_logits(teacher: nn.Module, train: Split, forward: Forward, on_batches: bool) -> Callable[[Batch], Tensor]:

@@ -60,6 +60,7 @@ def distil_step(bench: Workbench, original: Candidate, model: nn.Module, step: S
         seed=step.seed or 0,
         augment=augment_of(bench),
         progress=progress,
+        remembered=(original.id, bench.remembered),
     )
     return {**facts, **fitted.best}
 

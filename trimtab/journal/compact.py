@@ -6,9 +6,11 @@ writes the same Parquet files again over whatever is there.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +38,18 @@ def compact(folder: Path) -> int:
     """
     if not folder.is_dir():
         return 0
-    with os_lock(folder / "compact.lock", wait=True, what="compaction of this journal"):
+    with compacting(folder):
         closed = layout(folder).closed
         for segment in closed:
             _compact(folder, segment)
         return len(closed)
+
+
+@contextlib.contextmanager
+def compacting(folder: Path) -> Iterator[None]:
+    """Nobody else compacts this journal or deletes from it meanwhile."""
+    with os_lock(folder / "compact.lock", wait=True, what="compaction of this journal"):
+        yield
 
 
 def _compact(folder: Path, closed: Closed) -> None:

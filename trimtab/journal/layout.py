@@ -3,19 +3,23 @@
     wal-00000007.log                                  the active segment (highest number) and closed ones
     rows/date=2026-11-25/segment-00000001.parquet     a compacted segment, rows of one UTC day
     labels/segment-00000001.parquet                   its labels
+    forgotten.json                                    how far rows were deleted because they were old
 
 Compaction removes the write-ahead file last, so there is a whole copy at every moment, and never two that count.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.errors import StateError
 from trimtab.journal.segments import Place, Segment, check_whole, list_segments, places
 
 ROWS_FOLDER, LABELS_FOLDER = "rows", "labels"
+FORGOTTEN = "forgotten.json"  # how far rows were deleted because they were old
 _PARQUET = re.compile(r"segment-(\d{8})\.parquet")
 
 
@@ -63,6 +67,22 @@ def layout(folder: Path) -> Layout:
         row_files=_compacted(folder / ROWS_FOLDER, "date=*/segment-*.parquet", waiting),
         label_files=_compacted(folder / LABELS_FOLDER, "segment-*.parquet", waiting),
     )
+
+
+def forgotten_below(folder: Path) -> int:
+    """An offset that every deleted row is below; 0 where none was ever deleted.
+
+    Raises:
+        StateError: the file that says so is damaged.
+    """
+    try:
+        return int(json.loads((folder / FORGOTTEN).read_bytes())["below"])
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"cannot be read ({type(error).__name__})", where=str(folder / FORGOTTEN), fix="restore it from a backup"
+        ) from None
 
 
 def _compacted(folder: Path, pattern: str, waiting: set[int]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from trimtab.journal.segments import (
     rows_before,
 )
 
+_DAY_S = 86_400
 _logger = logging.getLogger(__name__)
 
 
@@ -29,7 +31,7 @@ class Log:
 
     Args:
         folder: the journal.
-        segment_bytes: a segment at least this large is closed and the next one begun.
+        segment_bytes: a segment at least this large, or begun on another UTC day, is closed and the next one begun.
         visit: called at opening with each record of the active segment.
     """
 
@@ -37,6 +39,7 @@ class Log:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._mark = MarkWriter(folder)
         self._handle = -1
+        self._size, self.rows = 0, 0
         self._dirty = False
         segments, mark = list_segments(folder), read_mark(folder)
         if mark is not None and (not segments or segments[-1].number < mark.segment):
@@ -59,8 +62,7 @@ class Log:
         """
         if self._dirty:
             self._take_back()
-        if self._size >= self._segment_bytes:
-            self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
+        self.turn()
         self._dirty = True
         view = memoryview(data)
         while view:
@@ -70,6 +72,20 @@ class Log:
         self._size += len(data)
         self.rows += rows
         self._publish()
+
+    def turn(self) -> None:
+        """Begin the next segment if this one is large or of another day: only closed ones are compacted, and only what
+        is compacted can be deleted when it is old.
+
+        Raises:
+            OSError: as for `commit`.
+        """
+        if self._dirty:
+            return
+        if self._size == HEAD_SIZE:
+            self._day = _today()
+        elif self._size >= self._segment_bytes or self._day != _today():
+            self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
 
     def close(self) -> None:
         """Close the files; everything committed is durable already."""
@@ -94,6 +110,7 @@ class Log:
         if mark is not None and mark.segment == segment.number:
             check_whole(found, mark.size, segment.path)
         self._open(segment)
+        self._day = int(segment.path.stat().st_mtime // _DAY_S)
         self._size = found[-1].record.end if found else HEAD_SIZE
         self.rows = rows_before(data, segment.path)
         if len(data) > self._size:
@@ -107,7 +124,7 @@ class Log:
 
     def _begin(self, segment: Segment, rows: int) -> None:
         self._open(segment)
-        self._size, self.rows = HEAD_SIZE, rows
+        self._size, self.rows, self._day = HEAD_SIZE, rows, _today()
         self._publish()
 
     def _open(self, segment: Segment) -> None:
@@ -118,3 +135,8 @@ class Log:
 
     def _publish(self) -> None:
         self._mark.write(Mark(self._segment.number, self._size, self.rows))
+
+
+def _today() -> int:
+    """Days since the epoch, UTC."""
+    return int(time.time() // _DAY_S)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trimtab.errors import StateError
-from trimtab.journal.layout import Layout, layout
+from trimtab.journal.layout import Layout, forgotten_below, layout
 from trimtab.journal.mark import Mark, read_mark
 from trimtab.journal.rows import LabelBlock, RowBlock
 from trimtab.journal.segments import Place, check_whole, places, rows_before
@@ -52,6 +52,12 @@ def _window(folder: Path, lo: int, hi: int, as_of_ns: int | None) -> Window:
     blocks.sort(key=lambda block: int(block.offset[0]))
     found = sum(map(len, blocks))
     if found != hi - lo:
+        if lo < (below := forgotten_below(folder)):
+            raise StateError(
+                f"{hi - lo - found} of the rows from {lo} to {hi} were deleted because they were old",
+                where=str(folder),
+                fix=f"rows below offset {below} are gone (serving.journal.retention_days)",
+            )
         raise StateError(
             f"holds {found} of the {hi - lo} rows from {lo} to {hi}",
             where=str(folder),

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+# Before an input's name, what stands in its place: descriptors, float64 (n, 5); a hash, int64 (n,); nothing, (n, 0).
+DESCRIPTORS, HASH, REDACTED = "descriptors:", "hash:", "redacted:"
 Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
@@ -22,7 +24,8 @@ class Row:
         row: index of the row in its request.
         time_ns: when it was answered, nanoseconds since the epoch (UTC).
         version: version of the release that answered.
-        inputs: name → that row's values, array or (nested) list; None when inputs are not kept.
+        inputs: name → that row's values, array or (nested) list; None when inputs are not kept. Behind a prefix what
+            stands in an input's place.
         output: probabilities (classes,), or numbers (k,); empty when the model failed.
         predicted: index of the largest probability (0 of a regression), -1 when the model failed.
         confidence: the largest probability, NaN of a regression and when the model failed.
@@ -170,12 +173,18 @@ def merged(blocks: Sequence[RowBlock]) -> list[RowBlock]:
 
 
 def _with_arrays(row: Row) -> tuple[Row, Array, dict[str, Array]]:
-    inputs = {name: _plain(np.asarray(values)) for name, values in (row.inputs or {}).items()}
+    inputs = {name: _plain(name, np.asarray(values)) for name, values in (row.inputs or {}).items()}
     return row, np.asarray(row.output, np.float32), inputs
 
 
-def _plain(values: Array) -> Array:
-    """One of the three dtypes a model takes; keeps files readable by anyone, refuses text and objects."""
+def _plain(name: str, values: Array) -> Array:
+    """One of the three dtypes a model takes; keeps files readable by anyone, refuses text and objects.
+
+    Descriptors stay in double precision: they are compared with a reference's, and rounding moves each of a share's few
+    values to one side, which a test of distributions takes for drift.
+    """
+    if name.startswith(DESCRIPTORS):
+        return values.astype(np.float64, copy=False)
     if values.dtype.kind == "f":
         return values.astype(np.float32, copy=False)
     if values.dtype.kind in "iu":

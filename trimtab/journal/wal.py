@@ -49,13 +49,16 @@ class Journal:
         folder: created if absent.
         segment_bytes: size at which a segment is closed and may be compacted.
         max_pending_bytes: appends waiting for a slow disk beyond this are refused at once.
+        idle_s: after so long without an append a segment of another UTC day is closed.
 
     Raises:
         Conflict: another process has it open. StateError: it cannot be written, or synced records are damaged.
     """
 
-    def __init__(self, folder: Path, *, segment_bytes: int = 2**24, max_pending_bytes: int = 2**26) -> None:
-        self._max_pending_bytes = max_pending_bytes
+    def __init__(
+        self, folder: Path, *, segment_bytes: int = 2**24, max_pending_bytes: int = 2**26, idle_s: float = 600.0
+    ) -> None:
+        self._max_pending_bytes, self._idle_s = max_pending_bytes, idle_s
         self._pending: list[_Entry] = []
         self._pending_bytes = 0
         self._closed = False
@@ -84,6 +87,10 @@ class Journal:
     def rows(self) -> int:
         """Rows in the journal, all durable."""
         return self._log.rows
+
+    def holds(self, request_id: str, row: int) -> bool:
+        """Whether a row is in the journal; by its 64-bit hash (see `KnownRows`)."""
+        return (request_id, row) in self._known
 
     def append(self, rows: Sequence[Row]) -> int:
         """Write rows and return when they are durable.
@@ -159,11 +166,15 @@ class Journal:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._pending and not self._closed:
-                    self._changed.wait()
+                if not self._pending and not self._closed:
+                    self._changed.wait(self._idle_s)
                 group, self._pending, self._pending_bytes = self._pending, [], 0
+                closed = self._closed
             if not group:
-                return
+                if closed:
+                    return
+                self._turn()
+                continue
             try:
                 self._commit(group)
             except Exception as error:
@@ -172,6 +183,13 @@ class Journal:
                 for entry in group:
                     if not entry.future.done():
                         entry.future.set_exception(refusal)
+
+    def _turn(self) -> None:
+        """Nothing came for a while: a segment of another day is closed all the same."""
+        try:
+            self._log.turn()
+        except OSError as error:
+            _logger.error("journal: the segment of another day stays open: %s", error)
 
     def _commit(self, group: list[_Entry]) -> None:
         before, counts = self._log.rows, 0

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from trimtab.monitoring.descriptors import descriptors
+from trimtab.descriptors import NAMES, descriptors, is_wide
+from trimtab.journal.rows import DESCRIPTORS
 
 Array = np.ndarray
 InputKind = Literal["tabular", "descriptors"]
-MAX_TABULAR = 64
 PREDICTED, CONFIDENCE, ENTROPY = "predicted", "confidence", "entropy"
 OUTPUT_COLUMNS = (CONFIDENCE, ENTROPY, PREDICTED)
 PREDICTION = "prediction"
@@ -35,7 +35,8 @@ def columns(
     """Columns of n rows: the inputs', then confidence, entropy (nats) and the predicted class.
 
     Args:
-        inputs: name → (n, ...) or fewer rows; None when they are not journalled: only the output's columns come back.
+        inputs: name → (n, ...) or fewer rows, or `descriptors:name` → (n, 5); None when they are not journalled: only
+            the output's columns come back.
         output: (n, C) probabilities.
         predicted: (n,) class indices.
         confidence: (n,) probability of the predicted class.
@@ -44,10 +45,7 @@ def columns(
     Returns:
         name → (n,): "input[3]" for a tabular feature, "input.mean" for a descriptor; float64, `predicted` int64.
     """
-    result: dict[str, Array] = {}
-    for name, kind in kinds.items():
-        if inputs is not None and name in inputs:
-            result |= _of_input(name, np.asarray(inputs[name]), kind)
+    result = _of_inputs(inputs, kinds)
     result[CONFIDENCE] = np.asarray(confidence, np.float64)
     result[ENTROPY] = entropy(np.asarray(output, np.float64))
     result[PREDICTED] = np.asarray(predicted, np.int64)
@@ -62,10 +60,7 @@ def number_columns(
     Args:
         output: (n, k) numbers.
     """
-    result: dict[str, Array] = {}
-    for name, kind in kinds.items():
-        if inputs is not None and name in inputs:
-            result |= _of_input(name, np.asarray(inputs[name]), kind)
+    result = _of_inputs(inputs, kinds)
     wide = np.asarray(output, np.float64)
     if wide.shape[1] == 1:
         return {**result, PREDICTION: wide[:, 0]}
@@ -85,8 +80,18 @@ def entropy(output: Array) -> Array:
 
 
 def _kind(values: Array) -> InputKind:
-    narrow = values.ndim == 1 or (values.ndim == 2 and values.shape[1] <= MAX_TABULAR)
-    return "tabular" if narrow else "descriptors"
+    return "descriptors" if is_wide(values.shape) else "tabular"
+
+
+def _of_inputs(inputs: Mapping[str, Array] | None, kinds: Mapping[str, InputKind]) -> dict[str, Array]:
+    result: dict[str, Array] = {}
+    for name, kind in kinds.items():
+        if inputs is not None and name in inputs:
+            result |= _of_input(name, np.asarray(inputs[name]), kind)
+        elif inputs is not None and DESCRIPTORS + name in inputs:
+            described = np.asarray(inputs[DESCRIPTORS + name], np.float64)
+            result |= {f"{name}.{key}": described[:, index] for index, key in enumerate(NAMES)}
+    return result
 
 
 def _of_input(name: str, values: Array, kind: InputKind) -> dict[str, Array]:

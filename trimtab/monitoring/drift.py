@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,7 @@ def compare(
     alpha: float,
     *,
     inputs_journalled: bool = True,
+    redacted: Collection[str] = (),
 ) -> tuple[ColumnResult, ...]:
     """Judge every column of the profile; a column that cannot be tested is a finding, and the others still are.
 
@@ -60,13 +61,15 @@ def compare(
         profile: of the same release.
         alpha: family-wise level.
         inputs_journalled: False: input columns are absent on purpose.
+        redacted: names of inputs whose columns are absent on purpose, where those of others are there.
     """
     pair = frames(window, reference, profile, alpha)
     p_values = evidently_p_values(pair) if pair.methods else {}
     level = threshold(profile, alpha)
     results = []
     for column in profile.columns:
-        journalled = inputs_journalled or column.name in OUTPUT_COLUMNS or is_prediction(column.name)
+        answers = column.name in OUTPUT_COLUMNS or is_prediction(column.name)
+        journalled = answers or (inputs_journalled and not _of_one(column.name, redacted))
         here = column.name in window
         p = p_values.get(column.name)
         results.append(
@@ -83,6 +86,11 @@ def compare(
             )
         )
     return tuple(results)
+
+
+def _of_one(column: str, inputs: Collection[str]) -> bool:
+    """Whether a column is of one of these inputs."""
+    return any(column.startswith((f"{name}[", f"{name}.")) for name in inputs)
 
 
 def evidently_p_values(pair: Frames) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from trimtab.bootstrap import LEAST_ROWS
+from trimtab.journal.rows import HASH, REDACTED
 from trimtab.monitoring.columns import columns, number_columns
 from trimtab.monitoring.drift import ColumnResult, compare
 from trimtab.monitoring.performance import Performance, measure, measure_numbers
@@ -71,6 +72,7 @@ def judge(
             profile,
             monitoring.drift_alpha,
             inputs_journalled=rows.inputs is not None,
+            redacted=redacted(rows, profile),
         )
     kind = _kind(rows, results, performance)
     return Verdict(
@@ -113,6 +115,12 @@ def watched(rows: Answered, profile: Profile) -> dict[str, Array]:
     if profile.metric is not None:
         return number_columns(rows.inputs, output, profile.kinds)
     return columns(rows.inputs, output, rows.predicted, rows.confidence, profile.kinds)
+
+
+def redacted(rows: Answered, profile: Profile) -> list[str]:
+    """Inputs that the journal marks as left out on purpose (`serving.journal`), while it holds something of others."""
+    held = rows.inputs or {}
+    return [name for name in profile.kinds if REDACTED + name in held or HASH + name in held]
 
 
 def _kind(rows: Answered, results: tuple[ColumnResult, ...], performance: Performance) -> VerdictKind:

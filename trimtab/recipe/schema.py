@@ -18,11 +18,14 @@ from trimtab.recipe.compressing import (
     ShapeSearch,
     Student,
 )
+from trimtab.recipe.guarding import Journalling, Tls, released
+from trimtab.recipe.images import Images
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
+from trimtab.recipe.trials import Canary, Promotion, Shadow
 from trimtab.targets import TARGETS
 from trimtab.task import Metric, Task
 
@@ -34,15 +37,19 @@ else:
 __all__ = [
     "Batching",
     "Budget",
+    "Canary",
     "Compress",
     "Convert",
     "Distil",
     "Explain",
+    "Images",
+    "Journalling",
     "Measure",
     "Model",
     "Monitoring",
     "Norm",
     "Preprocess",
+    "Promotion",
     "Prune",
     "Qat",
     "Quantize",
@@ -52,9 +59,11 @@ __all__ = [
     "Search",
     "Section",
     "Serving",
+    "Shadow",
     "ShapeSearch",
     "Student",
     "Target",
+    "Tls",
     "Train",
     "Values",
     "Verify",
@@ -285,12 +294,14 @@ class Recipe(Section):
         return Task(self.task, self.metric or ("rmse" if self.task == "regression" else "accuracy"))
 
     def identity(self) -> dict[str, Any]:
-        """The recipe as results are identified by it; of classification without what only regression has.
+        """The recipe as results are identified by it; without keys that came later and that it does not use.
 
-        What was made before there were such keys keeps its identity.
+        Of classification, that is what only regression has. What was made before there were such keys keeps its
+        identity.
         """
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        return self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        plain = self.model_dump(mode="json", exclude=None if self.purpose.regression else only_regression)
+        return {**plain, "serving": released(self.serving)}
 
     @model_validator(mode="before")
     @classmethod

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from trimtab.recipe.guarding import Journalling, Tls, with_old_key
+from trimtab.recipe.images import Images
 from trimtab.recipe.section import Section
+from trimtab.recipe.trials import Canary, Promotion, Shadow, refuse_unfounded
 
 
 class Batching(Section):
@@ -43,5 +46,30 @@ class Serving(Section):
         ge=1,
         description="unfinished requests of one client address; beyond it 429 with Retry-After; null: no limit",
     )
-    max_body_mb: float = Field(16, gt=0)
-    journal_inputs: bool = True
+    max_body_mb: float = Field(16, gt=0, description="largest body, as sent and as it is after decompression")
+    max_elements: int = Field(4_000_000, ge=1, description="most values in one body of JSON or CSV")
+    auth: bool = Field(False, description="only with a token: `trimtab tokens add`; of the service, not of the release")
+    tls: Tls | None = Field(None, description="https; of the service, not of the release")
+    journal: Journalling = Field(default_factory=Journalling)
+    journal_inputs: bool | None = Field(None, description="older name of journal.inputs: true is full, false is none")
+    images: Images | None = None
+    drain_s: float = Field(10, ge=4, le=60, description="from SIGTERM to the end of the process at the latest")
+    canary: Canary | None = Field(None, description="requests that this release answers while it is the challenger")
+    shadow: Shadow | None = Field(None, description="copies it runs, and is compared on, while it is the challenger")
+    promotion: Promotion | None = Field(None, description="what it must have shown to be promoted; null: the gate")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_key(cls, given: Any) -> Any:
+        return with_old_key(given)
+
+    @model_validator(mode="after")
+    def _stock_has_neither_auth_nor_tls(self) -> Serving:
+        if self.backend == "mlflow" and (self.auth or self.tls is not None):
+            raise ValueError("backend: mlflow has neither auth nor tls: leave them out, or serve with trimtab's own")
+        return self
+
+    @model_validator(mode="after")
+    def _trials_have_an_effect(self) -> Serving:
+        refuse_unfounded(self)
+        return self

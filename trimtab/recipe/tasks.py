@@ -38,6 +38,8 @@ def _of_classification(recipe: Recipe) -> Iterator[str]:
         yield f"train.loss: {recipe.train.loss} is of task: regression; a classifier is trained on cross-entropy"
     if _changed(recipe.verify, "tolerance"):
         yield "verify.tolerance is of task: regression; of classes, decisions are compared"
+    if recipe.serving.shadow is not None and _changed(recipe.serving.shadow, "tolerance"):
+        yield "serving.shadow.tolerance is of task: regression; of classes, decisions are compared"
 
 
 def _of_regression(recipe: Recipe) -> Iterator[str]:

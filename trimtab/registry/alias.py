@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from trimtab.registry import versions
 from trimtab.registry.failpoint import around
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 PRODUCTION, ARCHIVED = "Production", "Archived"
 
 

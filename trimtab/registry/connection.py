@@ -20,6 +20,7 @@ from trimtab.store import os_lock
 # Tags of ours on runs, logged models and model versions.
 RELEASE_KEY = "trimtab.release_key"
 CANDIDATE_KEY = "trimtab.candidate_key"
+BATCH_KEY = "trimtab.batch_key"
 RELEASE_NAME = "trimtab.release"
 PARENT_RUN = "mlflow.parentRunId"  # MLflow's own: nests the child in the UI
 
@@ -45,9 +46,10 @@ class Registry:
     Attributes:
         client: MLflow client bound to the server; thread-safe, independent of MLflow's global state.
         tracking_uri: address of the server.
-        ledger: streams "versions/<name>" and "promotions/<name>".
+        ledger: streams "versions/<name>", "promotions/<name>" and "challenges/<name>".
         locks: folder of lock files.
         keys: what signs releases and whose signatures are trusted.
+        comparisons: folder of what challengers showed, one below it a release name; None where none is known.
     """
 
     client: MlflowClient
@@ -55,11 +57,14 @@ class Registry:
     ledger: Ledger
     locks: Path
     keys: Keyring
+    comparisons: Path | None = None
 
     @classmethod
-    def connect(cls, tracking_uri: str, ledger: Ledger, locks: Path, keys: Path) -> Registry:
+    def connect(
+        cls, tracking_uri: str, ledger: Ledger, locks: Path, keys: Path, comparisons: Path | None = None
+    ) -> Registry:
         """Bind to an MLflow server; nothing is sent yet."""
-        return cls(mlflow_client(tracking_uri), tracking_uri, ledger, locks, Keyring(keys))
+        return cls(mlflow_client(tracking_uri), tracking_uri, ledger, locks, Keyring(keys), comparisons)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Registry:
@@ -68,7 +73,8 @@ class Registry:
         Raises:
             StateError: no MLflow server is known, or the ledger cannot be opened.
         """
-        return cls.connect(settings.tracking_uri(), Ledger(settings.ledger), settings.locks, settings.signing_keys)
+        ledger, keys = Ledger(settings.ledger), settings.signing_keys
+        return cls.connect(settings.tracking_uri(), ledger, settings.locks, keys, settings.comparisons)
 
     @contextlib.contextmanager
     def lock(self, what: str, name: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -18,8 +19,9 @@ from trimtab.candidate import digest_of
 from trimtab.errors import RegistryError
 from trimtab.registry import strict_json
 from trimtab.registry.keys import Keyring
-from trimtab.registry.package import MANIFEST, SIGNATURE, checked_manifest, is_contained
+from trimtab.registry.package import MANIFEST, RELEASE, SIGNATURE, checked_manifest, is_contained, read_json
 from trimtab.registry.signing import verify_folder, verify_release
+from trimtab.store import file_digest
 
 RELEASE_FOLDER = "artifacts/release"  # where pyfunc puts the artifact called "release"
 LOADER = "loader.py"
@@ -90,6 +92,21 @@ def whats_wrong(
         except RegistryError as error:
             return f"logged model {model_id}: {error.what}" + (f" ({error.fix})" if error.fix else "")
     return None
+
+
+def release_facts(client: MlflowClient, tracking_uri: str, model_id: str, key: str) -> dict[str, Any]:
+    """release.json of a logged model, vouched for by its release key.
+
+    Raises:
+        RegistryError: it is missing, or another than the key says. MlflowException: the server does not answer.
+    """
+    repository, where = artifacts(client, tracking_uri, model_id), f"models:/{model_id}"
+    manifest = _manifest(repository, model_id)
+    with TemporaryDirectory(prefix="trimtab-") as folder:
+        path = Path(repository.download_artifacts(f"{RELEASE_FOLDER}/{RELEASE}", folder))
+        if digest_of(manifest) != key or manifest.get(RELEASE) != file_digest(path):
+            raise RegistryError(f"{RELEASE} is another than was registered", where=where)
+        return read_json(path.parent, path.name)
 
 
 def fetch(client: MlflowClient, tracking_uri: str, model_id: str, into: Path) -> None:

@@ -41,15 +41,34 @@ def current_champion(tracking_uri: str, name: str) -> int | None:
     Raises:
         RegistryError: the server does not answer, or not as MLflow does.
     """
+    return version_under(tracking_uri, name, "champion")
+
+
+def version_under(tracking_uri: str, name: str, alias: str) -> int | None:
+    """The version under an alias; None if the release or the alias does not exist.
+
+    Raises:
+        RegistryError: as for `current_champion`.
+    """
     with _client(tracking_uri) as client:
-        response = client.get(f"{API}/registered-models/alias", params={"name": name, "alias": "champion"})
+        response = client.get(f"{API}/registered-models/alias", params={"name": name, "alias": alias})
         body = _object(response)
         code = str(body.get("error_code", ""))
-        absent = code == NO_ALIAS and "alias champion not found" in str(body.get("message", ""))
+        absent = code == NO_ALIAS and f"alias {alias} not found" in str(body.get("message", ""))
         if code == "RESOURCE_DOES_NOT_EXIST" or absent:
             return None
         _check_ok(response)
         return _number(body, response)
+
+
+def check_version(tracking_uri: str, name: str, version: int) -> None:
+    """See that a version exists and is a release of ours; its files are not looked at.
+
+    Raises:
+        RegistryError: it does not, or is not; or the server does not answer.
+    """
+    with _client(tracking_uri) as client:
+        _release_key(client, name, version)
 
 
 def download(tracking_uri: str, name: str, version: int, into: Path, keys: Keyring) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 from trimtab.candidate import digest_of
 from trimtab.errors import StateError
 from trimtab.ledger import Ledger
-from trimtab.registry.promotions import read_log, stream
+from trimtab.registry.promotions import fold, stream
+from trimtab.registry.staging_log import moves
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Change:
     """A change of what serves.
 
     Attributes:
-        time: UTC, ISO 8601. kind: "promote" or "rollback". outside: by hand in MLflow, honoured afterwards.
-        before, after: versions; `before` is None for the first.
+        time: UTC, ISO 8601. kind: "promote", "rollback", or "to Staging", "to Archived", which change nothing served.
+        outside: by hand in MLflow, honoured afterwards.
+        before, after: versions; `before` is None for the first, and for a move to a stage.
         evidence: SHA-256 of what the promotion was given as evidence, None if nothing was.
         gate: SHA-256 of the gate's decision that `after` was registered with.
         seq, hash: number and hash of its entry in the ledger.
@@ -66,11 +68,12 @@ class Mark:
 
 
 def changes(ledger: Ledger, name: str) -> list[Change]:
-    """Every finished promotion and rollback, oldest first."""
-    hashes = {item.seq: item.hash for item in ledger.read(stream(name))}
+    """Every finished promotion, rollback and move to a stage, oldest first."""
+    entries = ledger.read(stream(name))
+    hashes = {item.seq: item.hash for item in entries}
     registered = (item.entry for item in ledger.read(f"versions/{name}") if item.entry["act"] == "registered")
     gates = {int(entry["version"]): entry.get("evidence") for entry in registered}
-    return [
+    served = [
         Change(
             time=done.time,
             who=done.who,
@@ -84,8 +87,25 @@ def changes(ledger: Ledger, name: str) -> list[Change]:
             seq=done.seq,
             hash=hashes[done.seq],
         )
-        for done in read_log(ledger, name).done
+        for done in fold(name, entries).done
     ]
+    staged = [
+        Change(
+            time=done.time,
+            who=done.who,
+            kind=f"to {done.to}",
+            before=None,
+            after=done.version,
+            why=done.why,
+            evidence=None,
+            gate=gates.get(done.version),
+            outside=False,
+            seq=done.seq,
+            hash=hashes[done.seq],
+        )
+        for done in moves(entries)[0]
+    ]
+    return sorted([*served, *staged], key=lambda one: one.seq)
 
 
 def tampering(ledger: Ledger, name: str, mark: Mark | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """Promotion, rollback and reconciliation: alias and stage change in one step of ours, with a record before and after.
 
     lock → settle what an earlier call left → may this version serve? → ledger "promoting" (compare-and-set)
-         → alias champion → alias previous → stages → ledger "promoted" → pages and mark in MLflow
+         → alias champion → alias previous → stages → ledger "promoted" → its trial ends → pages and mark in MLflow
 
 The ledger's intent comes first, so whatever was half done can be finished from it; the alias comes before the stages,
 because the alias is what serving follows.
@@ -12,24 +12,29 @@ from __future__ import annotations
 from typing import Any
 
 from trimtab.errors import Conflict, RegistryError
-from trimtab.registry import pages, versions
+from trimtab.registry import moves, pages, versions
 from trimtab.registry.alias import CHAMPION, PREVIOUS, Champion, aliases
 from trimtab.registry.connection import Registry, mlflow_errors
+from trimtab.registry.evidence import proof
 from trimtab.registry.failpoint import around
 from trimtab.registry.names import release_name
 from trimtab.registry.promotions import PROMOTE, ROLLBACK, Log, Promotion, read_log, stream
 from trimtab.registry.reconcile import complete, settle
 
 
-def promote(registry: Registry, name: str, version: int, *, who: str, why: str, evidence: Any = None) -> Promotion:
+def promote(
+    registry: Registry, name: str, version: int, *, who: str, why: str, evidence: Any = None, force: bool = False
+) -> Promotion:
     """Let a version serve. Asking for what serves already changes nothing and gives the promotion that made it so.
 
     Args:
         who, why: for the record, e.g. "release digits" and "passed the gate".
         evidence: JSON for the record, e.g. the digest of the report.
+        force: promote without the evidence that the release's `serving.promotion` asks for; the record says so.
 
     Raises:
         RegistryError: the version has not passed the gate, is not whole, or MLflow refused.
+        Unproven: it has not shown what its release asks for.
         Conflict: another machine promoted at the same moment; nothing was changed.
     """
     with mlflow_errors(f"promote {name} {version}"), registry.lock("promote", release_name(name)):
@@ -37,7 +42,7 @@ def promote(registry: Registry, name: str, version: int, *, who: str, why: str, 
         log = read_log(registry.ledger, name)
         if log.champion == version == aliases(registry.client, name).get(CHAMPION):
             return log.done[-1]
-        return _change(registry, name, log, PROMOTE, version, who, why, evidence)
+        return _change(registry, name, log, PROMOTE, version, who, why, evidence, force)
 
 
 def rollback(
@@ -89,15 +94,27 @@ def history(registry: Registry, name: str) -> list[dict[str, Any]]:
 
 
 def _change(
-    registry: Registry, name: str, log: Log, kind: str, version: int, who: str, why: str, evidence: Any
+    registry: Registry,
+    name: str,
+    log: Log,
+    kind: str,
+    version: int,
+    who: str,
+    why: str,
+    given: Any,
+    force: bool = False,
 ) -> Promotion:
     if reason := versions.unfit(registry, name, version):
         raise RegistryError(reason, where=name, fix="register a release that passed the gate (`trimtab release`)")
+    if kind == PROMOTE and log.champion is not None and log.champion != version:
+        shown = proof(registry, name, log.champion, version, force=force)
+        given = given if shown is None else {"given": given, **shown}
     intent = {"act": "promoting", "kind": kind, "version": version, "from": log.champion}
     with around("promote.intent"):
-        entry = {**intent, "who": who, "why": why, "evidence": evidence}
+        entry = {**intent, "who": who, "why": why, "evidence": given}
         registry.ledger.record(stream(name), entry, log.head)
     complete(registry, name)
+    moves.settle(registry, name)
     pages.renew(registry, name)
     return read_log(registry.ledger, name).done[-1]
 

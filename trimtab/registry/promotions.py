@@ -21,6 +21,7 @@ from typing import Any
 from trimtab.ledger import Entry, Ledger
 
 PROMOTE, ROLLBACK = "promote", "rollback"
+OUTSIDE = "by hand in MLflow"
 
 
 def stream(name: str) -> str:

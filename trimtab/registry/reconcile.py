@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from trimtab.registry import pages, versions
-from trimtab.registry.alias import CHAMPION, PREVIOUS, aliases, align_stages, point
+from trimtab.registry import moves, pages, versions
+from trimtab.registry.alias import CHAMPION, PREVIOUS, PRODUCTION, aliases, align_stages, point, transition
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
-from trimtab.registry.promotions import PROMOTE, ROLLBACK, after, read_log, stream, way_back
-
-OUTSIDE = "by hand in MLflow"
+from trimtab.registry.promotions import OUTSIDE, PROMOTE, ROLLBACK, after, read_log, stream, way_back
+from trimtab.registry.staging_log import moves as moves_in
 
 
 def settle(registry: Registry, name: str) -> list[str]:
@@ -19,7 +18,8 @@ def settle(registry: Registry, name: str) -> list[str]:
     Returns:
         What was found and done, one sentence each.
     """
-    return [*_settle_intent(registry, name), *_settle_alias(registry, name), *pages.renew(registry, name)]
+    said = [*finish_move(registry, name), *_settle_intent(registry, name), *_settle_alias(registry, name)]
+    return [*said, *moves.settle(registry, name), *pages.renew(registry, name)]
 
 
 def complete(registry: Registry, name: str) -> None:
@@ -30,6 +30,27 @@ def complete(registry: Registry, name: str) -> None:
     _show(registry, name, serving)
     with around("promote.promoted"):
         registry.ledger.record(stream(name), {"act": "promoted", "intent": log.pending.seq}, log.head)
+
+
+def finish_move(registry: Registry, name: str) -> list[str]:
+    """Carry out a move to a stage that was begun, or give it up where the version is gone or serves by now.
+
+    Returns:
+        What was found and done; empty if nothing was begun.
+    """
+    entries = registry.ledger.read(stream(name))
+    _, pending = moves_in(entries)
+    if pending is None:
+        return []
+    found = versions.find(registry.client, name, pending.version)
+    why = "it is gone" if found is None else "it serves" if found.current_stage == PRODUCTION else None
+    what = f"the move of version {pending.version} to {pending.to}"
+    if why is not None:
+        _record(registry, name, entries[-1].seq, "unstaged", {"intent": pending.seq, "why": why})
+        return [f"{what} was undone: {why}"]
+    transition(registry.client, name, pending.version, pending.to)
+    _record(registry, name, entries[-1].seq, "staged", {"intent": pending.seq})
+    return [f"{what} had been cut short and was finished"]
 
 
 def _settle_intent(registry: Registry, name: str) -> list[str]:

@@ -25,7 +25,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from trimtab.candidate import digest_of
 from trimtab.errors import RegistryError
 from trimtab.registry.comparison import ABSENT
-from trimtab.registry.connection import CANDIDATE_KEY, PARENT_RUN, RELEASE_KEY, mlflow_client, mlflow_errors
+from trimtab.registry.connection import BATCH_KEY, CANDIDATE_KEY, PARENT_RUN, RELEASE_KEY, mlflow_client, mlflow_errors
 from trimtab.store import os_lock
 
 BATCH = 100  # params a request (MLflow's limit); metrics and tags are far below theirs
@@ -84,9 +84,24 @@ class Tracking:
             experiment: experiment id.
             release_key: what identifies the release, e.g. the digest of recipe, code and data.
         """
-        wanted = {**tags, RELEASE_KEY: release_key}
-        with mlflow_errors(f"run {run_name}"), self._lock(experiment, release_key):
-            run = self._find(experiment, f"tags.`{RELEASE_KEY}` = '{_quotable(release_key)}'")
+        return self._start(experiment, RELEASE_KEY, release_key, run_name, params, tags)
+
+    def start_batch_run(
+        self, experiment: str, batch_key: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        """Id of the run of a batch that is scored, RUNNING: made, or taken up again after a kill.
+
+        Args:
+            batch_key: what identifies the batch, its output included.
+        """
+        return self._start(experiment, BATCH_KEY, batch_key, run_name, params, tags)
+
+    def _start(
+        self, experiment: str, tag: str, key: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        wanted = {**tags, tag: key}
+        with mlflow_errors(f"run {run_name}"), self._lock(experiment, key):
+            run = self._find(experiment, f"tags.`{tag}` = '{_quotable(key)}'")
             if run is None:
                 run = self.client.create_run(experiment, tags=wanted, run_name=run_name)
             elif run.info.status != "RUNNING":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from trimtab.errors import TrimtabError
+from trimtab.serving.options import add_options, read_options
 from trimtab.serving.run import bind, log_to_stderr, serve
 from trimtab.serving.service import fixed
 from trimtab.settings import Settings
@@ -18,20 +19,18 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="release name; names the journal's folder")
     parser.add_argument("--release-folder", required=True, type=Path, help="as inside the registered model")
     parser.add_argument("--version", default="0", help="what the answers and the journal call it (default 0)")
-    parser.add_argument("--home", type=Path, help="state directory (default: as for `trimtab`)")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
-    parser.add_argument("--threads", type=int, help="instead of the release's own")
+    add_options(parser)
     options = parser.parse_args()
     log_to_stderr()
     try:
+        start = read_options(options)
         settings = Settings.load(options.home).ensure_home()
-        listener = bind(options.host, options.port)
-        service = fixed(options.name, settings, options.release_folder, options.version, options.threads)
+        listener = bind(start.host, start.port)
+        service = fixed(options.name, settings, options.release_folder, options.version, start.place)
     except TrimtabError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    serve(service, listener)
+    serve(service, listener, start.tls)
     return 0
 
 

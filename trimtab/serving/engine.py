@@ -1,6 +1,6 @@
 """From a request's bytes to its answer: read, queue, call the model, write; a bounded queue, immutable releases.
 
-The model is called by the threads of its release's lane, never on the event loop. Small bodies are read, and small
+The model is called by its release's workers, never on the event loop. Small bodies are read, and small
 answers written, on the loop itself: both hold the interpreter's lock anyway, and a change of threads costs more.
 """
 
@@ -22,10 +22,10 @@ import orjson
 from trimtab.serving.calls import Answer, Job
 from trimtab.serving.failures import Busy, ModelFailure, Unwanted
 from trimtab.serving.handover import Handover
-from trimtab.serving.lane import Lane
 from trimtab.serving.patience import Patience
 from trimtab.serving.protocol import parse
 from trimtab.serving.release import Loaded
+from trimtab.serving.workers import Workers
 
 __all__ = ["Busy", "Engine", "ModelFailure", "Scored", "encode"]
 Array = np.ndarray
@@ -54,18 +54,18 @@ class Engine:
     """Holds the release that answers. `swap` may be called from any thread, the rest from the event loop.
 
     Attributes:
-        unfinished: requests being read, waiting, or in the model.
+        unfinished: requests being read, waiting, or in the model. finished: those the model is done with.
         called: told of each call of the model how many requests shared it; on any thread.
     """
 
     def __init__(self) -> None:
         self._current: Loaded | None = None
-        self._lanes: dict[int, Lane] = {}
+        self._workers: dict[int, Workers] = {}
         self._lock = threading.Lock()
         self._began: dict[int, float] = {}
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._handover = Handover()
-        self.unfinished = 0
+        self.unfinished = self.finished = 0
         self.called: Callable[[int], None] = lambda requests: None
 
     @property
@@ -82,15 +82,21 @@ class Engine:
         if loaded.plan.workers > 1 and not loaded.predictor.reentrant:
             target, workers = loaded.facts.get("target"), loaded.plan.workers
             raise ValueError(f"the predictor of {target} takes one thread, not {workers}")
-        self._lane(loaded)  # its threads are there before its first request
+        self._workers_of(loaded)  # its threads are there before its first request
         before, self._current = self._current, loaded
         if before is not None and before is not loaded:
-            self._lane(before).retire()
+            self._workers_of(before).retire()
 
     @property
     def longest_s(self) -> float:
         """How long the oldest call under way has run; large when the model hangs."""
         return time.monotonic() - min(self._began.copy().values(), default=time.monotonic())
+
+    @property
+    def dead(self) -> bool:
+        """Whether a thread that calls the model has ended; nothing starts it again."""
+        with self._lock:
+            return any(crew.dead for crew in self._workers.values())
 
     def admit(self, loaded: Loaded) -> None:
         """Refuse early.
@@ -156,24 +162,25 @@ class Engine:
     def close(self, wait_s: float = CLOSE_S) -> None:
         """Finish what is under way; a model that hangs is not waited for longer than this."""
         with self._lock:
-            lanes = list(self._lanes.values())
-        for lane in lanes:
-            lane.retire()
+            crews = list(self._workers.values())
+        for crew in crews:
+            crew.retire()
         until = time.monotonic() + wait_s
-        for lane in lanes:
-            lane.join(until)
+        for crew in crews:
+            crew.join(until)
         self._aside.shutdown(wait=True)
 
     def _queue(self, loaded: Loaded, inputs: Mapping[str, Array], patience: Patience) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = self._handover.here().create_future()
         job = Job(inputs, patience, partial(self._handover.give, self._settle, future))
-        while not (lane := self._lane(loaded)).put(job):
-            pass  # it ended just now, after a swap
+        while not (crew := self._workers_of(loaded)).put(job):
+            pass  # they ended just now, after a swap
         if loaded is not self._current:
-            lane.retire()
+            crew.retire()
         return future
 
     def _settle(self, future: asyncio.Future[Answer], outcome: Answer | ModelFailure | Unwanted) -> None:
+        self.finished += 1
         self.unfinished -= 1  # counts work, not callers: one that gave up still occupies the model
         if future.done():
             return
@@ -185,17 +192,17 @@ class Engine:
     async def _done(self, work: Callable[[], Result], here: bool) -> Result:
         return work() if here else await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
-    def _lane(self, loaded: Loaded) -> Lane:
+    def _workers_of(self, loaded: Loaded) -> Workers:
         with self._lock:
-            lane = self._lanes.get(id(loaded))
-            if lane is None:
-                lane = self._lanes[id(loaded)] = Lane(loaded, self._began, self.called, self._forget)
-            return lane
+            crew = self._workers.get(id(loaded))
+            if crew is None:
+                crew = self._workers[id(loaded)] = Workers(loaded, self._began, self.called, self._forget)
+            return crew
 
-    def _forget(self, lane: Lane) -> None:
+    def _forget(self, ended: Workers) -> None:
         with self._lock:
-            if self._lanes.get(id(lane.loaded)) is lane:
-                del self._lanes[id(lane.loaded)]
+            if self._workers.get(id(ended.loaded)) is ended:
+                del self._workers[id(ended.loaded)]
 
 
 async def _wanted(queued: asyncio.Future[Answer], patience: Patience) -> Answer:

@@ -1,7 +1,8 @@
-"""The champion is followed: a new one is fetched, loaded and proven beside the old one, then they are swapped.
+"""An alias is followed: a new release is fetched, loaded and proven beside the old one, then they are swapped.
 
-The registry is asked once a second and is the truth; nothing has to be told. While it cannot be reached, what serves
-goes on serving, and after a restart the last served release is taken from disk.
+The registry is asked twice a second and is the truth; nothing has to be told. While it cannot be reached, what serves
+goes on serving, and after a restart the last served champion is taken from disk. A challenger is followed in the same
+way, by a follower of its own; only its alias can be taken away, and it is not taken from disk.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from trimtab.serving.metrics import Metrics
+from prometheus_client import Counter, Gauge
+
 from trimtab.serving.release import Loaded
 from trimtab.store import write_atomic
 
@@ -27,13 +29,22 @@ _logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """The registry, as seen from here."""
+    """The registry, as seen from here; one alias of one release name."""
 
-    def current_champion(self) -> int | None:
-        """The version to serve; None when there is none."""
+    def current(self) -> int | None:
+        """The version under the alias; None when there is none."""
 
     def download(self, version: int, into: Path) -> Any:
         """Fetch and verify a release folder; `into` is whole afterwards or as it was before."""
+
+
+class Counted(Protocol):
+    """What is counted of following."""
+
+    @property
+    def registry_up(self) -> Gauge: ...
+    @property
+    def refused(self) -> Counter: ...
 
 
 @dataclass(frozen=True)
@@ -41,25 +52,32 @@ class Following:
     """What /version tells of following the registry.
 
     Attributes:
-        champion: the version the registry names, as last heard. registry_error: why it cannot be reached now.
+        wanted: the version the registry names, as last heard. registry_error: why it cannot be reached now.
         refused: version that was refused. reason: why.
     """
 
-    champion: int | None = None
+    wanted: int | None = None
     registry_error: str | None = None
     refused: int | None = None
     reason: str | None = None
 
+    @property
+    def refusal(self) -> dict[str, Any] | None:
+        """What was refused and why; None for nothing."""
+        return None if self.refused is None else {"version": self.refused, "reason": self.reason}
+
 
 class Follower:
-    """A background thread that keeps the service on the champion.
+    """A background thread that keeps the service on an alias.
 
     Args:
         source: the registry.
         folder: where release folders are kept; the current and the previous one stay.
         load: makes a release of (folder, version) or raises with the reason.
-        swap: puts a loaded release in service.
+        swap: puts a loaded release in service, or raises.
         current: version in service, None for none.
+        clear: takes it out of service when the alias is gone. None, for the champion: it stays, and after a start
+            without a registry the last one is taken from disk.
     """
 
     def __init__(
@@ -69,11 +87,12 @@ class Follower:
         load: Callable[[Path, str], Loaded],
         swap: Callable[[Loaded], None],
         current: Callable[[], str | None],
-        metrics: Metrics,
+        metrics: Counted,
         poll_s: float = POLL_S,
+        clear: Callable[[], None] | None = None,
     ) -> None:
         self._source, self._folder, self._load, self._swap = source, folder, load, swap
-        self._current, self._metrics, self._poll_s = current, metrics, poll_s
+        self._current, self._metrics, self._poll_s, self._clear = current, metrics, poll_s, clear
         self._stop = threading.Event()
         self._retry_at, self._retry_s = 0.0, FIRST_RETRY_S
         self._previous: str | None = None
@@ -81,14 +100,16 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     def start(self) -> None:
-        """Begin following."""
+        """Begin following; half a download that a kill left behind is removed."""
+        for draft in self._folder.glob(".*version-*"):
+            shutil.rmtree(draft, ignore_errors=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the step under way; a download is not waited for long."""
+    def stop(self, wait_s: float) -> None:
+        """End after the step under way; a download is waited for so long."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=5)
+            self._thread.join(wait_s)
 
     def step(self) -> None:
         """One look at the registry, and what follows from it.
@@ -97,20 +118,26 @@ class Follower:
             OSError: the release serves, but which one cannot be noted on disk.
         """
         try:
-            champion = self._source.current_champion()
+            wanted = self._source.current()
         except Exception as error:
             self._unreachable(error)
             return
         if self.state.registry_error is not None:
             _logger.warning("the registry answers again")
         self._metrics.registry_up.set(1)
-        if champion != self.state.champion:
+        if wanted != self.state.wanted:
             self._retry_at, self._retry_s = 0.0, FIRST_RETRY_S
-        self.state = replace(self.state, champion=champion, registry_error=None)
-        if champion is None or str(champion) == self._current():
+        self.state = replace(self.state, wanted=wanted, registry_error=None)
+        if wanted is None or str(wanted) == self._current():
             self.state = replace(self.state, refused=None, reason=None)
         elif time.monotonic() >= self._retry_at:
-            self._take(champion)
+            self._take(wanted)
+        if self._clear is not None and self._current() not in (None, str(wanted)):
+            self._clear()
+
+    @property
+    def _role(self) -> str:
+        return "champion" if self._clear is None else "challenger"
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -133,17 +160,17 @@ class Follower:
             return
         self.state = replace(self.state, refused=None, reason=None)
         write_atomic(self._folder / _SERVED, json.dumps({"version": version}).encode())
-        self._clean(into)
+        self._tidy(into)
 
     def _put(self, folder: Path, version: str) -> None:
         self._previous = self._current()
         self._swap(self._load(folder, version))
-        _logger.warning("version %s serves (before: %s)", version, self._previous)
+        _logger.warning("version %s is %s (before: %s)", version, self._role, self._previous)
 
     def _refuse(self, version: int, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         if (version, reason) != (self.state.refused, self.state.reason):
-            _logger.error("version %s refused, %s stays: %s", version, self._current(), reason)
+            _logger.error("version %s is refused as %s: %s", version, self._role, reason)
         self._metrics.refused.inc()
         self.state = replace(self.state, refused=version, reason=reason)
 
@@ -154,7 +181,7 @@ class Follower:
         self._metrics.registry_up.set(0)
         first = self.state.registry_error is None
         self.state = replace(self.state, registry_error=reason)
-        if first and self._current() is None:
+        if first and self._current() is None and self._clear is None:
             self._take_last_served()
 
     def _take_last_served(self) -> None:
@@ -170,7 +197,7 @@ class Follower:
         except Exception as error:
             self._refuse(version, error)
 
-    def _clean(self, current: Path) -> None:
+    def _tidy(self, current: Path) -> None:
         keep = {current.name, f"version-{self._previous}"}
         for folder in self._folder.glob("version-*"):
             if folder.name not in keep:

@@ -1,129 +1,46 @@
-"""A release's lane: the queue before its model, and the threads that call it.
-
-A thread takes the request that has waited longest, and with it those of the same form behind it that the plan allows
-to share its call. Nobody is waited for: a request that finds the queue empty is taken up at once.
-"""
+"""Where one request is answered: the release, the engine that runs it, and the journal that remembers it."""
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 
-from trimtab.serving.calls import Answer, Job, ask, ask_together
-from trimtab.serving.failures import ModelFailure, Unwanted
+from trimtab.serving.engine import Engine
+from trimtab.serving.limits import Limits
+from trimtab.serving.recording import Recorder
 from trimtab.serving.release import Loaded
+from trimtab.serving.routing import HEADER, Alias
 
-_logger = logging.getLogger(__name__)
+VERSION = "X-Trimtab-Version"
 
 
+@dataclass(frozen=True)
 class Lane:
-    """Calls the model of one release, from its plan's number of threads.
+    """The way of one request.
 
-    Args:
-        began: shared with other lanes: thread → when its call under way began, seconds of `time.monotonic`.
-        called: told of each call how many requests shared it. ended: told when the last thread has ended.
+    Attributes:
+        alias: in whose place it is answered. recorder: None where rows are not kept.
+        rescue: the champion's lane, where the challenger has the request only as its share.
     """
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        began: MutableMapping[int, float],
-        called: Callable[[int], None],
-        ended: Callable[[Lane], None],
-    ) -> None:
-        self.loaded = loaded
-        self._began, self._called, self._ended = began, called, ended
-        self._waiting: deque[Job] = deque()
-        self._changed = threading.Condition()
-        self._retired = False
-        self._working = loaded.plan.workers
-        self._threads = [
-            threading.Thread(target=self._work, name=f"model-{loaded.version}", daemon=True)
-            for _ in range(loaded.plan.workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+    alias: Alias
+    loaded: Loaded
+    engine: Engine
+    recorder: Recorder | None
+    rescue: Lane | None = None
 
-    def put(self, job: Job) -> bool:
-        """Queue a request; False when the lane has ended, and the request belongs into a new one."""
-        with self._changed:
-            if not self._working:
-                return False
-            self._waiting.append(job)
-            self._changed.notify()
-        return True
+    @property
+    def limits(self) -> Limits:
+        """What holds for reading the request: the champion's where it may have to answer."""
+        return (self.rescue or self).loaded.limits
 
-    def retire(self) -> None:
-        """End when nothing is left to do."""
-        with self._changed:
-            self._retired = True
-            self._changed.notify_all()
+    def admit(self) -> None:
+        """Refuse early.
 
-    def join(self, until: float) -> None:
-        """Wait for the end, at most until a moment of `time.monotonic`."""
-        for thread in self._threads:
-            thread.join(max(until - time.monotonic(), 0))
+        Raises:
+            Busy: too many requests wait.
+        """
+        self.engine.admit(self.loaded)
 
-    def _work(self) -> None:
-        me = threading.get_ident()
-        while jobs := self._next():
-            self._began[me] = time.monotonic()
-            try:
-                self._run(jobs)
-            finally:
-                del self._began[me]
-                jobs.clear()  # their arrays must not stay until the next request comes
-        if not self._working:
-            self._ended(self)
-
-    def _next(self) -> list[Job]:
-        """The jobs of the next call; none when there will be no more."""
-        with self._changed:
-            while True:
-                while not self._waiting and not self._retired:
-                    self._changed.wait()
-                self._drop_unwanted()
-                if self._waiting:
-                    return self._chosen()
-                if self._retired:
-                    self._working -= 1  # before the lock is let go, so that nothing is put into an ended lane
-                    return []
-
-    def _drop_unwanted(self) -> None:
-        now = time.monotonic()
-        for job in [job for job in self._waiting if job.patience.over(now)]:
-            self._waiting.remove(job)
-            job.settle(Unwanted(job.patience.gone))
-
-    def _chosen(self) -> list[Job]:
-        form = self._waiting[0].form
-        alike = [job for job in self._waiting if job.form == form]
-        chosen = alike[: self.loaded.plan.together(job.rows for job in alike)]
-        for job in chosen:
-            self._waiting.remove(job)
-        return chosen
-
-    def _run(self, jobs: Sequence[Job]) -> None:
-        if len(jobs) > 1:
-            try:
-                answers = ask_together(self.loaded, jobs)
-            except ModelFailure as failure:
-                _logger.warning("a call for %d requests failed (%s): each gets its own", len(jobs), failure.kind)
-            else:
-                self._called(len(jobs))
-                for job, answer in zip(jobs, answers, strict=True):
-                    job.settle(answer)
-                return
-        for job in jobs:
-            job.settle(self._asked(job))
-
-    def _asked(self, job: Job) -> Answer | ModelFailure:
-        try:
-            return ask(self.loaded, job.inputs)
-        except ModelFailure as failure:
-            return failure
-        finally:
-            self._called(1)
+    def headers(self) -> dict[str, str]:
+        """What the answer says of it."""
+        return {VERSION: self.loaded.version, HEADER: self.alias}

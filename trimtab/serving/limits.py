@@ -1,13 +1,17 @@
-"""What a release says about how it is served: `serving` in its release.json."""
+"""What a release says about how it is served: `serving` in its release.json; and what a body may hold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from trimtab.errors import StateError
+import numpy as np
 
+from trimtab.errors import ProtocolError, StateError
+from trimtab.serving.keeping import Keeping
+
+LONGEST_DRAIN_S = 60.0  # our supervisor waits a little longer before it kills
 MODES = ("auto", "on", "off")
 
 
@@ -18,8 +22,10 @@ class Limits:
     Attributes:
         threads: threads inside an operator of the runtime.
         max_queue: requests waiting for the model; one more is answered 503 at once.
-        max_body: largest request body, bytes.
-        journal_inputs: whether the journal keeps the inputs of each row.
+        max_body: largest request body, bytes, before and after decompression.
+        keeping: what the journal keeps of the inputs of each row.
+        max_elements: most values in a body of text.
+        drain_s: seconds from SIGTERM to the end of the process at the latest.
         workers: calls of the model at once; None: as many as were measured to help when the release was loaded.
         batching: whether requests share calls of the model: "auto" (measured to pay), "on" or "off".
         max_rows: most rows of a shared call. max_wait_s: most that sharing may add to a call of one row, seconds.
@@ -29,7 +35,9 @@ class Limits:
     threads: int = 1
     max_queue: int = 64
     max_body: int = 16 * 2**20
-    journal_inputs: bool = True
+    keeping: Keeping = field(default_factory=Keeping)
+    max_elements: int = 4_000_000
+    drain_s: float = 10.0
     workers: int | None = None
     batching: str = "auto"
     max_rows: int = 32
@@ -50,7 +58,9 @@ class Limits:
                 threads=int(section.get("threads", default.threads)),
                 max_queue=int(section.get("max_queue", default.max_queue)),
                 max_body=int(float(section.get("max_body_mb", default.max_body / 2**20)) * 2**20),
-                journal_inputs=bool(section.get("journal_inputs", default.journal_inputs)),
+                keeping=Keeping.from_json(section),
+                max_elements=int(section.get("max_elements", default.max_elements)),
+                drain_s=float(section.get("drain_s", default.drain_s)),
                 workers=_number_unless(section.get("workers", "auto"), "auto"),
                 batching=str(batching.get("mode", default.batching)),
                 max_rows=int(batching.get("max_rows", default.max_rows)),
@@ -63,6 +73,7 @@ class Limits:
             limits.threads,
             limits.max_queue,
             limits.max_body,
+            limits.max_elements,
             limits.workers,
             limits.max_rows,
             limits.max_per_client,
@@ -73,8 +84,38 @@ class Limits:
             raise StateError(
                 f"batching must be one of {', '.join(MODES)}, its max_wait_ms 0 or more", where="release.json: serving"
             )
+        if not 1 <= limits.drain_s <= LONGEST_DRAIN_S:
+            raise StateError(f"drain_s must be within 1 and {LONGEST_DRAIN_S:g}", where="release.json: serving")
         return limits
 
 
 def _number_unless(value: Any, special: str | None) -> int | None:
     return None if value == special else int(value)
+
+
+def check_elements(body: bytes, limit: int) -> None:
+    """Refuse a body of more values than `limit` before it is parsed: each becomes an object of 32 bytes or more.
+
+    Values are divided by commas, of CSV also by ends of lines. A value takes two bytes, so a shorter body cannot hold
+    too many and is not looked through.
+
+    Raises:
+        ProtocolError: 413.
+    """
+    if len(body) <= 2 * limit:
+        return
+    characters = np.frombuffer(body, np.uint8)
+    count = 1 + _number(characters, b",")
+    if body[:64].lstrip()[:1] not in (b"{", b"["):
+        count += max(_number(characters, b"\n"), _number(characters, b"\r"))
+    if count > limit:
+        raise ProtocolError(
+            f"the body holds about {count} values, more than {limit}",
+            fix="send fewer rows a request",
+            code="BAD_REQUEST",
+            status=413,
+        )
+
+
+def _number(characters: np.ndarray, wanted: bytes) -> int:
+    return int(np.count_nonzero(characters == wanted[0]))

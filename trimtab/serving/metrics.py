@@ -14,6 +14,9 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter("trimtab_requests", "scoring requests by HTTP status", ["status"], registry=registry)
+        self.refused_requests = Counter(
+            "trimtab_refused_requests", "requests refused at the door, by reason", ["reason"], registry=registry
+        )
         self.rows = Counter("trimtab_rows", "rows answered", registry=registry)
         self.request_seconds = Histogram(
             "trimtab_request_seconds", "arrival to answer", buckets=_SECONDS, registry=registry

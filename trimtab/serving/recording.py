@@ -15,6 +15,7 @@ import numpy as np
 from trimtab.journal.rows import LabelRow, RowBlock
 from trimtab.journal.wal import Journal, JournalError
 from trimtab.serving.handover import Handover
+from trimtab.serving.keeping import Keeper
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.release import Loaded
 
@@ -29,11 +30,16 @@ class Recorder:
 
     Args:
         journal: open for writing. metrics: where shed rows are counted.
+        keeper: decides what of the inputs is written.
         wait_s: longest an answer waits for a slow disk before it goes out as "shed".
+        counts_rows: whether the metric of the journal's rows is this journal's.
     """
 
-    def __init__(self, journal: Journal, metrics: Metrics, wait_s: float = WAIT_S) -> None:
-        self._journal, self._metrics, self._wait_s = journal, metrics, wait_s
+    def __init__(
+        self, journal: Journal, metrics: Metrics, keeper: Keeper, wait_s: float = WAIT_S, *, counts_rows: bool = True
+    ) -> None:
+        self._journal, self._metrics, self._keeper = journal, metrics, keeper
+        self._wait_s, self._counts_rows = wait_s, counts_rows
         self._failing = False
         self._handover = Handover()
 
@@ -41,13 +47,13 @@ class Recorder:
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], output: Array, latency_s: float
     ) -> Outcome:
         """Record the rows of an answer; returns when they are durable, or given up."""
-        return await self._write(_block(loaded, request_id, inputs, latency_s, output, None))
+        return await self._write(self._block(loaded, request_id, inputs, latency_s, output, None))
 
     async def failed(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], kind: str, latency_s: float
     ) -> Outcome:
         """Record the rows of a request the model failed on."""
-        return await self._write(_block(loaded, request_id, inputs, latency_s, None, kind))
+        return await self._write(self._block(loaded, request_id, inputs, latency_s, None, kind))
 
     async def labels(self, labels: list[LabelRow]) -> list[bool]:
         """Record labels; returns when they are durable, with which rows are known.
@@ -56,6 +62,19 @@ class Recorder:
             JournalError: they are not recorded.
         """
         return await asyncio.wrap_future(self._journal.submit_labels(labels)) if labels else []
+
+    def _block(
+        self,
+        loaded: Loaded,
+        request_id: str,
+        inputs: Mapping[str, Array],
+        latency_s: float,
+        output: Array | None,
+        error: str | None,
+    ) -> RowBlock:
+        count = len(next(iter(inputs.values())))
+        kept = self._keeper.kept(loaded.limits.keeping, inputs)
+        return _block(loaded, request_id, count, kept, latency_s, output, error)
 
     async def _write(self, block: RowBlock) -> Outcome:
         loop = self._handover.here()
@@ -75,7 +94,8 @@ class Recorder:
         if self._failing:
             _logger.warning("the journal is written again")
         self._failing = False
-        self._metrics.journal_rows.set(total)
+        if self._counts_rows:
+            self._metrics.journal_rows.set(total)
         return "durable"
 
 
@@ -97,13 +117,13 @@ def _land(landing: asyncio.Future[int], written: Future[int]) -> None:
 def _block(
     loaded: Loaded,
     request_id: str,
-    inputs: Mapping[str, Array],
+    count: int,
+    kept: Mapping[str, Array] | None,
     latency_s: float,
     output: Array | None,
     error: str | None,
 ) -> RowBlock:
     """The rows of a request as the journal takes them; without an output, because of an error."""
-    count = len(next(iter(inputs.values())))
     predicted, confidence = np.full(count, -1, np.int32), np.full(count, np.nan)
     if output is not None and loaded.regression:
         predicted[:] = 0  # there is no class; -1 would say that the model failed
@@ -121,5 +141,5 @@ def _block(
         status=np.full(count, 200 if error is None else 500, np.int32),
         error=[error] * count,
         output=np.empty((count, 0), np.float32) if output is None else output.astype(np.float32, copy=False),
-        inputs=dict(sorted(inputs.items())) if loaded.limits.journal_inputs else {},
+        inputs=dict(sorted(kept.items())) if kept is not None else {},
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from trimtab import runtime
 from trimtab.errors import StateError
+from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
 from trimtab.serving.measuring import Subject, plan_for
 from trimtab.serving.plan import Plan
@@ -27,6 +28,8 @@ TOLERANCE = {
     **dict.fromkeys(("fp32", "fp16", "clustered", "sparse"), 1e-3),
     **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf"), 5e-2),
 }
+
+_KEEPING_FIX = "correct serving.journal in the recipe, then `trimtab up RECIPE`"
 
 
 class Predictor(Protocol):
@@ -50,6 +53,7 @@ class Loaded:
     Attributes:
         version: of the registered model. facts: release.json.
         since_ns: when it was loaded, nanoseconds since the epoch.
+        example: name → (1, ...), a golden row to show how it is asked; zeros where inputs are private.
         plan: how its model is called.
     """
 
@@ -59,6 +63,7 @@ class Loaded:
     limits: Limits
     facts: Mapping[str, Any]
     since_ns: int
+    example: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
     plan: Plan = field(default_factory=Plan)
 
     @property
@@ -97,7 +102,13 @@ def check_manifest(folder: Path) -> None:
 
 
 def load_release(
-    folder: Path, version: str, *, check: Check = check_manifest, load: Load = runtime.load, threads: int | None = None
+    folder: Path,
+    version: str,
+    *,
+    check: Check = check_manifest,
+    load: Load = runtime.load,
+    threads: int | None = None,
+    keeping: Keeping | None = None,
 ) -> Loaded:
     """Load a release, or refuse it.
 
@@ -107,6 +118,7 @@ def load_release(
         check: raises unless every file is as the manifest says.
         load: gives the predictor of (target, folder, threads).
         threads: instead of the release's own `serving.threads`.
+        keeping: what the journal keeps, instead of the release's own `serving.journal`.
 
     Raises:
         ReleaseRefused: with the reason; nothing of it stays behind.
@@ -115,19 +127,28 @@ def load_release(
         check(folder)
         facts = _object(folder, "release.json")
         limits = Limits.from_json(facts.get("serving", {}))
-        limits = replace(limits, threads=threads or limits.threads)
+        limits = replace(limits, threads=threads or limits.threads, keeping=keeping or limits.keeping)
         predictor = load(facts["target"], folder, limits.threads)
+        if misfit := limits.keeping.misfit(predictor.spec["inputs"]):
+            raise ReleaseRefused(f"version {version}: serving.journal: {misfit}", where=str(folder), fix=_KEEPING_FIX)
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
         _ = loaded.classes  # named by every release; a label could not be checked without it
         inputs, recorded = _golden(folder, loaded.output)
         _prove(loaded, inputs, recorded, folder, TOLERANCE[facts["precision"]])
-        loaded = replace(loaded, plan=plan_for(Subject(predictor, inputs), limits))
+        one = {name: values[:1] for name, values in inputs.items()}
+        example = one if limits.keeping == Keeping() else _zeros(one)
+        loaded = replace(loaded, example=example, plan=plan_for(Subject(predictor, inputs), limits))
     except ReleaseRefused:
         raise
     except Exception as error:  # a runtime raises whatever it likes on a bad file
         reason = str(error) if isinstance(error, StateError) else f"{type(error).__name__}: {error}"
         raise ReleaseRefused(f"version {version} cannot be loaded: {reason}", where=str(folder)) from error
     return loaded
+
+
+def _zeros(rows: Mapping[str, Array]) -> dict[str, Array]:
+    """Rows of the same form that say nothing: where the journal keeps no inputs, a page must not show one either."""
+    return {name: np.zeros_like(values) for name, values in rows.items()}
 
 
 def _golden(folder: Path, output: str) -> tuple[dict[str, Array], Array]:

@@ -10,6 +10,10 @@ from urllib.parse import quote, unquote
 
 _DECODINGS = 5
 NEWEST = 500  # pages listed; a watched service makes one a window, for ever
+PASSIVE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -21,6 +25,8 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 16px; max-width: 60rem; }}
 h1 {{ font-size: 1.35rem; overflow-wrap: anywhere; }} li {{ margin: .4rem 0; overflow-wrap: anywhere; }}
 .small {{ font-size: .86rem; opacity: .8; white-space: nowrap; }}
+h2 {{ font-size: 1.1rem; }} pre {{ padding: 8px; border: 1px solid; white-space: pre-wrap; overflow-wrap: anywhere; }}
+th, td {{ text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; overflow-wrap: anywhere; }}
 </style>
 </head>
 <body>
@@ -67,7 +73,12 @@ def page(title: str, paragraphs: Iterable[str], links: Iterable[tuple[str, str, 
         for address, text, note in links
     )
     said = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
-    return _PAGE.format(title=html.escape(title), body=f"{said}\n<ul>\n{items}\n</ul>" if items else said)
+    return styled(title, f"{said}\n<ul>\n{items}\n</ul>" if items else said)
+
+
+def styled(title: str, body: str) -> str:
+    """A whole page; `title` is plain text, `body` HTML."""
+    return _PAGE.format(title=html.escape(title), body=body)
 
 
 def index(folder: Path, name: str, prefix: str) -> str:

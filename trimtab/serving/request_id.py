@@ -8,7 +8,8 @@ import uuid
 from trimtab.errors import ProtocolError
 
 HEADER = "X-Request-Id"
-_VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+PATTERN = "[A-Za-z0-9._:-]{1,128}"
+_VALID = re.compile(PATTERN)
 
 
 def valid_id(value: str) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
-from typing import Any
+import threading
+from types import FrameType
 
 import uvicorn
 from pythonjsonlogger.json import JsonFormatter
 
 from trimtab.errors import StateError
 from trimtab.serving.app import build
-from trimtab.serving.connections import Connection
+from trimtab.serving.connection import LimitedProtocol
 from trimtab.serving.service import Service
+from trimtab.serving.tls import Tls
 
-DRAIN_S = 10
+LINGER_S = 1  # seconds that connections have to close once nothing is under way
 _BACKLOG = 1024
 
 
@@ -48,25 +51,65 @@ def log_to_stderr() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a poll otherwise
 
 
-def serve(service: Service, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT: no new connections, requests under way are answered, the journal is closed."""
+class _Server(uvicorn.Server):
+    """Uvicorn that, told to end, first drains with its door open, and ends in the stated time whatever hangs."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT: drain; the second SIGINT ends at once."""
+        seconds = self._service.drain_s
+        if self._service.drain.begin(seconds):
+            last = threading.Timer(seconds, _give_up, [seconds])
+            last.daemon = True
+            last.start()
+        elif sig == signal.SIGINT:
+            self.should_exit = self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to end."""
+        return await super().on_tick(counter) or self._service.drain.over
+
+
+def serve(service: Service, listener: socket.socket, tls: Tls | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Then requests under way are answered, new ones get 503, the journal is closed.
+
+    The process ends `serving.drain_s` after the signal at the latest: with exit code 0, or 1 where a model or a disk
+    hangs. Answers that were given are in the journal in either case.
+    """
     config = uvicorn.Config(
         build(service),
-        http=Connection,
+        http=LimitedProtocol,
         ws="none",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=LINGER_S,
         server_header=False,
+        ssl_certfile=tls.certificate if tls is not None else None,
+        ssl_keyfile=tls.key if tls is not None else None,
     )
-    # uvicorn restores these handlers when it has drained and raises the signal once more; the default ones would
-    # then end the process with a signal instead of exit code 0.
+    server = _Server(config, service)
+    # Uvicorn sets the same handlers while it serves. Before that a signal must not be lost, and after it the default
+    # action would end the process with a signal instead of exit code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _already_drained)
+        signal.signal(number, server.handle_exit)
     host, port = listener.getsockname()[:2]
-    logging.getLogger(__name__).info("%s on http://%s:%s", service.name, host, port)
-    uvicorn.Server(config).run(sockets=[listener])
+    scheme = "http" if tls is None else "https"
+    logging.getLogger(__name__).info("%s on %s://%s:%s", service.name, scheme, host, port)
+    if service.tokens is not None and not len(service.tokens):
+        logging.getLogger(__name__).warning("no token yet, so nobody may ask: `trimtab tokens add`")
+    server.run(sockets=[listener])
+    if not service.closed_whole:
+        _end("a model or a disk hangs")
 
 
-def _already_drained(number: int, frame: Any) -> None:
-    """Nothing is left to do."""
+def _give_up(seconds: float) -> None:
+    _end(f"not drained within {seconds:g} s")
+
+
+def _end(reason: str) -> None:
+    """End without waiting for threads that hang; Python itself would wait for them for ever."""
+    logging.getLogger(__name__).error("%s; the process ends now", reason)
+    os._exit(1)

@@ -68,3 +68,19 @@ def test_history_says_with_its_exit_code_that_the_ledger_was_changed(promoted: P
 def test_every_command_says_what_it_does() -> None:
     for function in (keys.show, keys.rotate, keys.revoke, keys.trust, keys.sign, history.history):
         assert "Example: trimtab" in (function.__doc__ or "")
+
+
+def test_a_challenge_names_a_version_or_its_end_and_not_both(tmp_path: Path) -> None:
+    for arguments in (("challenge", "digits"), ("challenge", "digits", "3", "--clear")):
+        code, said = called(*arguments, "--home", str(tmp_path), "--json")
+        assert (code, json.loads(said)["error"]) == (2, "RecipeError")
+
+
+def test_status_says_what_is_tried(promoted: Path) -> None:
+    ledger = Ledger(f"sqlite:///{promoted / 'ledger.db'}")
+    intent = {"act": "challenging", "version": 2, "from": None, "who": "ann", "why": "try"}
+    seq = ledger.record("challenges/digits", intent, None)
+    ledger.record("challenges/digits", {"act": "challenged", "intent": seq}, None)
+    home = ("--home", str(promoted))
+    assert json.loads(called("status", "digits", "--json", *home)[1])["releases"]["digits"]["challenger"] == 2
+    assert "challenger 2" in called("status", "digits", *home)[1]

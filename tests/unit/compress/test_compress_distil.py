@@ -18,6 +18,7 @@ from trimtab.errors import ModelError
 from trimtab.optimize.architectures.mlp import mlp
 from trimtab.optimize.predicting import predict
 from trimtab.recipe.schema import Distil, Train
+from trimtab.remembered import Remembered, key_of
 
 SEEDS = st.integers(0, 1000)
 
@@ -162,3 +163,57 @@ def test_sgd_is_with_nesterovs_momentum_and_every_setting_reaches_the_training()
     assert not training_of(Distil(optimizer="sgd", momentum=0.0), 0).nesterov
     with pytest.raises(ValueError, match="momentum is of optimizer: sgd, this is adamw"):
         Distil(momentum=0.9)
+
+
+def test_students_of_one_seed_see_the_same_batches_and_the_teacher_answers_each_once(rows: Split) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher, small, large = (mlp(6, 3, hidden=(width,)) for width in (16, 4, 12))
+    asked = 0
+
+    def counting(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        nonlocal asked
+        asked += model is teacher
+        return forward(model, inputs)
+
+    def noise(inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        return {"input": inputs["input"] + torch.randn(inputs["input"].shape, generator=generator)}
+
+    def taught(student: nn.Module, epochs: int, remembered: tuple[str, Remembered] | None, seed: int = 0) -> Tensor:
+        settings = Distil(epochs=epochs, lr=0.01)
+        distil(student, teacher, rows, rows, settings, counting, seed, noise, remembered=remembered)
+        return torch.cat([value.flatten() for value in student.state_dict().values()])
+
+    alone = taught(copy.deepcopy(large), 3, None)
+    memory, asked = Remembered(), 0
+    taught(small, 2, ("teacher", memory))
+    assert (memory.hits, memory.misses) == (0, 6)
+    first, asked = asked, 0
+    assert torch.equal(taught(large, 3, ("teacher", memory)), alone)
+    assert (memory.hits, memory.misses) == (6, 9)  # the third epoch is new
+    assert asked < first
+    taught(copy.deepcopy(small), 1, ("another teacher", memory))
+    taught(copy.deepcopy(small), 1, ("teacher", memory), seed=1)
+    assert memory.hits == 6
+
+
+def test_what_does_not_fit_is_not_kept() -> None:
+    memory = Remembered(limit=100)
+    for number in range(3):
+        memory.put(bytes([number]), np.zeros(6))
+    assert [memory.get(bytes([number])) is not None for number in range(3)] == [True, True, False]
+
+
+def test_a_digest_tells_values_shapes_names_and_who_is_asked_apart() -> None:
+    values = np.arange(6, dtype=np.float32)
+    keys = [
+        key_of("a", {"x": values}),
+        key_of("b", {"x": values}),
+        key_of("a", {"y": values}),
+        key_of("a", {"x": values.reshape(2, 3)}),
+        key_of("a", {"x": values.view(np.int32)}),
+        key_of("a", {"x": values + 1}),
+        key_of("a", {"x": values[:0]}),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key_of("a", {"x": np.asfortranarray(values.reshape(2, 3))}) == keys[3]

@@ -110,3 +110,16 @@ def test_ports_are_remembered_and_a_broken_memory_is_none(tmp_path: Path) -> Non
     assert read_ports(settings) == PORTS
     (tmp_path / "supervisor" / "ports.json").write_text("{")
     assert read_ports(settings) is None
+
+
+def test_a_pinned_service_is_told_what_to_serve_and_the_ports_file_remembers_it(tmp_path: Path) -> None:
+    settings, ports = (
+        Settings(home=tmp_path),
+        Ports(scoring={"digits": 8080, "trial": 8081}, pinned={"trial": "digits/3"}),
+    )
+    commands = {service.name: service.command for service in services(settings, ports)}
+
+    assert commands["scoring-trial"][-2:] == ("--release", "digits/3")
+    assert "--release" not in commands["scoring-digits"]
+    write_ports(settings, ports)
+    assert read_ports(settings) == ports

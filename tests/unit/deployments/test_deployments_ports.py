@@ -8,7 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.stack.ports import HOST, USUAL, Ports, choose, is_free, with_scoring
+from deployments.stack.ports import (
+    HOST,
+    USUAL,
+    Ports,
+    choose,
+    is_free,
+    with_backend,
+    with_pin,
+    with_scoring,
+    without_scoring,
+)
 
 
 @pytest.fixture
@@ -46,3 +56,21 @@ def test_one_more_release_leaves_the_other_ports_alone() -> None:
     assert replace(after, scoring=before.scoring) == before
     assert after.scoring["tabular"] not in before.all()
     assert with_scoring(after, "tabular") == after
+
+
+def test_what_a_service_is_pinned_to_is_remembered_with_the_ports() -> None:
+    pinned = with_pin(Ports(scoring={"trial": 8081}), "trial", "digits/3")
+
+    assert choose(pinned, ["trial"]).pinned == {"trial": "digits/3"}
+    assert with_pin(pinned, "trial", "digits@challenger").pinned == {"trial": "digits@challenger"}
+    assert with_pin(pinned, "trial", None).pinned == {}
+
+
+def test_a_service_that_is_taken_out_leaves_nothing_and_the_others_alone() -> None:
+    before = Ports(scoring={"digits": 8080, "tabular": 8081})
+    more = with_pin(
+        with_backend(replace(before, scoring={**before.scoring, "x": 8082}), "x", "mlflow"), "x", "digits/3"
+    )
+
+    assert without_scoring(more, "x") == before
+    assert without_scoring(before, "absent") == before

@@ -12,10 +12,12 @@ from flows.alert import alert
 from flows.monitor import monitor
 from flows.react import react
 from flows.release import release
+from flows.retention import retention
+from flows.score import score
 from flows.serve import serve
 
 
-@pytest.mark.parametrize("flow", [alert, monitor, react, release, serve], ids=lambda flow: flow.name)
+@pytest.mark.parametrize("flow", [alert, monitor, react, release, retention, score, serve], ids=lambda flow: flow.name)
 def test_every_field_of_the_form_says_what_it_is_for(flow: Flow[..., Any]) -> None:
     fields = parameter_schema(flow).model_dump()["properties"]
 

@@ -219,3 +219,19 @@ def test_reading_beside_writing_and_compacting_always_sees_whole_windows(tmp_pat
         reader.join(30)
     assert not faults
     assert end(folder) == 150
+
+
+def test_what_stands_in_an_inputs_place_survives_compaction_as_it_was_written(tmp_path):
+    folder = tmp_path / "j"
+    shares = np.array([[1 / 3, 0.1, 2 / 7, 1 / 3072, 0.5]] * 2)
+    inputs = {"descriptors:image": shares[0], "hash:user": np.int64(-5), "redacted:name": np.empty(0, np.int64)}
+    with Journal(folder, segment_bytes=64) as journal:
+        journal.append([row("a", index, inputs=inputs) for index in range(2)])
+        journal.append([row("b")])
+        before = window(folder, 0, 2)
+        assert compact(folder) == 1
+        same(window(folder, 0, 2), before)
+    assert before.inputs["descriptors:image"].dtype == np.float64
+    np.testing.assert_array_equal(before.inputs["descriptors:image"], shares)
+    assert before.inputs["hash:user"].tolist() == [-5, -5]
+    assert before.inputs["redacted:name"].shape == (2, 0)

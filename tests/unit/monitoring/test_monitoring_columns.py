@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trimtab.descriptors import NAMES, descriptors
 from trimtab.monitoring.columns import columns, entropy, input_kinds
-from trimtab.monitoring.descriptors import NAMES, descriptors
 
 
 def test_a_narrow_table_is_watched_feature_by_feature_and_a_wide_one_by_descriptors() -> None:

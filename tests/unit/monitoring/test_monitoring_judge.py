@@ -6,6 +6,7 @@ import monitoring_world as world
 import numpy as np
 import pytest
 
+from trimtab.descriptors import descriptors
 from trimtab.monitoring import drift
 from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.verdict import Verdict
@@ -195,3 +196,26 @@ def test_a_window_waits_for_rows_and_then_a_while_for_labels(
     rows: int, labelled: int, age: float, expected: str
 ) -> None:
     assert ready(rows, labelled, age, world.MONITORING.window) == expected
+
+
+@pytest.mark.usefixtures("quick")
+def test_descriptors_in_the_journal_give_the_verdict_that_the_inputs_would() -> None:
+    for contrast in (1.0, 0.5):
+        window = world.window(contrast=contrast)
+        described = np.stack(list(descriptors(window.inputs["input"]).values()), axis=1)
+        by_inputs, by_descriptors = verdict_on(window), verdict_on(window.but(inputs={"descriptors:input": described}))
+        assert by_inputs == by_descriptors
+        assert by_inputs.kind == ("healthy" if contrast == 1 else "drift")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("mark", ["redacted:input", "hash:input"])
+def test_an_input_that_was_left_out_on_purpose_is_no_data_error(mark: str) -> None:
+    width = () if mark.startswith("hash") else (0,)
+    window = world.window().but(inputs={mark: np.zeros((200, *width), np.int64), "other": np.ones(200)})
+    verdict = verdict_on(window)
+    assert verdict.kind == "healthy"
+    assert {column.findings[0].code for column in verdict.columns if column.name.startswith("input")} == {
+        "not_journalled"
+    }
+    assert verdict_on(window.but(inputs={"other": np.ones(200)})).kind == "data_quality"

@@ -10,7 +10,7 @@ import pytest
 from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from trimtab.ledger import Ledger
-from trimtab.registry import versions
+from trimtab.registry import evidence, versions
 from trimtab.registry.connection import RELEASE_KEY, Registry
 from trimtab.registry.keys import Keyring
 
@@ -68,14 +68,20 @@ class Client:
 
 
 class World:
-    """A registry with versions that were registered; `broken` says what is wrong with a version's files."""
+    """A registry with versions that were registered; `broken` says what is wrong with a version's files.
+
+    `facts` is release.json of a version, as much of it as a test needs.
+    """
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.client, self.broken = Client(), dict[int, str]()
+        self.facts: dict[int, dict[str, Any]] = {}
         ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
-        self.registry = Registry(self.client, "http://mlflow", ledger, folder / "locks", Keyring(folder / "keys"))  # type: ignore[arg-type]
+        keys, shown = Keyring(folder / "keys"), folder / "comparisons"
+        self.registry = Registry(self.client, "http://mlflow", ledger, folder / "locks", keys, shown)  # type: ignore[arg-type]
         patch.setattr(versions, "unfit", self._unfit)
         patch.setattr(versions, "discard_model", self._discard)
+        patch.setattr(evidence, "facts_of", lambda registry, name, version: self.facts.get(version, {}))
         patch.setattr(versions, "bytes_of", lambda registry, model_id: 1000 if model_id in self.client.models else 0)
 
     def release(self, version: int) -> int:

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.candidate import digest_of
-from trimtab.registry.package import MANIFEST, SIGNATURE, Facts, Golden, pack, regular_files
-from trimtab.store import file_digest
+from trimtab.registry.package import Facts, Golden, pack
 
 SPEC = {"inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 3]}], "outputs": []}
 
@@ -45,12 +43,3 @@ def packed(folder: Path, **changes: Any) -> Path:
     (converted / "spec.json").write_text(json.dumps(SPEC))
     pack(converted, folder, facts(**changes), golden(), profile=b"{}")
     return folder
-
-
-def manifest_again(folder: Path) -> str:
-    """What somebody who can write but not sign would do: name the files as they are now; the new release key."""
-    found = {
-        file: file_digest(path) for file, path in regular_files(folder).items() if file not in (MANIFEST, SIGNATURE)
-    }
-    (folder / MANIFEST).write_text(json.dumps(found))
-    return digest_of(found)

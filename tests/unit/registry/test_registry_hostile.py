@@ -9,46 +9,27 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import pickle
 import re
 import shutil
-import struct
 import unicodedata
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as arrow
-import pyarrow.parquet as parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from releases import manifest_again, packed
+from releases import packed
 
+from benchmarks.registry.forbidden import FORBIDDEN, TOUCHED
+from benchmarks.registry.hostile import BAD_DIGESTS, BAD_NAMES, BAD_SIGNATURES, DIGEST, accepted, manifest_again
 from trimtab.errors import RegistryError
 from trimtab.registry import strict_json
 from trimtab.registry.hostile import _is_pickle, refuse_hostile
 from trimtab.registry.keys import Keyring
 from trimtab.registry.package import MANIFEST, SIGNATURE, check, regular_files, release_key
 from trimtab.registry.signing import sign_folder, verify_release
-
-TOUCHED: list[str] = []
-
-
-class Bomb:
-    """Leaves a trace when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TOUCHED.append, ("unpickled",)
-
-
-class Call:
-    """A pickle that calls a function by its module's name."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return print, ("unpickled",)
 
 
 @pytest.fixture(scope="module")
@@ -224,23 +205,7 @@ def test_a_release_whose_key_was_revoked_is_refused(release: Path, tmp_path: Pat
     refused(release, once, "was revoked")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'{"mediaType": 1}',
-        b"\x80\x04K\x01.",
-        b"[" * 100_000,
-        b'{"dsseEnvelope": {}, "dsseEnvelope": {}}',
-        b" " * (strict_json.LIMIT + 1),
-        b'{"mediaType":"x","verificationMaterial":{"publicKey":{"hint":{}}},'
-        b'"dsseEnvelope":{"payload":"","payloadType":"","signatures":[{"sig":""}]}}',
-    ],
-    ids=["empty", "cut", "list", "null", "number", "pickle", "nested", "twice", "huge", "strange"],
-)
+@pytest.mark.parametrize("content", BAD_SIGNATURES.values(), ids=BAD_SIGNATURES)
 def test_a_signature_file_that_is_none_is_refused(release: Path, keys: Keyring, content: bytes) -> None:
     (release / SIGNATURE).write_bytes(content)
     refused(release, keys, SIGNATURE)
@@ -248,17 +213,8 @@ def test_a_signature_file_that_is_none_is_refused(release: Path, keys: Keyring, 
 
 # The manifest alone: what a registration looks at before there is a signature.
 
-DIGEST = "0" * 64
 
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        *("../evil", "/etc/passwd", "a/../../b", "a//b", "./a", "a/.", "", ".", "..", "a\\b", "a\nb", "a/", "a\x00b"),
-        *("sub", "model.onnx/x", "release.json/", "‮gnp.exe", "x" * 300, "signature.json", "manifest.json"),
-        *("\ud800", "a/../b", "~/../x", "C:\\x"),
-    ],
-)
+@pytest.mark.parametrize("file", BAD_NAMES)
 def test_a_manifest_name_that_leaves_the_folder_or_hides_is_refused(release: Path, file: str) -> None:
     manifest = json.loads((release / MANIFEST).read_text())
     (release / MANIFEST).write_text(json.dumps({**manifest, file: DIGEST}))
@@ -274,7 +230,7 @@ def test_two_spellings_of_one_name_are_refused(release: Path) -> None:
         check(release)
 
 
-@pytest.mark.parametrize("digest", [None, 5, "", "0" * 63, "G" * 64, ["0" * 64]])
+@pytest.mark.parametrize("digest", BAD_DIGESTS)
 def test_a_digest_that_is_none_is_refused(release: Path, digest: Any) -> None:
     manifest = json.loads((release / MANIFEST).read_text())
     (release / MANIFEST).write_text(json.dumps({**manifest, "model.onnx": digest}))
@@ -314,85 +270,11 @@ def test_a_key_twice_in_release_json_is_refused_also_when_signed(release: Path, 
 # 3. Signed, and never to be loaded.
 
 
-def archive(*entries: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as made:
-        for name, content in entries:
-            made.writestr(name, content)
-    return buffer.getvalue()
-
-
-def array(values: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=True)
-    return buffer.getvalue()
-
-
-def claimed(shape: tuple[int, ...]) -> bytes:
-    """The header of an array that claims more than is there."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
-
-
-def table() -> bytes:
-    """An empty column of more rows than anybody can hold: a few bytes in Parquet."""
-    buffer = io.BytesIO()
-    parquet.write_table(arrow.table({name: arrow.nulls(60_000_000) for name in ("a", "b")}), buffer)
-    return buffer.getvalue()
-
-
-def script(data: bytes) -> bytes:
-    return archive(("m/data.pkl", data), ("m/constants.pkl", b"\x80\x02)."), ("m/code/m.py", b""), ("m/version", b"3"))
-
-
-ZEROS = bytes(65 << 20)
-HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "a pickle called weights": ("weights.bin", lambda: pickle.dumps(Bomb())),
-    "a pickle without a call called weights": ("weights.bin", lambda: pickle.dumps({"w": [1.0, 2.0]}, protocol=4)),
-    "a pickle of protocol 0": ("weights.bin", lambda: pickle.dumps(Call(), protocol=0)),
-    "a pickle of protocol 1": ("model.bin", lambda: pickle.dumps(Call(), protocol=1)),
-    "a pickle called .onnx": ("other.onnx", lambda: pickle.dumps(Bomb(), protocol=5)),
-    "a pickle called .json": ("other.json", lambda: pickle.dumps(Bomb())),
-    "a pickle with a tail": ("weights.bin", lambda: pickle.dumps(Bomb()) + bytes(1000)),
-    "a pickle by its name": ("extra.pkl", lambda: b"text"),
-    "a joblib dump by its name": ("model.JOBLIB", lambda: b"text"),
-    "a library": ("custom_op.so", lambda: b"\x7fELF"),
-    "a path file that Python runs": ("evil.pth", lambda: b"import os"),
-    "compiled Python": ("loader.pyc", lambda: b"\xa7\r\r\n"),
-    "weights saved by torch.save": (
-        "weights.pt",
-        lambda: archive(("w/data.pkl", pickle.dumps(Bomb())), ("w/version", b"3")),
-    ),
-    "TorchScript with a foreign class": ("model.pt", lambda: script(pickle.dumps(Call(), protocol=2))),
-    "TorchScript with a class by STACK_GLOBAL": ("model.pt", lambda: script(pickle.dumps(Call(), protocol=4))),
-    "TorchScript with torch.load": ("model.pt", lambda: script(b"\x80\x02ctorch\nload\nX\x01\x00\x00\x00x\x85R.")),
-    "TorchScript with a pickle that does not end": ("model.pt", lambda: script(b"\x80\x02}")),
-    "an .npz of objects": ("rows.npz", lambda: archive(("a.npy", array(np.array([Bomb()], dtype=object))))),
-    "an .npz with a pickle as an array": ("rows.npz", lambda: archive(("a.npy", pickle.dumps(Bomb())))),
-    "an .npy of objects": ("rows.npy", lambda: array(np.array([{}], dtype=object))),
-    "an .npy that claims a terabyte": ("rows.npy", lambda: claimed((1 << 37,))),
-    "an .npz whose array claims a terabyte": ("rows.npz", lambda: archive(("a.npy", claimed((1 << 20, 1 << 17))))),
-    "a bomb in an .npz": ("rows.npz", lambda: archive(("a.npy", ZEROS), method=zipfile.ZIP_DEFLATED)),
-    "a bomb in TorchScript": ("model.pt", lambda: archive(("m/data/0", ZEROS), method=zipfile.ZIP_DEFLATED)),
-    "a bomb in a .gz": ("model.xml.gz", lambda: gzip.compress(ZEROS)),
-    "a bomb in a .gz of another name": ("model.txt", lambda: gzip.compress(ZEROS)),
-    "a pickle in a .gz": ("model.xml.gz", lambda: gzip.compress(pickle.dumps(Bomb()))),
-    "a .gz cut short": ("model.xml.gz", lambda: gzip.compress(b"<xml/>" * 1000)[:-12]),
-    "a table of too many rows": ("more.parquet", table),
-    "a table that is none": ("more.parquet", lambda: b"PAR1" + struct.pack("<I", 1 << 30) + b"PAR1"),
-    "an archive entry outside": ("rows.npz", lambda: archive(("../../evil.npy", b""))),
-    "an archive entry at the root": ("rows.npz", lambda: archive(("/etc/evil.npy", b""))),
-    "an archive entry with a backslash": ("rows.npz", lambda: archive(("..\\evil.npy", b""))),
-    "an archive cut in the middle": ("rows.npz", lambda: archive(("a.npy", array(np.ones(100))))[60:]),
-}
-
-
-@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("what", FORBIDDEN)
 def test_what_must_not_be_loaded_is_refused_by_name_even_if_it_is_signed(
     release: Path, keys: Keyring, what: str
 ) -> None:
-    file, content = HOSTILE[what]
+    file, content = FORBIDDEN[what]
     (release / file).write_bytes(content())
     manifest_again(release)
     sign_folder(release, "digits", keys)
@@ -400,8 +282,12 @@ def test_what_must_not_be_loaded_is_refused_by_name_even_if_it_is_signed(
     assert TOUCHED == []
 
 
-def test_there_are_at_least_thirty_of_them() -> None:
-    assert len(HOSTILE) >= 30
+def test_a_hundred_attacks_on_a_signed_release_are_refused_by_name(signed: Path, keys: Keyring, tmp_path: Path) -> None:
+    """What `make bench-registry` counts."""
+    count, through = accepted(signed, keys, "digits", tmp_path)
+    assert through == []
+    assert count >= 100
+    assert len(FORBIDDEN) >= 30
 
 
 # What a release does hold passes.

@@ -49,7 +49,7 @@ class Softmax:
 def loaded(version: str = "1", predictor: Any = None, plan: Plan | None = None, **limits: Any) -> Loaded:
     """A release of it."""
     facts = {"candidate": "abc", "target": "onnxruntime-cpu", "precision": "fp32", "classes": 3}
-    return Loaded("tiny", version, predictor or Softmax(), Limits(**limits), facts, time.time_ns(), plan or Plan())
+    return Loaded("tiny", version, predictor or Softmax(), Limits(**limits), facts, time.time_ns(), plan=plan or Plan())
 
 
 def play(service: Service, script: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:

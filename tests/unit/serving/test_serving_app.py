@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import html
+import json
 import os
 import re
 import shutil
@@ -21,6 +23,7 @@ from starlette.testclient import TestClient
 from trimtab.journal.reader import window
 from trimtab.journal.wal import Journal
 from trimtab.serving.app import build
+from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
 from trimtab.serving.release import Loaded
 from trimtab.serving.service import Service
@@ -95,7 +98,7 @@ def test_the_answer_waits_until_its_rows_are_synced(service, client, monkeypatch
 
 
 def test_inputs_are_left_out_of_the_journal_where_the_release_says_so(service, client, tmp_path):
-    service.swap(loaded(journal_inputs=False))
+    service.swap(loaded(keeping=Keeping("none")))
     client.post("/invocations", json=ONE)
     assert window(tmp_path / "journal", 0, 1).inputs is None
 
@@ -146,9 +149,33 @@ def test_a_body_over_the_limit_is_413_with_and_without_a_length(service, client,
     assert client.post("/invocations", json=ONE).status_code == 200
 
 
-def test_a_compressed_body_is_415(service, client):
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "identity, gzip", "x-gzip"])
+def test_a_body_compressed_in_another_way_than_gzip_is_415(service, client, coding):
     service.swap(loaded())
-    assert client.post("/invocations", content=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
+    assert client.post("/invocations", content=b"x", headers={"Content-Encoding": coding}).status_code == 415
+
+
+def test_a_gzip_body_is_answered_as_the_plain_one_is(service, client):
+    service.swap(loaded())
+    body = gzip.compress(json.dumps(ONE).encode())
+    answer = client.post("/invocations", content=body, headers={"Content-Encoding": "GZIP"})
+    assert answer.content == client.post("/invocations", json=ONE).content
+
+
+def test_a_small_body_that_becomes_a_large_one_is_413(service, client):
+    service.swap(loaded(max_body=100_000))
+    bomb = gzip.compress(b" " * 10_000_000)
+    assert len(bomb) < 20_000
+    assert client.post("/invocations", content=bomb, headers={"Content-Encoding": "gzip"}).status_code == 413
+    assert client.post("/labels", content=bomb, headers={"Content-Encoding": "gzip"}).status_code == 413
+
+
+def test_a_body_of_more_values_than_the_release_allows_is_413(service, client):
+    service.swap(loaded(max_elements=30))
+    assert client.post("/invocations", json={"instances": [[1, 2, 3]] * 10}).status_code == 200
+    refused = client.post("/invocations", json={"instances": [[1, 2, 3]] * 11})
+    assert refused.status_code == 413
+    assert "about 33 values, more than 30" in refused.json()["message"]
 
 
 def failing(kind):
@@ -410,8 +437,8 @@ def test_a_browser_gets_a_page_of_links_and_a_program_gets_json(service, client)
 def test_limits_come_from_the_release_and_nonsense_is_refused():
     assert Limits.from_json({}) == Limits()
     section = {"backend": "trimtab", "threads": 2, "max_queue": 5, "max_body_mb": 0.5, "journal_inputs": False}
-    assert Limits.from_json(section) == Limits(2, 5, 2**19, False)
-    for bad in ({"threads": 0}, {"max_queue": "many"}, {"max_body_mb": -1}):
+    assert Limits.from_json(section) == Limits(2, 5, 2**19, Keeping("none"))
+    for bad in ({"threads": 0}, {"max_queue": "many"}, {"max_body_mb": -1}, {"max_elements": 0}, {"journal": "none"}):
         with pytest.raises(Exception, match=r"release\.json"):
             Limits.from_json(bad)
 

@@ -61,7 +61,7 @@ class Registry:
         self.champion, self.down, self.downloads = None, False, []
         self.releases = {}
 
-    def current_champion(self):
+    def current(self):
         if self.down:
             raise ConnectionError("registry is down")
         return self.champion
@@ -146,7 +146,7 @@ def test_a_bad_champion_is_refused_the_old_one_stays_and_the_reason_is_told(tmp_
     world.step(1)
     assert world.step(2) == ["1"]
     state = world.follower.state
-    assert (state.champion, state.refused) == (2, 2)
+    assert (state.wanted, state.refused) == (2, 2)
     assert "differ from the recorded" in state.reason
     assert world.metrics.refused._value.get() == 1
     assert world.step(3) == ["1", "3"]
@@ -180,7 +180,7 @@ def test_when_the_alias_is_gone_the_old_one_serves(tmp_path):
     world.step(1)
     world.registry.champion = None
     assert world.step() == ["1"]
-    assert world.follower.state.champion is None
+    assert world.follower.state.wanted is None
 
 
 def test_after_a_restart_without_a_registry_the_last_served_release_is_taken_from_disk(tmp_path):
@@ -223,7 +223,7 @@ def test_the_thread_outlives_a_step_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(world.follower, "step", fails)
     world.follower.start()
     assert third.wait(10)
-    world.follower.stop()
+    world.follower.stop(5)
     assert not world.follower._thread.is_alive()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ class Costing:
     """Answers its input; a call of n rows takes `cost(n)` seconds of a clock that only calls move."""
 
     reentrant = False
+    spec: ClassVar[dict] = {"inputs": []}
 
     def __init__(self, cost, answer=lambda inputs: inputs["input"]):
         self.cost, self.answer, self.now = cost, answer, 0.0

@@ -124,3 +124,30 @@ def test_while_a_reaction_runs_nothing_is_owed_and_a_second_one_is_told(watch: W
         with pytest.raises(Conflict, match="reaction"), watch.reacting():
             pass
     assert watch.owed() == "abc"
+
+
+def judged(watch: Watch, digests: list[str]) -> None:
+    """Verdicts on windows of ten rows, one after the other, in the ledger."""
+    for index, digest in enumerate(digests):
+        entry = {"verdict": {}, "digest": digest, "lo": 10 * index, "hi": 10 * index + 10}
+        watch.ledger.record("verdicts/demo", entry, expect_seq=None)
+
+
+def test_rows_of_windows_to_come_of_the_newest_verdict_and_of_unfinished_reactions_are_needed(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+):
+    assert watch.needed_from() == 0
+    digests = ["a", "b", "c", "d"]
+    judged(watch, digests)
+    past = [SimpleNamespace(digest=digest, lo=10 * index) for index, digest in enumerate(digests)]
+    monkeypatch.setattr(watch, "verdicts", lambda: past)
+    assert watch.needed_from() == 30  # the newest may still get a reaction
+
+    watch.begin(Decision("retrain", "damage", "b"), "run-1")
+    assert watch.needed_from() == 10
+    watch.finish(Decision("retrain", "damage", "b"), "run-1", "version 2 serves")
+    assert watch.needed_from() == 30
+
+    watch.begin(Decision("retrain", "damage", "d"), "run-2")
+    watch.finish(Decision("retrain", "damage", "d"), "run-2", "BudgetNotMet")
+    assert watch.needed_from() == 40  # only what was not judged yet

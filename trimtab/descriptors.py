@@ -1,11 +1,27 @@
-"""A few numbers for each image, sequence or wide vector, so that drift can be tested on columns one can read."""
+"""A few numbers for each image, sequence or wide vector, so that drift can be tested on columns one can read.
+
+Monitoring computes them from inputs that were journalled, serving journals them in place of the inputs.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 Array = np.ndarray
 NAMES = ("mean", "std", "sharpness", "low_share", "high_share")
+MAX_TABULAR = 64
+
+
+def is_wide(shape: Sequence[int | str]) -> bool:
+    """Whether an input is watched by descriptors: more than a table of 64 features.
+
+    Args:
+        shape: (batch, ...); an axis may be free.
+    """
+    narrow = len(shape) == 1 or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] <= MAX_TABULAR)
+    return not narrow
 
 
 def descriptors(values: Array) -> dict[str, Array]:
