@@ -46,6 +46,19 @@ def test_what_arrives_together_wakes_the_loop_once():
     assert asyncio.run(receive()) == (list(range(50)), 1)
 
 
+def test_what_comes_after_a_delivery_wakes_the_loop_again():
+    async def receive():
+        handover, arrived = Handover(), []
+        handover.here()
+        for number in range(3):
+            await asyncio.to_thread(handover.give, arrived.append, number)
+            while len(arrived) == number:
+                await asyncio.sleep(0.001)
+        return arrived
+
+    assert asyncio.run(asyncio.wait_for(receive(), 20)) == [0, 1, 2]
+
+
 def test_a_loop_that_is_closed_gets_nothing_and_the_next_one_does():
     handover, arrived = Handover(), []
 

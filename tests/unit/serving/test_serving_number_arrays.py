@@ -169,6 +169,8 @@ ODD_BODIES = [
     f'\ufeff{{"inputs": {ROW}}}',
     f'{{"inp\\u0075ts": {ROW}}}',
     f'{{"inputs": {{"input": {ROW}, "input": [[7, 8, 9]]}}}}',
+    f'{{"inputs": {{"input": {ROW}, "input": 5}}}}',
+    f'{{"inputs": {{"input": 5, "input": {ROW}}}}}',
     f'{{"inputs": {{"input": {ROW}, "[": 1}}}}',
     f'{{"inputs": {{"\\u005b": {ROW}}}}}',
     f'\t\r\n {{ "inputs" : {ROW}\n}}',
