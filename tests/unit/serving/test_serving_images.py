@@ -19,7 +19,6 @@ from serving_world import IMAGES, PICTURE, TWO, VECTOR, asked, loaded, spec
 from trimtab import pixels
 from trimtab.errors import ProtocolError
 from trimtab.journal.reader import window
-from trimtab.recipe.load import parse_recipe
 from trimtab.serving.images import MOST_PIXELS, Rule, decode, read_images, rule_of
 from trimtab.serving.media import JPEG, MULTIPART, PNG
 from trimtab.serving.parts import read_parts
@@ -249,20 +248,3 @@ def test_any_bytes_of_a_form_are_read_or_refused_in_an_orderly_way(body, boundar
 def test_a_jpeg_header_is_named_as_the_other_type_and_still_read(tmp_path: Path):
     with asked(tmp_path, loaded(PICTURE, images=IMAGES)) as (client, _):
         assert client.post("/invocations", content=file(), headers={"Content-Type": JPEG}).status_code == 200
-
-
-HEAD = "name: a\nmodel: m:b\ndata: d:s\n"
-
-
-def test_a_recipe_says_how_images_are_read_and_one_without_keeps_its_identity():
-    plain = parse_recipe(HEAD)
-    said = parse_recipe(f"{HEAD}serving: {{images: {{mode: L, scale: 0.0625}}}}\n")
-    assert "images" not in plain.identity()["serving"]
-    assert said.identity()["serving"]["images"] == {"mode": "L", "scale": 0.0625, "resize": False}
-    assert plain.serving.images is None
-
-
-@pytest.mark.parametrize("images", ["{mode: BGR}", "{scale: 0}", "{scale: .inf}", "{crop: true}"])
-def test_a_recipe_with_an_impossible_rule_is_refused(images):
-    with pytest.raises(Exception, match=r"serving\.images"):
-        parse_recipe(f"{HEAD}serving: {{images: {images}}}\n")
