@@ -19,15 +19,18 @@ def monitor(
     watch = open_watch(recipe, home)
     tidy(watch)
     started = catch_up(watch)
+    reopened = []
     for window in late(watch):
-        verdict = judge(watch, window)
-        record(watch, verdict)
-        publish(watch, window, verdict)
+        again = judge(watch, window)
+        record(watch, again)
+        publish(watch, window, again)
+        reopened.append({"verdict": again.kind, "digest": again.digest, "lo": again.lo, "hi": again.hi})
     found = collect(watch)
     if found.window is None:
-        return said(found.state, {"verdict": None, "state": found.state, "started": started})
+        return said(found.state, {"verdict": None, "state": found.state, "started": started, "reopened": reopened})
     verdict = judge(watch, found.window)
     record(watch, verdict)
     decision = publish(watch, found.window, verdict)
     message = f"{verdict.kind}: rows {verdict.lo}–{verdict.hi} → {decision.action}"
-    return said(message, {"verdict": verdict.kind, "digest": verdict.digest, "decision": decision.to_json()})
+    summary = {"verdict": verdict.kind, "digest": verdict.digest, "decision": decision.to_json(), "reopened": reopened}
+    return said(message, summary)

@@ -82,11 +82,7 @@ class Watch:
         return self.settings.journal / self.name
 
     def verdicts(self, before: int | None = None) -> list[Verdict]:
-        """Every verdict so far, oldest first (see `revisions.told`: late labels re-open windows).
-
-        Args:
-            before: only those recorded before this entry of the stream.
-        """
+        """Every verdict so far, or before an entry of the stream, oldest first (late labels: see `revisions.told`)."""
         last = next(reversed(self._recorded), 0)  # the stream only grows: what was read is not read again
         for item in self.ledger.read(f"verdicts/{self.name}", after=last):
             verdict = item.entry.get("verdict")

@@ -79,7 +79,8 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
 
         with tags("trimtab", name):
             found = flow(str(recipe.resolve()), str(settings_for(home).home))
-        emit(found, as_json, f"verdict: {found['verdict'] or found['state']}")
+        again = [f"late labels, rows {one['lo']}–{one['hi']}: {one['verdict']}" for one in found["reopened"]]
+        emit(found, as_json, "\n".join([*again, f"verdict: {found['verdict'] or found['state']}"]))
 
 
 def text_of(summary: dict[str, Any]) -> str:

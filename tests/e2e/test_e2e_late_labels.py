@@ -69,7 +69,8 @@ def test_a_window_is_estimated_and_judged_again_when_its_labels_come(world: Worl
 
     url = world.settings.scoring["late"]
     httpx.post(f"{url}/labels", json=[*truth[:40], *moved]).raise_for_status()
-    assert world.trimtab("monitor", recipe)["verdict"] is None
+    again = world.trimtab("monitor", recipe)
+    assert (again["verdict"], [one["verdict"] for one in again["reopened"]]) == (None, ["drift+damage"])
     late = recorded(world, 3)
     assert (late["kind"], late["revision"], late["replaced_kind"]) == ("drift+damage", 1, "drift")
     assert (late["lo"], late["labels"]["in_window"]) == (120, 120)
