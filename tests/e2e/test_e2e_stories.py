@@ -11,6 +11,9 @@ from deployments.stories.stage import Stage
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("name", ["bad_promotion", "drift_without_damage", "broken_producer", "clock"])
+LONG = [pytest.param(name, marks=pytest.mark.stories) for name in ("drift_without_damage", "broken_producer")]
+
+
+@pytest.mark.parametrize("name", ["bad_promotion", "clock", *LONG])
 def test_story(world: World, name: str) -> None:
     STORIES[name](Stage(world.home, world.project, name.replace("_", "-")))

@@ -92,7 +92,7 @@ def _spread(output: Array, predicted: Array, n: int, calibration: CalibrationMap
         chances = calibration.drawn(output, random)
         mean = _figures(expected(chances, predicted), rows, wanted)
         below = np.cumsum(chances, axis=1) < random.random((rows, 1))
-        label: Array = np.clip(below.sum(axis=1), 0, classes - 1)
+        label = np.minimum(below.sum(axis=1), classes - 1)
         hits = np.bincount(label[label == predicted], minlength=classes)
         of_true, of_predicted = (np.bincount(side, minlength=classes) for side in (label, predicted))
         seen = _figures((hits, of_true, of_predicted), rows, wanted)

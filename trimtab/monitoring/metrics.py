@@ -67,8 +67,10 @@ class Figure:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Figure:
         """The inverse of `to_json`."""
-        ends = value.get("interval")
-        interval = None if ends is None else Interval(ends[0], ends[1], ends[2], int(ends[3]), CONFIDENCE)
+        interval = None
+        if "interval" in value:
+            point, low, high, n = value["interval"]
+            interval = Interval(point, low, high, n, CONFIDENCE)
         return cls(value["metric"], value["of"], interval, value.get("undefined", ""), value.get("verified"))
 
 
