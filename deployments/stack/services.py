@@ -70,8 +70,11 @@ def addresses(ports: Ports) -> dict[str, Any]:
 
 
 def guard_of(ports: Ports, release: str) -> Guard:
-    """How the scoring service of a release is guarded; a stock server is not."""
-    return Guard() if release in ports.stock else Guard.from_json(ports.guards.get(release, {}))
+    """How a scoring service is guarded: one that is pinned as that of the release it serves; a stock server is not."""
+    if release in ports.stock:
+        return Guard()
+    served = ports.pinned.get(release, release).partition("@")[0].partition("/")[0]
+    return Guard.from_json(ports.guards.get(release) or ports.guards.get(served, {}))
 
 
 def _scoring_url(ports: Ports, release: str) -> str:

@@ -19,6 +19,7 @@ from trimtab.errors import ProtocolError
 from trimtab.serving.answers import answer, oip_failure
 from trimtab.serving.forms import Form
 from trimtab.serving.health import why_not_alive, why_not_ready
+from trimtab.serving.limits import check_elements
 from trimtab.serving.release import Loaded
 from trimtab.serving.scoring import respond
 from trimtab.serving.service import Service
@@ -97,6 +98,8 @@ async def _infer(service: Service, request: Request) -> Response:
 def _form(path: Mapping[str, Any], loaded: Loaded, body: bytes, headers: Mapping[str, str]) -> Form:
     """A request's form. Its Content-Type is not looked at: Triton's clients send none."""
     _check_version(loaded, path)
+    if headers.get(HEADER_LENGTH) is None:  # JSON alone
+        check_elements(body, loaded.limits.max_elements)
     return Inference(loaded, body, headers.get(HEADER_LENGTH))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from deployments.stack.guard import Guard
 from deployments.stack.own_token import keep_own_token
-from deployments.stack.ports import Ports, choose, with_backend, with_guard
+from deployments.stack.ports import Ports, choose, with_backend, with_guard, with_pin
 from deployments.stack.record import read_ports, write_ports
 from deployments.stack.services import addresses, services
 from trimtab.asking import token_file
@@ -99,3 +99,12 @@ def test_our_own_token_is_made_once_and_again_when_it_was_revoked(tmp_path: Path
     [other] = file.read()
     assert other.id != token.id
     assert Tokens(file).find(token_file(settings).read_text()) == other
+
+
+def test_a_pinned_service_of_a_guarded_release_is_guarded_too(guard: Guard, tmp_path: Path) -> None:
+    ports = with_guard(Ports(scoring={"digits": 8080, "old": 8081}), "digits", guard)
+    for pin in ("digits/3", "digits@challenger"):
+        pinned = with_pin(ports, "old", pin)
+        found = {one.name: one.command for one in services(Settings(home=tmp_path), pinned)}
+        assert "--auth" in found["scoring-old"]
+        assert addresses(pinned)["scoring"]["old"].startswith("https://")

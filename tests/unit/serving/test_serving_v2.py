@@ -307,3 +307,11 @@ def test_any_bytes_are_refused_in_an_orderly_way(body, length):
     with pytest.raises(ProtocolError) as caught:
         Inference(loaded(), body, length).parse()
     assert caught.value.status == 400
+
+
+def test_json_of_too_many_values_is_refused_before_it_is_parsed(tmp_path):
+    with asked(tmp_path, loaded(max_elements=20)) as (client, _):
+        many = client.post(INFER, json={"inputs": [tensor(np.ones((40, 3), np.float32))]})
+        assert many.status_code == 413
+        assert "values" in many.json()["error"]
+        assert client.post(INFER, json={"inputs": [tensor(ROWS[:1])]}).status_code == 200
