@@ -405,7 +405,7 @@ def test_killed_at_every_point_a_move_to_a_stage_is_finished_or_never_was(world:
     assert points[0] == "promote.staging:before"
     for point in points:
         now, target = ("Staging", "Archived") if world.stages("Staging") else ("Archived", "Staging")
-        killed_at(world, f"to {target}", moved, point)
+        killed_at(world, f"to {target}", moved, point.replace("stage_Staging", f"stage_{target}"))
         reconcile(world.registry, world.name)
         begun = point != "promote.staging:before"
         assert world.stages(target if begun else now) == [moved], point
