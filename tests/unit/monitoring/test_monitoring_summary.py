@@ -73,6 +73,16 @@ def test_categories_of_a_large_column_keep_their_shares() -> None:
     assert {name: int((shown == name).sum()) for name in "012"} == found.shown_counts
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_of_few_categories_are_nearer_than_a_rounded_total_would_bring_them(seed: int) -> None:
+    counts = np.random.default_rng(seed).multinomial(1_000_000, [0.31, 0.33, 0.36])
+    found = summarize(CODES, np.repeat(np.arange(3.0), counts))
+    assert found is not None
+    shown = np.array([found.shown_counts[name] for name in "012"])
+    assert 8192 - 128 < shown.sum() <= 8192
+    assert np.abs(shown / shown.sum() - counts / 1e6).max() < 1.5e-5  # half a row of 8,192 is 6e-5
+
+
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30).filter(any), st.integers(1, 10_000))
 def test_proportional_counts_add_up_and_are_off_by_less_than_one(counts: list[int], total: int) -> None:
