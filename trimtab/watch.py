@@ -203,8 +203,8 @@ class Watch:
         """
         _, head = self.position()
         stands = replaced_by(standing(self.verdicts()), (verdict.lo, verdict.hi))
-        if verdict.replaces is not None and (stands is None or stands.digest != verdict.replaces):
-            what = f"rows {verdict.lo} to {verdict.hi} were judged again meanwhile"
+        if verdict.replaces != (None if stands is None else stands.digest):
+            what = f"rows {verdict.lo} to {verdict.hi} were judged meanwhile"
             raise Conflict(what, where=f"verdicts/{self.name}", fix="judge them anew")
         entry = {"verdict": verdict.to_json(), "digest": verdict.digest, "lo": verdict.lo, "hi": verdict.hi}
         made_with = {"recipe": str(self.path.resolve()), "monitoring": self.recipe.monitoring.model_dump(mode="json")}

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from deployments.cli.output import AsJson, Home, emit, errors, settings_for
+from trimtab.errors import RecipeError
 
 Name = Annotated[str, typer.Argument(help="Name of the registered model.", show_default=False)]
 Why = Annotated[str, typer.Option("--why", help="The reason; it goes into the promotion log.", show_default=False)]
@@ -38,6 +39,8 @@ def promote(
     Example: trimtab promote digits 3 --why "agreed with the product owner"
     """
     with errors(as_json):
+        if force and to is not Stage.PRODUCTION:
+            raise RecipeError(f"--to {to.value} asks for no evidence", where="--force", fix="leave --force out")
         if to is Stage.PRODUCTION:
             _serve(name, version, why, force, home, as_json)
         else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from trimtab.candidate import digest_of
 from trimtab.monitoring.causes import Cause, can_say, causes
+from trimtab.monitoring.revisions import standing
 from trimtab.monitoring.verdict import Verdict
 
 
@@ -35,8 +36,7 @@ def windows(verdicts: Sequence[Verdict], version: str | None = None) -> list[Ver
     Args:
         verdicts: as recorded, oldest first. version: only windows of this one; None: of all.
     """
-    newest = {verdict.lo: verdict for verdict in verdicts if version in (None, verdict.version)}
-    return [newest[lo] for lo in sorted(newest)]
+    return [verdict for verdict in standing(verdicts) if version in (None, verdict.version)]
 
 
 def episode(history: Sequence[Verdict], cause: Cause, n: int, since: int = 0) -> Episode | None:

@@ -29,7 +29,7 @@ from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
 from trimtab.recipe.tasks import refuse_misfits, with_defaults
 from trimtab.recipe.training import Train
-from trimtab.recipe.trials import Canary, Promotion, Shadow
+from trimtab.recipe.trials import Canary, Promotion, Shadow, is_untouched
 from trimtab.targets import TARGETS
 from trimtab.task import Metric, Task
 
@@ -329,13 +329,14 @@ class Recipe(Section):
     def identity(self) -> dict[str, Any]:
         """The recipe as results are identified by it; without keys that came later and that it does not use.
 
-        Of classification, that is what only regression has. What was made before there were such keys keeps its
-        identity; a release has the figures of every metric, and what follows from a verdict is no part of it.
+        Of classification, that is what only regression has. A release has the figures of every metric; what follows
+        from a verdict, and how one is shown, is no part of it.
         """
-        acting = {"policy", "service", "alerts", "sweep", "mode"}
-        judging: dict[str, Any] = {"monitoring": acting | set(Judging.model_fields)}
+        acting = {"policy", "service", "alerts", "sweep", "mode", "report"}
+        later = {key for key in ("drift", "descriptors") if is_untouched(self.monitoring, key)}
+        watching: dict[str, Any] = {"monitoring": acting | later | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        excluded = judging | ({} if self.purpose.regression else only_regression)
+        excluded = watching | ({} if self.purpose.regression else only_regression)
         return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}
 
     @model_validator(mode="before")

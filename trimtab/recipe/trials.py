@@ -64,10 +64,10 @@ def refuse_unfounded(serving: Serving) -> None:
         raise ValueError(wrong)
 
 
-def is_untouched(serving: Serving, key: str) -> bool:
+def is_untouched(section: Section, key: str) -> bool:
     """Whether a key is at its default."""
-    field = type(serving).model_fields[key]
-    return bool(getattr(serving, key) == field.get_default(call_default_factory=True))
+    field = type(section).model_fields[key]
+    return bool(getattr(section, key) == field.get_default(call_default_factory=True))
 
 
 def _unfounded(serving: Serving) -> Iterator[str]:

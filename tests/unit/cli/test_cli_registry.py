@@ -84,3 +84,11 @@ def test_status_says_what_is_tried(promoted: Path) -> None:
     home = ("--home", str(promoted))
     assert json.loads(called("status", "digits", "--json", *home)[1])["releases"]["digits"]["challenger"] == 2
     assert "challenger 2" in called("status", "digits", *home)[1]
+
+
+def test_force_is_of_production_and_refused_elsewhere(promoted: Path) -> None:
+    code, said = called(
+        "promote", "digits", "1", "--why", "x", "--to", "staging", "--force", "--json", "--home", str(promoted)
+    )
+    assert code == 2
+    assert json.loads(said)["where"] == "--force"

@@ -50,3 +50,12 @@ def test_what_follows_from_a_verdict_is_no_part_of_a_releases_identity() -> None
 
     assert acting.identity() == plain.identity()
     assert other.identity() != plain.identity()
+
+
+def test_keys_of_drift_count_once_they_are_set_and_how_a_window_is_shown_never() -> None:
+    plain = Recipe.model_validate(BASE)
+    shown = Recipe.model_validate({**BASE, "monitoring": {"report": "always"}})
+    assert shown.identity() == plain.identity()
+    assert not {"drift", "descriptors"} & plain.identity()["monitoring"].keys()
+    for given in ({"drift": {"numeric": "psi"}}, {"descriptors": {"mine": "net:mine"}}):
+        assert Recipe.model_validate({**BASE, "monitoring": given}).identity() != plain.identity()

@@ -211,7 +211,7 @@ def test_what_cannot_be_made_again_is_said(watch: Watch, tmp_path: Path) -> None
         recompute(watch.settings, "demo", 1)
     with pytest.raises(StateError, match="before verdicts kept"):
         recompute(watch.settings, "demo", 2)
-    watch.record(verdict)
+    watch.record(replace(verdict, replaces=old.digest, revision=1))
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace("demo", "another"))
     with pytest.raises(StateError, match="'another'"):

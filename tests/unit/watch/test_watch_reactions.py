@@ -187,6 +187,16 @@ def test_while_a_reaction_runs_nothing_is_owed_and_a_second_one_is_told(watch: W
     assert watch.owed() == "abc"
 
 
+def test_two_monitors_that_judged_the_same_new_window_record_it_once(watch: Watch):
+    mine, theirs = verdict("healthy", version="1"), verdict("drift", version="1")
+    watch.record(theirs)
+    with pytest.raises(Conflict, match="were judged meanwhile"):
+        watch.record(mine)
+    assert [one.digest for one in watch.verdicts()] == [theirs.digest]
+    watch.record(replace(mine, replaces=theirs.digest, revision=1))
+    assert len(watch.verdicts()) == 2
+
+
 def test_rows_that_may_still_be_read_again_are_needed(watch: Watch):
     policy = watch.recipe.monitoring.policy.model_copy(update={"n": 2})
     monitoring = watch.recipe.monitoring.model_copy(update={"label_horizon": 0, "policy": policy})
