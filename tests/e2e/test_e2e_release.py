@@ -132,8 +132,8 @@ def test_a_search_killed_while_exploring_and_between_rungs_goes_on_and_makes_no_
     made: dict[Path, int] = {}
     for stage, mark in {
         "explore": "measuring shapes: 1 of",
-        "first rung": "after 1 epochs",
-        "last": "distil-7: d",
+        "first rung": " epochs: prune-",
+        "last": " int8: done",
     }.items():
         kill_at(world, recipe, stage, mark)
         for path in (world.home / "store").glob("*.json"):
@@ -150,7 +150,7 @@ def test_a_search_killed_while_exploring_and_between_rungs_goes_on_and_makes_no_
     experiment = client.get_run(done["run_id"]).info.experiment_id
     shapes = [run for run in client.search_runs([experiment]) if "trimtab.shape" in run.data.tags]
     epochs = [run.data.metrics["epochs"] for run in shapes if "epochs" in run.data.metrics]
-    assert set(epochs) >= {1.0, 7.0}
+    assert max(epochs) == 7
     explored = [run.data.tags["trimtab.shape"] for run in shapes if "epochs" not in run.data.metrics]
     assert len(explored) == len(set(explored)) == sum(trial["measured"] for trial in found["trials"])
 

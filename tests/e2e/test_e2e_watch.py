@@ -56,7 +56,8 @@ def test_an_alert_whose_event_was_lost_is_said_once_by_the_monitor_runs_that_fol
     """After the test above: version 2 serves, and a verdict on it stands in the ledger of which no event was sent."""
     recipe = world.recipe("watched", seed=1)
     watch = Watch(recipe, world.settings)
-    lost = replace(watch.verdicts()[-1], kind="drift")
+    last = watch.verdicts()[-1]
+    lost = replace(last, kind="drift", replaces=last.digest)
     watch.record(lost)
 
     def said() -> list[str]:
