@@ -27,11 +27,11 @@ run: env         ## Run the whole loop on the digits example; everything stays u
 down: env        ## Stop everything `make run` started
 	@$(BIN)/trimtab down
 
-test: env        ## The whole suite, on its own state directory and ports
-	@$(BIN)/python -m pytest
+test: env        ## The whole suite, on its own state directories and ports; two test files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: env        ## Unit tests only
-	@$(BIN)/python -m pytest -m "not integration"
+	@$(BIN)/python -m pytest -m "not integration" -n 2 --dist loadfile
 
 integration: env ## Tests that start real servers
 	@$(BIN)/python -m pytest -m "integration and not slow"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deployments.stack.guard import Guard
 
 HOST = "127.0.0.1"
+Free = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,29 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(last: Ports, releases: Iterable[str]) -> Ports:
+def choose(last: Ports, releases: Iterable[str], free: Free = is_free) -> Ports:
     """A free port for each service, all different.
 
     Args:
         last: what the last `up` used; kept where it is still free.
         releases: names of the releases to serve.
+        free: whether a port can be had.
     """
     chosen: dict[str, int] = {}
     for name in SINGLE:
-        chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()))
+        chosen[name] = _first_free((getattr(last, name), getattr(USUAL, name)), set(chosen.values()), free)
     kept: dict[str, Any] = {"stock": last.stock, "guards": last.guards, "pinned": last.pinned}
     ports = Ports(chosen["prefect"], chosen["mlflow"], chosen["evidently"], chosen["supervisor"], **kept)
     for release in releases:
-        ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING))
+        ports = with_scoring(ports, release, last.scoring.get(release, USUAL_SCORING), free)
     return ports
 
 
-def with_scoring(ports: Ports, release: str, wanted: int = USUAL_SCORING) -> Ports:
+def with_scoring(ports: Ports, release: str, wanted: int = USUAL_SCORING, free: Free = is_free) -> Ports:
     """The same ports and one more, for the scoring service of a release that has none yet."""
     if release in ports.scoring:
         return ports
-    port = _first_free((wanted, USUAL_SCORING), set(ports.all()))
+    port = _first_free((wanted, USUAL_SCORING), set(ports.all()), free)
     return replace(ports, scoring={**ports.scoring, release: port})
 
 
@@ -96,13 +98,13 @@ def without_scoring(ports: Ports, service: str) -> Ports:
     return replace(with_pin(with_backend(ports, service, "trimtab"), service, None), scoring=scoring, guards=guards)
 
 
-def _first_free(candidates: Iterable[int], taken: set[int]) -> int:
+def _first_free(candidates: Iterable[int], taken: set[int], free: Free) -> int:
     for port in candidates:
-        if port not in taken and is_free(port):
+        if port not in taken and free(port):
             return port
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((HOST, 0))
             port = int(probe.getsockname()[1])
-        if port not in taken:
+        if port not in taken and free(port):
             return port

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deployments.stack.blank import lay_out
+from deployments.stack.claims import Claims
 from deployments.stack.config import new_door, write_config
 from deployments.stack.guard import Guard
 from deployments.stack.health import Progress, wait_ready
@@ -90,10 +91,11 @@ def up(
         supervisor = Supervisor.find(settings)
         say = progress or (lambda service, state, seconds: None)
         if supervisor and known:
-            ports = with_scoring(last, release) if release else last
-            if placed:
-                placed(settings.model_copy(update=addresses(ports)))
-            ready, seconds, started = _join(settings, supervisor, ports, say, wait_for_all)
+            with Claims() as claims:
+                ports = with_scoring(last, release, free=claims.take) if release else last
+                if placed:
+                    placed(settings.model_copy(update=addresses(ports)))
+                ready, seconds, started = _join(settings, supervisor, ports, say, wait_for_all)
         else:
             ready, seconds, started = _start(settings, last, release, say, wait_for_all, placed)
     return Stack(ready, not started, tuple(started), seconds, time.monotonic() - begin)
@@ -127,19 +129,20 @@ def _start(
     lay_out(settings)
     releases = dict.fromkeys([*last.scoring, *([release] if release else [])])
     for attempt in range(1, ATTEMPTS + 1):
-        ports = choose(last, releases)
-        here = settings.model_copy(update=addresses(ports))
-        wanted = services(here, ports)
-        if placed:
-            placed(here)
-        try:
-            seconds = _launch_and_wait(here, ports, wanted, progress, wait_for_all)
-            return here, seconds, [service.name for service in wanted]
-        except StateError:
-            stop(servers(settings))
-            remove_stack(settings)
-            if attempt == ATTEMPTS or all(is_free(port) for port in ports.all()):
-                raise
+        with Claims() as claims:
+            ports = choose(last, releases, claims.take)
+            here = settings.model_copy(update=addresses(ports))
+            wanted = services(here, ports)
+            if placed:
+                placed(here)
+            try:
+                seconds = _launch_and_wait(here, ports, wanted, progress, wait_for_all)
+                return here, seconds, [service.name for service in wanted]
+            except StateError:
+                stop(servers(settings))
+                remove_stack(settings)
+                if attempt == ATTEMPTS or all(is_free(port) for port in ports.all()):
+                    raise
     raise AssertionError("unreachable")
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.stack.claims import Claims
 from deployments.stack.ports import (
     HOST,
     USUAL,
@@ -74,3 +75,18 @@ def test_a_service_that_is_taken_out_leaves_nothing_and_the_others_alone() -> No
 
     assert without_scoring(more, "x") == before
     assert without_scoring(before, "absent") == before
+
+
+def test_two_that_choose_at_once_choose_different_ports_and_a_claim_ends_with_its_holder() -> None:
+    with Claims() as mine, Claims() as yours:
+        first = choose(USUAL, ["digits"], mine.take)
+        second = choose(first, ["digits"], yours.take)
+        assert not {*first.all()} & {*second.all()}
+        assert all(is_free(port) for port in first.all())  # a server can listen on what is claimed for it
+    with Claims() as later:
+        assert choose(first, ["digits"], later.take) == first
+
+
+def test_a_port_that_is_listened_on_cannot_be_claimed() -> None:
+    with socket.create_server((HOST, 0)) as listener, Claims() as claims:
+        assert not claims.take(listener.getsockname()[1])
