@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from e2e_world import CODE, World
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SLICES = """
 

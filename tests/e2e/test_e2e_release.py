@@ -106,6 +106,7 @@ def test_two_releases_of_one_recipe_at_once_one_is_told(world: World):
     assert [int(v.version) for v in versions_of(world, "twice")] == [1]
 
 
+@pytest.mark.slow
 def test_killed_in_each_stage_the_next_run_finishes_and_nothing_is_done_twice_or_half(world: World):
     recipe = world.recipe("killed", seed=5)
     made: dict[Path, int] = {}

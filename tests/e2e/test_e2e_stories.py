@@ -11,9 +11,9 @@ from deployments.stories.stage import Stage
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-LONG = [pytest.param(name, marks=pytest.mark.stories) for name in ("drift_without_damage", "broken_producer")]
+LONG = [pytest.param(name, marks=pytest.mark.stories) for name in ("bad_promotion", "drift_without_damage", "broken_producer")]
 
 
-@pytest.mark.parametrize("name", ["bad_promotion", "clock", *LONG])
+@pytest.mark.parametrize("name", ["clock", *LONG])
 def test_story(world: World, name: str) -> None:
     STORIES[name](Stage(world.home, world.project, name.replace("_", "-")))
