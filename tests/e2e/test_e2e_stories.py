@@ -11,7 +11,10 @@ from deployments.stories.stage import Stage
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-LONG = [pytest.param(name, marks=pytest.mark.stories) for name in ("bad_promotion", "drift_without_damage", "broken_producer")]
+LONG = [
+    pytest.param(name, marks=pytest.mark.stories)
+    for name in ("bad_promotion", "drift_without_damage", "broken_producer")
+]
 
 
 @pytest.mark.parametrize("name", ["clock", *LONG])
