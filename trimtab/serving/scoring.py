@@ -87,7 +87,9 @@ class _Question:
     async def __call__(self, lane: Lane) -> Scored:
         """Score; a client that has to wait is watched, and once it is gone, what it waits for is not run."""
         self.form = self.choose(lane.loaded, self.body, self.asked)
-        patience = Patience(self.patience.expires, self.patience.gone)  # one release that takes too long says nothing of the next
+        patience = Patience(
+            self.patience.expires, self.patience.gone
+        )  # one release that takes too long says nothing of the next
         wait_s = lane.engine.wait_s(lane.loaded)
         watched = lane.engine.unfinished > 0 and (wait_s is None or wait_s >= WATCH_S)
         watch = asyncio.create_task(_until_gone(self.request, patience)) if watched else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 from trimtab.errors import Conflict, StateError
 from trimtab.journal import LabelRow, Row
 from trimtab.journal.exchanges import Exchange
+from trimtab.journal.log import AHEAD
+from trimtab.journal.mark import read_mark
 from trimtab.journal.reader import end, window
 from trimtab.journal.segments import list_segments
 from trimtab.journal.wal import Journal, JournalError
@@ -137,7 +140,9 @@ def test_a_torn_tail_is_cut_and_writing_goes_on(tmp_path, tail):
     folder = tmp_path / "j"
     with Journal(folder) as journal:
         journal.append([row("kept")])
-        size = list_segments(folder)[-1].path.stat().st_size
+        mark = read_mark(folder)
+        assert mark is not None
+        size = mark.size
         journal.append([row("half")])
     path = list_segments(folder)[-1].path
     whole = path.read_bytes()
@@ -219,13 +224,18 @@ def test_rows_not_yet_synced_are_not_shown_to_readers(tmp_path, monkeypatch):
         assert end(tmp_path / "j") == 2
 
 
-@pytest.mark.parametrize("call", ["write", "fdatasync"])
+MARK = 64  # bytes; what is published after a sync is shorter, a record longer
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
 def test_a_full_disk_raises_leaves_nothing_and_heals(tmp_path, monkeypatch, call):
     folder, real = tmp_path / "j", getattr(os, call)
 
     def full(handle, *arguments):
-        if call == "write":
-            real(handle, arguments[0][:10])  # a full disk takes a part of it
+        if call == "pwrite" and len(arguments[0]) <= MARK:
+            return real(handle, *arguments)
+        if call == "pwrite":
+            real(handle, arguments[0][:10], arguments[1])  # a full disk takes a part of it
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Journal(folder) as journal:
@@ -240,6 +250,38 @@ def test_a_full_disk_raises_leaves_nothing_and_heals(tmp_path, monkeypatch, call
     assert window(folder, 0, 2).request_id.tolist() == ["a", "b"]
     with Journal(folder) as journal:
         assert journal.rows == 2
+
+
+def test_a_disk_without_room_for_zeros_still_takes_records(tmp_path, monkeypatch):
+    folder, real = tmp_path / "j", os.pwrite
+
+    def nearly_full(handle, data, at):
+        if len(data) == AHEAD:
+            real(handle, data[:5000], at)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data, at)
+
+    monkeypatch.setattr(os, "pwrite", nearly_full)
+    with Journal(folder) as journal:
+        assert [journal.append([row(f"r{index}")]) for index in range(9)] == list(range(1, 10))
+    monkeypatch.undo()
+    assert window(folder, 0, 9).request_id.tolist() == [f"r{index}" for index in range(9)]
+
+
+def test_zeros_behind_the_last_record_are_no_unfinished_write_and_closed_segments_have_none(tmp_path, caplog):
+    folder, killed = tmp_path / "j", tmp_path / "killed"
+    with Journal(folder, segment_bytes=600) as journal:
+        for index in range(7):
+            journal.append([row(f"r{index}")])
+        shutil.copytree(folder, killed)  # as a kill leaves it
+    *closed, active = list_segments(killed)
+    assert len(closed) > 1
+    assert all(not segment.path.read_bytes().endswith(bytes(4096)) for segment in closed)
+    assert active.path.read_bytes().endswith(bytes(4096))
+    with Journal(killed) as journal:
+        assert journal.append([row("next")]) == 8
+    assert not caplog.records
+    assert list_segments(folder)[-1].path.stat().st_size < AHEAD  # closed in order: nothing is left behind
 
 
 def test_too_much_waiting_for_a_slow_disk_is_refused_at_once(tmp_path, monkeypatch):
