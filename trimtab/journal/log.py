@@ -23,9 +23,9 @@ from trimtab.journal.segments import (
 )
 
 _DAY_S = 86_400
-# Zeros are written this far ahead: a sync of what lies in a file already waits for the disk once, one that makes the
-# file longer waits for the file system's own journal too.
-AHEAD = 2**21
+# Zeros are written this far ahead of small records: a sync of what lies in a file already waits for the disk once, one
+# that makes the file longer waits for the file system's own journal too. Of large ones writing twice costs more.
+AHEAD, SMALL = 2**21, 2**16
 _ZEROS = bytes(AHEAD)
 _logger = logging.getLogger(__name__)
 
@@ -113,10 +113,11 @@ class Log:
         while view:
             written = os.pwrite(self._handle, view, at)
             view, at = view[written:], at + written
-        if at > self._length:
+        if at > self._length and len(data) <= SMALL:
             with contextlib.suppress(OSError):  # a full disk: what counts is written, and the next records will tell
                 os.pwrite(self._handle, _ZEROS, at)
             self._length = os.fstat(self._handle).st_size
+        self._length = max(self._length, at)
 
     def _trim(self) -> None:
         """Cut the file behind what was synced; a closed segment is records to its end."""
