@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trimtab.errors import StateError
 from trimtab.journal.mark import Mark, MarkWriter, read_mark
+from trimtab.journal.records import Part
 from trimtab.journal.segments import (
     HEAD_SIZE,
     Place,
@@ -27,6 +28,7 @@ _DAY_S = 86_400
 # that makes the file longer waits for the file system's own journal too. Of large ones writing twice costs more.
 AHEAD, SMALL = 2**21, 2**16
 _ZEROS = bytes(AHEAD)
+_PARTS = 1000  # of one call; Linux takes 1,024
 _logger = logging.getLogger(__name__)
 
 
@@ -56,11 +58,11 @@ class Log:
         else:
             self._begin(create_segment(folder, 1, 0), 0)
 
-    def commit(self, data: bytes, rows: int) -> None:
+    def commit(self, parts: Sequence[Part], rows: int) -> None:
         """Make records durable; on an error nothing of them is left in the log.
 
         Args:
-            data: whole records. rows: how many rows they hold.
+            parts: whole records, one after the other. rows: how many rows they hold.
 
         Raises:
             OSError: the disk is full, unwritable or broken.
@@ -69,10 +71,10 @@ class Log:
             self._take_back()
         self.turn()
         self._dirty = True
-        self._write(data)
+        end = self._write(parts)
         os.fdatasync(self._handle)
         self._dirty = False
-        self._size += len(data)
+        self._size = end
         self.rows += rows
         self._publish()
 
@@ -108,16 +110,23 @@ class Log:
         self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
         self._dirty = False
 
-    def _write(self, data: bytes) -> None:
-        view, at = memoryview(data), self._size
-        while view:
-            written = os.pwrite(self._handle, view, at)
-            view, at = view[written:], at + written
-        if at > self._length and len(data) <= SMALL:
+    def _write(self, parts: Sequence[Part]) -> int:
+        """Where the file is written to afterwards."""
+        at = self._size
+        for first in range(0, len(parts), _PARTS):
+            some = parts[first : first + _PARTS]
+            size = sum(map(len, some))
+            written = os.pwritev(self._handle, some, at)
+            rest = memoryview(b"".join(some) if written < size else b"")[written:]
+            while rest:  # a signal, or a disk that is about to be full
+                rest = rest[os.pwrite(self._handle, rest, at + size - len(rest)) :]
+            at += size
+        if at > self._length and at - self._size <= SMALL:
             with contextlib.suppress(OSError):  # a full disk: what counts is written, and the next records will tell
                 os.pwrite(self._handle, _ZEROS, at)
             self._length = os.fstat(self._handle).st_size
         self._length = max(self._length, at)
+        return at
 
     def _trim(self) -> None:
         """Cut the file behind what was synced; a closed segment is records to its end."""

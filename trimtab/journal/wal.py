@@ -23,7 +23,7 @@ from trimtab.errors import Conflict, StateError
 from trimtab.journal.exchanges import Exchange, block_of, together
 from trimtab.journal.known import KnownRows
 from trimtab.journal.log import Log
-from trimtab.journal.records import encode_block, encode_labels, encode_rows
+from trimtab.journal.records import Part, encode_labels, encode_rows, parts_of
 from trimtab.journal.rows import LabelRow, Row
 from trimtab.journal.segments import Place, sync_directory
 
@@ -216,7 +216,7 @@ class Journal:
         rows = self._log.rows
         fresh: set[tuple[str, int]] = set()
         looked_up = any(entry.labels for entry in group)
-        parts: list[bytes] = []
+        parts: list[Part] = []
         answers: list[tuple[_Entry, int | list[bool]]] = []
         for data, entries in _encoded(group):
             for entry in entries:
@@ -232,7 +232,7 @@ class Journal:
                     answers.append((entry, rows))
             parts.extend(data)
         if any(parts):
-            self._log.commit(b"".join(parts), rows - self._log.rows)
+            self._log.commit(parts, rows - self._log.rows)
         for entry, answer in answers:
             self._known.add(entry.request_ids, entry.rows)
             entry.settle(answer)
@@ -243,7 +243,7 @@ class Journal:
             self._known.add(block.request_id, block.row.tolist())
 
 
-def _encoded(group: list[_Entry]) -> Iterator[tuple[list[bytes], list[_Entry]]]:
+def _encoded(group: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
     """Records of the entries that have any, in order; exchanges beside one another share theirs."""
     for shared, run in groupby(group, key=lambda entry: entry.exchange is not None):
         if shared:
@@ -252,11 +252,11 @@ def _encoded(group: list[_Entry]) -> Iterator[tuple[list[bytes], list[_Entry]]]:
             yield from (([entry.data], [entry]) for entry in run)
 
 
-def _records(entries: list[_Entry]) -> Iterator[tuple[list[bytes], list[_Entry]]]:
+def _records(entries: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
     """Records of exchanges; one that cannot be written fails its caller, not the others."""
     try:
         runs = together([entry.exchange for entry in entries if entry.exchange is not None])
-        yield [encode_block(block_of(run)) for run in runs], entries
+        yield [part for run in runs for part in parts_of(block_of(run))], entries
     except Exception as error:
         if len(entries) > 1:
             for entry in entries:

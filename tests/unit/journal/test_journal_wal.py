@@ -224,18 +224,13 @@ def test_rows_not_yet_synced_are_not_shown_to_readers(tmp_path, monkeypatch):
         assert end(tmp_path / "j") == 2
 
 
-MARK = 64  # bytes; what is published after a sync is shorter, a record longer
-
-
-@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
 def test_a_full_disk_raises_leaves_nothing_and_heals(tmp_path, monkeypatch, call):
     folder, real = tmp_path / "j", getattr(os, call)
 
     def full(handle, *arguments):
-        if call == "pwrite" and len(arguments[0]) <= MARK:
-            return real(handle, *arguments)
-        if call == "pwrite":
-            real(handle, arguments[0][:10], arguments[1])  # a full disk takes a part of it
+        if call == "pwritev":
+            real(handle, [b"".join(arguments[0])[:10]], arguments[1])  # a full disk takes a part of it
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Journal(folder) as journal:
@@ -266,6 +261,19 @@ def test_a_disk_without_room_for_zeros_still_takes_records(tmp_path, monkeypatch
         assert [journal.append([row(f"r{index}")]) for index in range(9)] == list(range(1, 10))
     monkeypatch.undo()
     assert window(folder, 0, 9).request_id.tolist() == [f"r{index}" for index in range(9)]
+
+
+def test_what_the_kernel_takes_in_part_is_written_whole(tmp_path, monkeypatch):
+    folder, real = tmp_path / "j", os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda handle, parts, at: real(handle, [b"".join(parts)[:101]], at))
+    monkeypatch.setattr("trimtab.journal.log._PARTS", 7)
+    with Journal(folder) as journal:
+        assert [journal.append([row("a", index)]) for index in range(3)] == [1, 2, 3]
+        journal.submit_exchange(exchange("b", 2, np.zeros((2, 2), np.float32)), lambda outcome: None)
+    monkeypatch.undo()
+    assert window(folder, 0, 5).request_id.tolist() == ["a"] * 3 + ["b"] * 2
+    with Journal(folder) as journal:
+        assert journal.rows == 5
 
 
 def test_zeros_behind_the_last_record_are_no_unfinished_write_and_closed_segments_have_none(tmp_path, caplog):
