@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trimtab.errors import StateError
 from trimtab.journal.mark import Mark, MarkWriter, read_mark
+from trimtab.journal.records import Part
 from trimtab.journal.segments import (
     HEAD_SIZE,
     Place,
@@ -23,6 +24,11 @@ from trimtab.journal.segments import (
 )
 
 _DAY_S = 86_400
+# Zeros are written this far ahead of small records: a sync of what lies in a file already waits for the disk once, one
+# that makes the file longer waits for the file system's own journal too. Of large ones writing twice costs more.
+AHEAD, SMALL = 2**21, 2**16
+_ZEROS = bytes(AHEAD)
+_PARTS = 1000  # of one call; Linux takes 1,024
 _logger = logging.getLogger(__name__)
 
 
@@ -39,8 +45,8 @@ class Log:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._mark = MarkWriter(folder)
         self._handle = -1
-        self._size, self.rows = 0, 0
         self._dirty = False
+        self._length = 0  # of the file, with the zeros behind what is written
         self._size = self.rows = self._day = 0
         segments, mark = list_segments(folder), read_mark(folder)
         if mark is not None and (not segments or segments[-1].number < mark.segment):
@@ -52,11 +58,11 @@ class Log:
         else:
             self._begin(create_segment(folder, 1, 0), 0)
 
-    def commit(self, data: bytes, rows: int) -> None:
+    def commit(self, parts: Sequence[Part], rows: int) -> None:
         """Make records durable; on an error nothing of them is left in the log.
 
         Args:
-            data: whole records. rows: how many rows they hold.
+            parts: whole records, one after the other. rows: how many rows they hold.
 
         Raises:
             OSError: the disk is full, unwritable or broken.
@@ -65,12 +71,10 @@ class Log:
             self._take_back()
         self.turn()
         self._dirty = True
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._handle, view) :]
+        end = self._write(parts)
         os.fdatasync(self._handle)
         self._dirty = False
-        self._size += len(data)
+        self._size = end
         self.rows += rows
         self._publish()
 
@@ -86,13 +90,15 @@ class Log:
         if self._size == HEAD_SIZE:
             self._day = _today()
         elif self._size >= self._segment_bytes or self._day != _today():
+            self._trim()
             self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
 
     def close(self) -> None:
         """Close the files; everything committed is durable already."""
-        if self._dirty:
-            with contextlib.suppress(OSError):  # opening the journal cuts such a tail again
+        with contextlib.suppress(OSError):  # opening the journal cuts such a tail again
+            if self._dirty:
                 self._take_back()
+            self._trim()
         os.close(self._handle)
         self._mark.close()
 
@@ -100,10 +106,33 @@ class Log:
         # After a failed write or sync the file may hold part of a batch that callers were told is not there, and
         # after a failed fsync the kernel may drop its pages and call the next fsync a success. So the file is cut
         # back to what was synced before, and writing goes on in a fresh one.
-        os.ftruncate(self._handle, self._size)
-        os.fsync(self._handle)
+        self._trim()
         self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
         self._dirty = False
+
+    def _write(self, parts: Sequence[Part]) -> int:
+        """Where the file is written to afterwards."""
+        at = self._size
+        for first in range(0, len(parts), _PARTS):
+            some = parts[first : first + _PARTS]
+            size = sum(map(len, some))
+            written = os.pwritev(self._handle, some, at)
+            rest = memoryview(b"".join(some) if written < size else b"")[written:]
+            while rest:  # a signal, or a disk that is about to be full
+                rest = rest[os.pwrite(self._handle, rest, at + size - len(rest)) :]
+            at += size
+        if at > self._length and at - self._size <= SMALL:
+            with contextlib.suppress(OSError):  # a full disk: what counts is written, and the next records will tell
+                os.pwrite(self._handle, _ZEROS, at)
+            self._length = os.fstat(self._handle).st_size
+        self._length = max(self._length, at)
+        return at
+
+    def _trim(self) -> None:
+        """Cut the file behind what was synced; a closed segment is records to its end."""
+        os.ftruncate(self._handle, self._size)
+        os.fsync(self._handle)
+        self._length = self._size
 
     def _recover(self, segment: Segment, mark: Mark | None, visit: Callable[[Place], None]) -> None:
         data = segment.path.read_bytes()
@@ -114,10 +143,10 @@ class Log:
         self._day = int(segment.path.stat().st_mtime // _DAY_S)
         self._size = found[-1].record.end if found else HEAD_SIZE
         self.rows = rows_before(data, segment.path)
-        if len(data) > self._size:
-            _logger.warning("journal: cut %d bytes of an unfinished write", len(data) - self._size)
-            os.ftruncate(self._handle, self._size)
-        os.fsync(self._handle)  # records of the last moment before a kill may be written but not synced
+        unfinished = len(data[self._size :].rstrip(b"\0"))
+        if unfinished:
+            _logger.warning("journal: cut %d bytes of an unfinished write", unfinished)
+        self._trim()  # and sync: records of the last moment before a kill may be written but not synced
         for place in found:
             self.rows += 0 if place.is_labels else place.record.count
             visit(place)
@@ -125,11 +154,11 @@ class Log:
 
     def _begin(self, segment: Segment, rows: int) -> None:
         self._open(segment)
-        self._size, self.rows, self._day = HEAD_SIZE, rows, _today()
+        self._size, self._length, self.rows, self._day = HEAD_SIZE, HEAD_SIZE, rows, _today()
         self._publish()
 
     def _open(self, segment: Segment) -> None:
-        handle = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        handle = os.open(segment.path, os.O_WRONLY | os.O_CLOEXEC)
         if self._handle >= 0:
             os.close(self._handle)
         self._handle, self._segment = handle, segment

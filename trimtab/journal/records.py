@@ -25,6 +25,7 @@ FRAME = struct.Struct("<II")
 HEAD = struct.Struct("<cI")
 ROWS, LABELS = b"R", b"L"
 MAX_RECORD = 2**31
+Part = bytes | memoryview
 _NUMBERS = ("row", "time_ns", "predicted", "confidence", "latency_ms", "status", "output")
 _TEXTS = ("request_id", "version", "error")
 
@@ -47,6 +48,11 @@ def encode_rows(rows: Sequence[Row]) -> bytes:
 
 def encode_block(block: RowBlock) -> bytes:
     """One record of these rows; their offsets are not in it."""
+    return b"".join(parts_of(block))
+
+
+def parts_of(block: RowBlock) -> list[Part]:
+    """The same record, in parts to be written one after the other: what is large is not copied."""
     texts = {name: _short(getattr(block, name)) for name in _TEXTS}
     arrays = {name: getattr(block, name) for name in _NUMBERS}
     arrays |= {f"in:{name}": values for name, values in block.inputs.items()}
@@ -62,7 +68,8 @@ def encode_labels(labels: Sequence[LabelRow], known: Sequence[bool]) -> bytes:
         "time_ns": np.array([label.time_ns for label in labels], np.int64),
         "known": np.array(known, np.bool_),
     }
-    return _encode(LABELS, len(labels), {"request_id": _short([label.request_id for label in labels])}, arrays)
+    texts = {"request_id": _short([label.request_id for label in labels])}
+    return b"".join(_encode(LABELS, len(labels), texts, arrays))
 
 
 def scan(data: bytes | memoryview, start: int) -> Iterator[Record]:
@@ -105,18 +112,18 @@ def decode_labels(record: Record, at: int) -> LabelBlock:
     )
 
 
-def _encode(kind: bytes, count: int, texts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+def _encode(kind: bytes, count: int, texts: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[Part]:
     shapes = [(name, values.dtype.str, values.shape) for name, values in arrays.items()]
     header = orjson.dumps({"n": count, **texts, "arrays": shapes})
     raw = [np.ascontiguousarray(values).data.cast("B") for values in arrays.values() if values.size]
-    parts: list[bytes | memoryview] = [HEAD.pack(kind, len(header)), header, *raw]
+    parts: list[Part] = [HEAD.pack(kind, len(header)), header, *raw]
     size = sum(map(len, parts))
     if size >= MAX_RECORD:
         raise ValueError(f"{size} bytes in one journal record")
     crc = 0
     for part in parts:
         crc = zlib.crc32(part, crc)
-    return b"".join((FRAME.pack(size, crc), *parts))
+    return [FRAME.pack(size, crc), *parts]
 
 
 def _arrays(record: Record) -> dict[str, Array]:

@@ -11,17 +11,20 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from trimtab.errors import Conflict, StateError
+from trimtab.journal.exchanges import Exchange, block_of, together
 from trimtab.journal.known import KnownRows
 from trimtab.journal.log import Log
-from trimtab.journal.records import encode_block, encode_labels, encode_rows
-from trimtab.journal.rows import LabelRow, Row, RowBlock
+from trimtab.journal.records import Part, encode_labels, encode_rows, parts_of
+from trimtab.journal.rows import LabelRow, Row
 from trimtab.journal.segments import Place, sync_directory
 
 _logger = logging.getLogger(__name__)
@@ -31,15 +34,24 @@ class JournalError(StateError):
     """The journal cannot take rows now (disk full or unwritable, too much waiting, closed); nothing was written."""
 
 
-@dataclass
-class _Entry:
-    """What one caller waits for: encoded rows, with the request id and row index of each, or labels."""
+Settle = Callable[[Any], None]
 
+
+@dataclass(slots=True)
+class _Entry:
+    """What one caller waits for: an exchange, encoded rows with the request id and row index of each, or labels.
+
+    Attributes:
+        settle: told the outcome, a `JournalError` where it is not in the journal.
+    """
+
+    settle: Settle
+    size: int
     data: bytes = b""
+    exchange: Exchange | None = None
     request_ids: Sequence[str] = ()
     rows: Sequence[int] = ()
     labels: Sequence[LabelRow] = ()
-    future: Future[Any] = field(default_factory=Future)
 
 
 class Journal:
@@ -110,15 +122,23 @@ class Journal:
         Raises:
             JournalError: too much is waiting already, or the journal is closed.
         """
-        return self._enqueue(_Entry(encode_rows(rows), [row.request_id for row in rows], [row.row for row in rows]))
+        data, future = encode_rows(rows), Future[int]()
+        ids, indices = [row.request_id for row in rows], [row.row for row in rows]
+        self._enqueue(_Entry(partial(_settle, future), len(data), data, request_ids=ids, rows=indices))
+        return future
 
-    def submit_block(self, block: RowBlock) -> Future[int]:
-        """`submit` of rows that are columns already, as those of a request are; their offsets are not looked at.
+    def submit_exchange(self, exchange: Exchange, settle: Settle) -> None:
+        """Write the rows of a request.
+
+        Args:
+            settle: called on the writer's thread when they are durable, with the number of rows in the journal, or
+                with a `JournalError` where they are not in the journal and will not be. It must be quick.
 
         Raises:
             JournalError: as `submit`.
         """
-        return self._enqueue(_Entry(encode_block(block), block.request_id, block.row.tolist()))
+        ids, indices = [exchange.request_id] * exchange.count, range(exchange.count)
+        self._enqueue(_Entry(settle, exchange.nbytes, exchange=exchange, request_ids=ids, rows=indices))
 
     def label(self, request_id: str, row: int, label: int, time_ns: int) -> bool:
         """Write the true class of a row and return when it is durable; the last one for a row counts.
@@ -134,7 +154,9 @@ class Journal:
     def submit_labels(self, labels: Sequence[LabelRow]) -> Future[list[bool]]:
         """Several labels with one sync; the future says of each whether its row is known."""
         # Encoded here once more than needed: what cannot be written must fail its caller, not the whole group.
-        return self._enqueue(_Entry(encode_labels(labels, [False] * len(labels)), labels=labels))
+        data, future = encode_labels(labels, [False] * len(labels)), Future[list[bool]]()
+        self._enqueue(_Entry(partial(_settle, future), len(data), labels=labels))
+        return future
 
     def close(self) -> None:
         """Write what is waiting, then close; appends are refused from now on."""
@@ -153,16 +175,15 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _enqueue(self, entry: _Entry) -> Future[Any]:
+    def _enqueue(self, entry: _Entry) -> None:
         with self._changed:
             if self._closed:
                 raise JournalError("is closed")
-            if self._pending and self._pending_bytes + len(entry.data) > self._max_pending_bytes:
+            if self._pending and self._pending_bytes + entry.size > self._max_pending_bytes:
                 raise JournalError(f"{self._pending_bytes} bytes wait to be written: the disk is too slow")
             self._pending.append(entry)
-            self._pending_bytes += len(entry.data)
+            self._pending_bytes += entry.size
             self._changed.notify()
-        return entry.future
 
     def _run(self) -> None:
         while True:
@@ -182,8 +203,7 @@ class Journal:
                 _logger.error("journal: %d appends not written: %s", len(group), error)
                 refusal = JournalError(f"cannot be written: {error}", fix="free space on the state directory's disk")
                 for entry in group:
-                    if not entry.future.done():
-                        entry.future.set_exception(refusal)
+                    entry.settle(refusal)
 
     def _turn(self) -> None:
         """Nothing came for a while: a segment of another day is closed all the same."""
@@ -193,32 +213,65 @@ class Journal:
             _logger.error("journal: the segment of another day stays open: %s", error)
 
     def _commit(self, group: list[_Entry]) -> None:
-        before, counts = self._log.rows, 0
-        answers: list[int | list[bool]] = []
+        rows = self._log.rows
         fresh: set[tuple[str, int]] = set()
-        parts = []
-        for entry in group:
-            counts += len(entry.rows)
-            fresh.update(zip(entry.request_ids, entry.rows, strict=True))
-            if entry.labels:
-                keys = [(label.request_id, label.row) for label in entry.labels]
-                known = [key in fresh or key in self._known for key in keys]
-                parts.append(encode_labels(entry.labels, known))
-                answers.append(known)
-            else:
-                parts.append(entry.data)
-                answers.append(before + counts)
+        looked_up = any(entry.labels for entry in group)
+        parts: list[Part] = []
+        answers: list[tuple[_Entry, int | list[bool]]] = []
+        for data, entries in _encoded(group):
+            for entry in entries:
+                rows += len(entry.rows)
+                if looked_up:
+                    fresh.update(zip(entry.request_ids, entry.rows, strict=True))
+                if entry.labels:
+                    keys = [(label.request_id, label.row) for label in entry.labels]
+                    known = [key in fresh or key in self._known for key in keys]
+                    parts.append(encode_labels(entry.labels, known))
+                    answers.append((entry, known))
+                else:
+                    answers.append((entry, rows))
+            parts.extend(data)
         if any(parts):
-            self._log.commit(b"".join(parts), counts)
-        for entry, answer in zip(group, answers, strict=True):
+            self._log.commit(parts, rows - self._log.rows)
+        for entry, answer in answers:
             self._known.add(entry.request_ids, entry.rows)
-            with contextlib.suppress(InvalidStateError):  # cancelled by a caller that gave up: written all the same
-                entry.future.set_result(answer)
+            entry.settle(answer)
 
     def _remember(self, place: Place) -> None:
         if not place.is_labels:
             block = place.rows()
             self._known.add(block.request_id, block.row.tolist())
+
+
+def _encoded(group: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
+    """Records of the entries that have any, in order; exchanges beside one another share theirs."""
+    for shared, run in groupby(group, key=lambda entry: entry.exchange is not None):
+        if shared:
+            yield from _records(list(run))
+        else:
+            yield from (([entry.data], [entry]) for entry in run)
+
+
+def _records(entries: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
+    """Records of exchanges; one that cannot be written fails its caller, not the others."""
+    try:
+        runs = together([entry.exchange for entry in entries if entry.exchange is not None])
+        yield [part for run in runs for part in parts_of(block_of(run))], entries
+    except Exception as error:
+        if len(entries) > 1:
+            for entry in entries:
+                yield from _records([entry])
+            return
+        _logger.error("journal: rows not written: %s", error)
+        entries[0].settle(JournalError(f"cannot take these rows: {error}"))
+
+
+def _settle(future: Future[Any], outcome: Any) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled by a caller that gave up: written all the same
+        if isinstance(outcome, JournalError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _lock(folder: Path) -> int:

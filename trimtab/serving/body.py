@@ -12,7 +12,8 @@ from trimtab.errors import ProtocolError
 
 READ_S = 30.0
 _GZIP = 16 + zlib.MAX_WBITS  # the gzip container (RFC 1952), and no other
-_CODING = "Content-Encoding"
+_CODING, _LENGTH = b"content-encoding", b"content-length"
+_OF_BODIES = frozenset((_CODING, _LENGTH))
 
 
 async def read_body(request: Request, limit: int, read_s: float = READ_S) -> bytes:
@@ -26,11 +27,14 @@ async def read_body(request: Request, limit: int, read_s: float = READ_S) -> byt
         ProtocolError: 400 not gzip although it says so, 408 too slow, 413 too large, 415 compressed in another way.
         starlette.requests.ClientDisconnect: the client went away.
     """
-    coding = ",".join(request.headers.getlist(_CODING)).strip().lower() or "identity"
+    named = {name: value for name, value in request.scope["headers"] if name in _OF_BODIES}
+    coding = "identity"
+    if _CODING in named:
+        coding = ",".join(request.headers.getlist(_CODING.decode())).strip().lower() or coding
     if coding not in ("identity", "gzip"):
-        raise ProtocolError("must be gzip or identity", where=_CODING, code="BAD_REQUEST", status=415)
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > limit:
+        raise ProtocolError("must be gzip or identity", where="Content-Encoding", code="BAD_REQUEST", status=415)
+    length = named.get(_LENGTH, b"")
+    if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
     chunks, size, more = [], 0, True
     try:
@@ -76,7 +80,7 @@ def decompressed(body: bytes, limit: int) -> bytes:
 
 
 def _not_gzip(what: str) -> ProtocolError:
-    return ProtocolError(f"the body {what}", where=_CODING, code="BAD_REQUEST")
+    return ProtocolError(f"the body {what}", where="Content-Encoding", code="BAD_REQUEST")
 
 
 def _too_large(limit: int) -> ProtocolError:

@@ -35,18 +35,21 @@ class Job:
     Attributes:
         inputs: name → (rows, ...), checked. patience: whether it is still wanted.
         settle: told the outcome, once, on any thread.
-        rows: how many. form: names, dtypes and shapes of a row, which requests must have in common to share a call.
+        rows: how many.
     """
 
     inputs: Mapping[str, Array]
     patience: Patience
     settle: Callable[[Answer | ModelFailure | Unwanted], None]
     rows: int = field(init=False)
-    form: Form = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(next(iter(self.inputs.values())))
-        self.form = tuple((name, values.dtype.str, values.shape[1:]) for name, values in sorted(self.inputs.items()))
+
+    @property
+    def form(self) -> Form:
+        """Names, dtypes and shapes of a row, which requests must have in common to share a call."""
+        return tuple((name, values.dtype.str, values.shape[1:]) for name, values in sorted(self.inputs.items()))
 
 
 def ask(loaded: Loaded, inputs: Mapping[str, Array]) -> Answer:

@@ -37,7 +37,9 @@ def checked(spec: Spec, arrays: Mapping[str, Array], most_bytes: int) -> dict[st
             status=413,
         )  # fmt: skip
     # A tensor behind a JSON header begins at any byte; a runtime may read it with instructions that need alignment.
-    aligned = {name: np.require(array, requirements="A") for name, array in arrays.items()}
+    aligned = {
+        name: array if array.flags.aligned else np.require(array, requirements="A") for name, array in arrays.items()
+    }
     try:
         ready = check_inputs(spec, aligned)
     except InputError as error:

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 HEADERS = 100
 HEADER_BYTES = 32_768  # of the request target and all names and values
 HEADERS_S = 10.0  # from the connection, or the first byte of a later request, to the end of its headers
+TOGETHER = 2**20  # bytes of a body that are collected before the application is woken
 REST_S = 10.0  # after an answer that did not wait for the whole body: to its end
 
 
@@ -76,6 +77,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self._awaited = False
         self._wait(None)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body: the application is woken once it is whole, or there is much of it.
+
+        uvicorn wakes it for each part, and stops reading from the socket at every 64 KiB: for a body of a few hundred
+        kilobytes that is most of what the event loop does.
+        """
+        if self.cycle.response_complete or self.parser.should_upgrade():
+            super().on_body(body)
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > TOGETHER:
+            self.flow.pause_reading()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The whole body has come."""

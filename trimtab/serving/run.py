@@ -19,6 +19,10 @@ from trimtab.serving.connection import LimitedProtocol
 from trimtab.serving.service import Service
 from trimtab.serving.tls import Tls
 
+# Seconds after which a thread that waits for the interpreter's lock asks for it. With the default of 5 ms the model's
+# thread waits that long behind a busy event loop for the moment it takes to hand over an answer and take the next
+# request: several times as long as a small model runs.
+SWITCH_S = 0.0005
 LINGER_S = 1  # seconds that connections have to close once nothing is under way
 _BACKLOG = 1024
 
@@ -90,6 +94,7 @@ def serve(service: Service, listener: socket.socket, tls: Tls | None = None) -> 
         ssl_certfile=tls.certificate if tls is not None else None,
         ssl_keyfile=tls.key if tls is not None else None,
     )
+    sys.setswitchinterval(SWITCH_S)
     server = _Server(config, service)
     # Uvicorn sets the same handlers while it serves. Before that a signal must not be lost, and after it the default
     # action would end the process with a signal instead of exit code 0.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from trimtab.errors import ProtocolError
 from trimtab.serving import images, media, trace, trying
 from trimtab.serving.answers import JSON_BYTES, Fail, failure, refusal
+from trimtab.serving.asked import Asked
 from trimtab.serving.body import READ_S, read_body
 from trimtab.serving.engine import Scored
 from trimtab.serving.failures import Busy, ModelFailure, TooMany, Unwanted
@@ -45,11 +46,12 @@ async def respond(service: Service, request: Request, choose: Choose, fail: Fail
         choose: gives the request's form. fail: writes an error as the protocol has it.
     """
     arrived = time.perf_counter()
-    span = trace.traced(request.headers.get(trace.HEADER))
+    asked = Asked(request.scope["headers"])
+    span = trace.traced(asked.get(trace.HEADER))
     headers = {trace.HEADER: span.header} if span is not None else {}
     try:
-        headers[HEADER] = request_id(request.headers.get(HEADER))
-        response = await _answer(service, request, choose, fail, headers, arrived)
+        headers[HEADER] = request_id(asked.get(HEADER))
+        response = await _answer(service, request, asked, choose, fail, headers, arrived)
     except ProtocolError as error:
         response = refusal(error, fail, headers)
     except Busy as error:
@@ -76,6 +78,7 @@ class _Question:
     """
 
     request: Request
+    asked: Asked
     choose: Choose
     body: bytes
     patience: Patience
@@ -83,8 +86,10 @@ class _Question:
 
     async def __call__(self, lane: Lane) -> Scored:
         """Score; a client that has to wait is watched, and once it is gone, what it waits for is not run."""
-        self.form = self.choose(lane.loaded, self.body, self.request.headers)
-        patience = replace(self.patience)  # one release that takes too long says nothing of the next
+        self.form = self.choose(lane.loaded, self.body, self.asked)
+        patience = Patience(
+            self.patience.expires, self.patience.gone
+        )  # one release that takes too long says nothing of the next
         wait_s = lane.engine.wait_s(lane.loaded)
         watched = lane.engine.unfinished > 0 and (wait_s is None or wait_s >= WATCH_S)
         watch = asyncio.create_task(_until_gone(self.request, patience)) if watched else None
@@ -95,7 +100,7 @@ class _Question:
                 watch.cancel()
 
     async def _put(self, lane: Lane, patience: Patience) -> Scored:
-        kind, form = self.request.headers.get("content-type"), self.form
+        kind, form = self.asked.get("content-type"), self.form
         if form is None:
             check_elements(self.body, lane.limits.max_elements)
             return await lane.engine.score(lane.loaded, self.body, kind, patience)
@@ -104,21 +109,27 @@ class _Question:
 
     def name(self, headers: dict[str, str]) -> None:
         """A request is called what its X-Request-Id says, else what its body says, else as we called it."""
-        if self.form is not None and self.form.request_id is not None and HEADER not in self.request.headers:
+        if self.form is not None and self.form.request_id is not None and HEADER not in self.asked:
             headers[HEADER] = self.form.request_id
 
 
 async def _answer(
-    service: Service, request: Request, choose: Choose, fail: Fail, headers: dict[str, str], arrived: float
+    service: Service,
+    request: Request,
+    asked: Asked,
+    choose: Choose,
+    fail: Fail,
+    headers: dict[str, str],
+    arrived: float,
 ) -> Response:
-    patience = Patience.from_header(request.headers.get(TIMEOUT), time.monotonic())
-    lane = service.lane(headers[HEADER], request.headers.get(ALIAS))
+    patience = Patience.from_header(asked.get(TIMEOUT), time.monotonic())
+    lane = service.lane(headers[HEADER], asked.get(ALIAS))
     with service.shares.held(request.client.host if request.client else "", lane.limits.max_per_client):
         lane.admit()
         left_s = patience.left_s()
         body = await read_body(request, lane.limits.max_body, READ_S if left_s is None else min(left_s, READ_S))
         headers |= (lane.rescue or lane).headers()
-        return await _put(service, lane, _Question(request, choose, body, patience), fail, headers, arrived)
+        return await _put(service, lane, _Question(request, asked, choose, body, patience), fail, headers, arrived)
 
 
 async def _put(

@@ -104,6 +104,8 @@ class Workers:
             job.settle(Unwanted(job.patience.gone))
 
     def _chosen(self) -> list[Job]:
+        if len(self._waiting) == 1 or not self.loaded.plan.shares:
+            return [self._waiting.popleft()]
         form = self._waiting[0].form
         alike = [job for job in self._waiting if job.form == form]
         chosen = alike[: self.loaded.plan.together(job.rows for job in alike)]

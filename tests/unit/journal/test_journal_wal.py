@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from trimtab.errors import Conflict, StateError
 from trimtab.journal import LabelRow, Row
+from trimtab.journal.exchanges import Exchange
+from trimtab.journal.log import AHEAD
+from trimtab.journal.mark import read_mark
 from trimtab.journal.reader import end, window
-from trimtab.journal.rows import blocks_of
 from trimtab.journal.segments import list_segments
 from trimtab.journal.wal import Journal, JournalError
 
@@ -55,21 +59,58 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert found.latency_ms.tolist() == [1.5] * 3
 
 
-def test_a_block_is_written_as_its_rows_are_and_labels_find_them(tmp_path):
+def exchange(request_id: str, rows: int, output: np.ndarray | None, **more: Any) -> Exchange:
+    """One of `rows` rows whose inputs are their indices."""
+    inputs = {"input": np.stack([np.full((1, 2, 2), index, np.float32) for index in range(rows)])}
+    return Exchange(request_id, "1", rows, 7, 1.5, more.pop("inputs", inputs), output, **more)
+
+
+def test_exchanges_are_written_as_their_rows_are_and_labels_find_them(tmp_path):
     rows = [row("a", index, float(index)) for index in range(3)]
-    (block,) = blocks_of(rows)
     with Journal(tmp_path / "rows") as journal:
         journal.append(rows)
-    with Journal(tmp_path / "block") as journal:
-        future, labels = journal.submit_block(block), journal.submit_labels([LabelRow("a", 2, 1, 5)])
-        assert future.result() == 3
+    settled: list[Any] = []
+    with Journal(tmp_path / "exchange") as journal:
+        journal.submit_exchange(exchange("a", 3, np.full((3, 2), (0.25, 0.75), np.float32)), settled.append)
+        labels = journal.submit_labels([LabelRow("a", 2, 1, 5)])
         assert labels.result() == [True]
-    one, other = window(tmp_path / "rows", 0, 3), window(tmp_path / "block", 0, 3)
+    assert settled == [3]
+    one, other = window(tmp_path / "rows", 0, 3), window(tmp_path / "exchange", 0, 3)
     assert other.request_id.tolist() == one.request_id.tolist()
     assert other.row.tolist() == one.row.tolist()
     assert other.inputs["input"].tolist() == one.inputs["input"].tolist()
     assert other.output.tolist() == one.output.tolist()
+    assert other.predicted.tolist() == [1, 1, 1]
+    assert other.confidence.tolist() == [0.75] * 3
     assert other.label.tolist() == [-1, -1, 1]
+
+
+def test_exchanges_that_share_a_sync_keep_their_order_and_one_that_cannot_be_written_fails_alone(tmp_path, monkeypatch):
+    answer = np.array([[0.25, 0.75]], np.float32)
+    release = threading.Event()
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda handle: (release.wait(10), real(handle)))
+    settled: dict[str, Any] = {}
+    with Journal(tmp_path / "j") as journal:
+        journal.submit_exchange(exchange("first", 1, answer), lambda outcome: settled.update(first=outcome))
+        for name, given in {
+            "b": exchange("b", 2, np.repeat(answer, 2, axis=0)),
+            "bad": exchange("bad", 1, answer, inputs={"input": np.zeros((1, 1), "M8[s]")}),
+            "c": exchange("c", 1, None, error="ValueError"),
+            "d": exchange("d", 1, np.array([[2.5]], np.float32), regression=True),
+            "e": exchange("e", 1, answer),
+            "f": exchange("f", 1, answer),
+        }.items():
+            journal.submit_exchange(given, lambda outcome, name=name: settled.update({name: outcome}))
+        release.set()
+    assert isinstance(settled.pop("bad"), JournalError)
+    assert settled == {"first": 1, "b": 3, "c": 4, "d": 5, "e": 6, "f": 7}
+    found = window(tmp_path / "j", 0, 7)
+    assert found.request_id.tolist() == ["first", "b", "b", "c", "d", "e", "f"]
+    assert found.row.tolist() == [0, 0, 1, 0, 0, 0, 0]
+    assert found.predicted.tolist() == [1, 1, 1, -1, 0, 1, 1]
+    assert found.status.tolist() == [200, 200, 200, 500, 200, 200, 200]
+    assert np.isnan(found.confidence).tolist() == [False, False, False, True, True, False, False]
 
 
 def test_offsets_continue_after_reopening(tmp_path):
@@ -99,7 +140,9 @@ def test_a_torn_tail_is_cut_and_writing_goes_on(tmp_path, tail):
     folder = tmp_path / "j"
     with Journal(folder) as journal:
         journal.append([row("kept")])
-        size = list_segments(folder)[-1].path.stat().st_size
+        mark = read_mark(folder)
+        assert mark is not None
+        size = mark.size
         journal.append([row("half")])
     path = list_segments(folder)[-1].path
     whole = path.read_bytes()
@@ -181,13 +224,13 @@ def test_rows_not_yet_synced_are_not_shown_to_readers(tmp_path, monkeypatch):
         assert end(tmp_path / "j") == 2
 
 
-@pytest.mark.parametrize("call", ["write", "fdatasync"])
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
 def test_a_full_disk_raises_leaves_nothing_and_heals(tmp_path, monkeypatch, call):
     folder, real = tmp_path / "j", getattr(os, call)
 
     def full(handle, *arguments):
-        if call == "write":
-            real(handle, arguments[0][:10])  # a full disk takes a part of it
+        if call == "pwritev":
+            real(handle, [b"".join(arguments[0])[:10]], arguments[1])  # a full disk takes a part of it
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Journal(folder) as journal:
@@ -202,6 +245,51 @@ def test_a_full_disk_raises_leaves_nothing_and_heals(tmp_path, monkeypatch, call
     assert window(folder, 0, 2).request_id.tolist() == ["a", "b"]
     with Journal(folder) as journal:
         assert journal.rows == 2
+
+
+def test_a_disk_without_room_for_zeros_still_takes_records(tmp_path, monkeypatch):
+    folder, real = tmp_path / "j", os.pwrite
+
+    def nearly_full(handle, data, at):
+        if len(data) == AHEAD:
+            real(handle, data[:5000], at)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data, at)
+
+    monkeypatch.setattr(os, "pwrite", nearly_full)
+    with Journal(folder) as journal:
+        assert [journal.append([row(f"r{index}")]) for index in range(9)] == list(range(1, 10))
+    monkeypatch.undo()
+    assert window(folder, 0, 9).request_id.tolist() == [f"r{index}" for index in range(9)]
+
+
+def test_what_the_kernel_takes_in_part_is_written_whole(tmp_path, monkeypatch):
+    folder, real = tmp_path / "j", os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda handle, parts, at: real(handle, [b"".join(parts)[:101]], at))
+    monkeypatch.setattr("trimtab.journal.log._PARTS", 7)
+    with Journal(folder) as journal:
+        assert [journal.append([row("a", index)]) for index in range(3)] == [1, 2, 3]
+        journal.submit_exchange(exchange("b", 2, np.zeros((2, 2), np.float32)), lambda outcome: None)
+    monkeypatch.undo()
+    assert window(folder, 0, 5).request_id.tolist() == ["a"] * 3 + ["b"] * 2
+    with Journal(folder) as journal:
+        assert journal.rows == 5
+
+
+def test_zeros_behind_the_last_record_are_no_unfinished_write_and_closed_segments_have_none(tmp_path, caplog):
+    folder, killed = tmp_path / "j", tmp_path / "killed"
+    with Journal(folder, segment_bytes=600) as journal:
+        for index in range(7):
+            journal.append([row(f"r{index}")])
+        shutil.copytree(folder, killed)  # as a kill leaves it
+    *closed, active = list_segments(killed)
+    assert len(closed) > 1
+    assert all(not segment.path.read_bytes().endswith(bytes(4096)) for segment in closed)
+    assert active.path.read_bytes().endswith(bytes(4096))
+    with Journal(killed) as journal:
+        assert journal.append([row("next")]) == 8
+    assert not caplog.records
+    assert list_segments(folder)[-1].path.stat().st_size < AHEAD  # closed in order: nothing is left behind
 
 
 def test_too_much_waiting_for_a_slow_disk_is_refused_at_once(tmp_path, monkeypatch):
