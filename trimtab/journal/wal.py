@@ -249,7 +249,8 @@ def _encoded(group: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
         if shared:
             yield from _records(list(run))
         else:
-            yield from (([entry.data], [entry]) for entry in run)
+            for entry in run:
+                yield [entry.data], [entry]
 
 
 def _records(entries: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
