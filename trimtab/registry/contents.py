@@ -5,15 +5,18 @@ MLflow registers a half-uploaded model as READY, and keeps calling a version REA
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from requests import HTTPError
 
 from trimtab.candidate import digest_of
 from trimtab.errors import RegistryError
@@ -51,10 +54,19 @@ def whats_missing(
     try:
         repository = artifacts(client, tracking_uri, model_id)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return f"logged model {model_id} was deleted"
-    found = _files(repository, None)
+        return _deleted(error, model_id)
+    return _missing(repository, _files(repository, None), model_id, key, sizes, signed=signed)
+
+
+def _missing(
+    repository: ArtifactRepository,
+    found: Mapping[str, int],
+    model_id: str,
+    key: str,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    signed: bool = False,
+) -> str | None:
     needed = (*_AROUND, f"{RELEASE_FOLDER}/{MANIFEST}", *(_SIGNATURES if signed else ()))
     if lacking := [file for file in needed if file not in found]:
         return f"logged model {model_id} lacks {lacking}"
@@ -82,11 +94,16 @@ def whats_wrong(
     Raises:
         MlflowException: the server does not answer.
     """
-    if missing := whats_missing(client, tracking_uri, model_id, key):
+    try:
+        repository = artifacts(client, tracking_uri, model_id)
+    except MlflowException as error:
+        return _deleted(error, model_id)
+    found = _files(repository, None)
+    if missing := _missing(repository, found, model_id, key):
         return missing
     with TemporaryDirectory(prefix="trimtab-") as folder:
         try:
-            fetch(client, tracking_uri, model_id, Path(folder))
+            _download(repository, found, model_id, Path(folder))
             verify_folder(Path(folder), keys, name)
             verify_release(Path(folder) / RELEASE_FOLDER, keys=keys, name=name, key=key)
         except RegistryError as error:
@@ -103,7 +120,7 @@ def release_facts(client: MlflowClient, tracking_uri: str, model_id: str, key: s
     repository, where = artifacts(client, tracking_uri, model_id), f"models:/{model_id}"
     manifest = _manifest(repository, model_id)
     with TemporaryDirectory(prefix="trimtab-") as folder:
-        path = Path(repository.download_artifacts(f"{RELEASE_FOLDER}/{RELEASE}", folder))
+        path = _one(repository, f"{RELEASE_FOLDER}/{RELEASE}", Path(folder))
         if digest_of(manifest) != key or manifest.get(RELEASE) != file_digest(path):
             raise RegistryError(f"{RELEASE} is another than was registered", where=where)
         return read_json(path.parent, path.name)
@@ -116,10 +133,7 @@ def fetch(client: MlflowClient, tracking_uri: str, model_id: str, into: Path) ->
         RegistryError: the server names a file that leaves the folder. MlflowException: it does not answer.
     """
     repository = artifacts(client, tracking_uri, model_id)
-    for file in _files(repository, None):
-        if not is_contained(file):
-            raise RegistryError(f"{file!r} is not a file inside the model", where=f"models:/{model_id}")
-        repository.download_artifacts(file, str(into))
+    _download(repository, _files(repository, None), model_id, into)
 
 
 def size(client: MlflowClient, tracking_uri: str, model_id: str) -> int:
@@ -141,6 +155,33 @@ def model_id_of(source: str | None) -> str | None:
     return model_id if model_id != source and model_id.startswith("m-") and "/" not in model_id else None
 
 
+def _deleted(error: MlflowException, model_id: str) -> str:
+    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        raise error
+    return f"logged model {model_id} was deleted"
+
+
+def _download(repository: ArtifactRepository, files: Iterable[str], model_id: str, into: Path) -> None:
+    for file in files:
+        if not is_contained(file):
+            raise RegistryError(f"{file!r} is not a file inside the model", where=f"models:/{model_id}")
+        _one(repository, file, into)
+
+
+def _one(repository: ArtifactRepository, file: str, into: Path) -> Path:
+    """Download a file. `download_artifacts` would ask for a listing first, to see whether it is a folder."""
+    path = into / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        repository._download_file(file, str(path))
+    except HTTPError as error:
+        gone = error.response is not None and error.response.status_code == HTTPStatus.NOT_FOUND
+        raise MlflowException(
+            f"{file} cannot be downloaded: {error}", RESOURCE_DOES_NOT_EXIST if gone else INTERNAL_ERROR
+        ) from None
+    return path
+
+
 def _files(repository: ArtifactRepository, folder: str | None) -> dict[str, int]:
     files: dict[str, int] = {}
     for item in repository.list_artifacts(folder):
@@ -150,10 +191,10 @@ def _files(repository: ArtifactRepository, folder: str | None) -> dict[str, int]
 
 def _manifest(repository: ArtifactRepository, model_id: str) -> dict[str, str]:
     with TemporaryDirectory(prefix="trimtab-") as folder:
-        path = repository.download_artifacts(f"{RELEASE_FOLDER}/{MANIFEST}", folder)
+        path = _one(repository, f"{RELEASE_FOLDER}/{MANIFEST}", Path(folder))
         where = f"models:/{model_id}"
         try:
-            manifest = strict_json.parse(Path(path).read_bytes())
+            manifest = strict_json.parse(path.read_bytes())
         except strict_json.NotStrict as error:
             raise RegistryError(f"{MANIFEST} cannot be read: {error}", where=where) from None
         if not isinstance(manifest, dict):
