@@ -369,20 +369,22 @@ class Watch:
     def new_rows(self, digest: str) -> NewRows:
         """Labelled rows of the windows that a verdict rests on, divided into training and held-out rows.
 
-        These are its own window and, of the last n windows of the same version, those that show damage too.
+        These are its own window and, of the last `retraining.windows` of the same version, those that show damage too.
 
         Raises:
             DataError: too few labelled rows, or inputs were not journalled. StateError: there is no such verdict.
         """
         verdict = self.verdict(digest)
-        past = windows(self._until(digest), verdict.version)[-self.recipe.monitoring.policy.n :]
+        monitoring = self.recipe.monitoring
+        past = windows(self._until(digest), verdict.version)[-monitoring.retraining.reach(monitoring.policy.n) :]
         places = [(one.lo, one.hi) for one in past if one.lo != verdict.lo and "damage" in causes(one)]
-        parts = [self._labelled(lo, hi) for lo, hi in [*places, (verdict.lo, verdict.hi)]]
+        places.append((verdict.lo, verdict.hi))
+        parts = [self._labelled(lo, hi) for lo, hi in places]
         names = set.intersection(*(set(inputs) for inputs, _, _ in parts))
         inputs = {name: np.concatenate([part[0][name] for part in parts]) for name in sorted(names)}
         labels = np.concatenate([part[1] for part in parts])
         ids = [one for part in parts for one in part[2]]
-        return divide(inputs, labels, ids, self.recipe.monitoring.holdout, digest)
+        return divide(inputs, labels, ids, monitoring.holdout, digest, monitoring.retraining.weight, places)
 
     def _labelled(self, lo: int, hi: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
         """Inputs, labels and ids of the rows from lo to hi that can be trained on."""
@@ -402,7 +404,8 @@ class Watch:
         monitoring, past, book = self.recipe.monitoring, self.verdicts(), self.book()
         waiting = {one.decision.verdict_digest for one in book.proposals} - {one.verdict for one in book.reactions}
         begun = {one.verdict for one in book.reactions if one.finished_at is None}
-        recent = standing(past)[-max(monitoring.policy.n, monitoring.label_horizon, 1) :]
+        reach = max(monitoring.policy.n, monitoring.retraining.reach(1), monitoring.label_horizon)
+        recent = standing(past)[-reach:]
         held = [one.lo for one in past if one.digest in begun | waiting]
         return min([position, *held, *(one.lo for one in recent)])
 

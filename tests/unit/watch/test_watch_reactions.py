@@ -15,6 +15,7 @@ from trimtab.errors import Conflict, StateError
 from trimtab.journal.rows import Row
 from trimtab.journal.wal import Journal
 from trimtab.monitoring.policy import Decision
+from trimtab.recipe.retraining import Retraining
 from trimtab.recompress import Recompress
 from trimtab.settings import Settings
 from trimtab.watch import Watch
@@ -149,6 +150,34 @@ def test_a_retrain_takes_the_rows_of_every_damaged_window_that_it_rests_on(watch
 
     values = np.concatenate([part.inputs["input"] for part in (rows.train, rows.validation, rows.held_out)])
     assert sorted(values.ravel()) == [*range(60), *range(120, 180)]
+
+
+def test_a_retrain_looks_as_many_windows_back_as_the_recipe_says_and_gives_their_rows_its_weight(watch: Watch):
+    answer(watch, "1", 180)
+    for place in range(3):
+        watch.record(replace(verdict("drift+damage", version="1"), lo=60 * place, hi=60 * place + 60))
+    newest = watch.verdicts()[-1].digest
+    assert watch.new_rows(newest).windows == ((0, 60), (60, 120), (120, 180))
+    assert watch.new_rows(newest).train.weights is None
+
+    learning = Retraining(windows=2, weight=4)
+    monitoring = watch.recipe.monitoring.model_copy(update={"retraining": learning, "label_horizon": 0})
+    watch.recipe = watch.recipe.model_copy(update={"monitoring": monitoring})
+    rows = watch.new_rows(newest)
+
+    assert rows.windows == ((60, 120), (120, 180))
+    assert set(rows.train.counted()) == {4.0}
+    assert rows.facts(None)["weight"] == 4
+
+
+def test_rows_that_a_retrain_would_look_back_to_are_kept(watch: Watch):
+    policy = watch.recipe.monitoring.policy.model_copy(update={"n": 1, "k": 1})
+    update = {"label_horizon": 0, "policy": policy, "retraining": Retraining(windows=4)}
+    watch.recipe = watch.recipe.model_copy(update={"monitoring": watch.recipe.monitoring.model_copy(update=update)})
+    shown = [verdict("damage", place, version="1") for place in range(6)]
+    for one in shown:
+        watch.record(one)
+    assert watch.needed_from() == shown[2].lo
 
 
 def test_done_before_a_kill_is_told_by_what_serves(watch: Watch, monkeypatch: pytest.MonkeyPatch):
