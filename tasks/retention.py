@@ -19,12 +19,14 @@ from trimtab.watch import Watch
 def forget_rows(watch: Watch, days: int) -> Forgotten | None:
     """Delete rows and labels of days before the last `days` ones; None while a reaction runs, which may read them.
 
-    None may begin, either, between the question what is needed and the deletion of the rest.
+    None may begin, either, between the question what is needed and the deletion of the rest. Proposals that nobody
+    approved in time hold no rows any more.
     """
     compact(watch.journal)
     before = datetime.now(UTC).date() - timedelta(days=days)
     try:
         with watch.reacting():
+            watch.expire()
             forgotten = forget(watch.journal, before, watch.needed_from())
     except Conflict as other:
         get_run_logger().info("%s", other)

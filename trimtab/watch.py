@@ -30,7 +30,7 @@ from trimtab.monitoring.judge import judge, ready
 from trimtab.monitoring.outgrown import outgrown
 from trimtab.monitoring.own import Own
 from trimtab.monitoring.performance_reference import read_performance
-from trimtab.monitoring.policy import Decision, Facts, decisions
+from trimtab.monitoring.policy import DAY_S, Decision, Facts, decisions
 from trimtab.monitoring.profile import Profile, read_reference
 from trimtab.monitoring.revisions import replaced_by, standing, told, with_successors
 from trimtab.monitoring.service import Breach, ServiceFacts, assess, at_the_door
@@ -224,7 +224,8 @@ class Watch:
             rolled_back=bool(log.done) and log.done[-1].kind == ROLLBACK,
             reactions=book.reactions,
             approved=book.approved,
-            proposed=frozenset(one.decision.episode for one in book.proposals),
+            proposed=frozenset(one.decision.episode for one in book.proposals if not one.expired),
+            expired=book.expired,
             said=reactions.said(self.ledger.read(reactions.alerts_stream(self.name))),
             closed_at=book.closed_at,
         )
@@ -261,6 +262,18 @@ class Watch:
             if verdict.digest == digest:
                 return verdict
         raise StateError(f"the ledger has no verdict {digest[:12]}", where=self.name, fix="see `trimtab status`")
+
+    def propose(self, decision: Decision, run: str) -> None:
+        """Write down that a person is asked, and which flow run waits, until the recipe's time is over."""
+        reactions.propose(self.ledger, self.name, decision, run, time.time() + self._patience_s)
+
+    def expire(self) -> list[reactions.Proposal]:
+        """Write down which proposals nobody approved in time; those that expire now."""
+        return reactions.expire(self.ledger, self.name, self._patience_s)
+
+    @property
+    def _patience_s(self) -> float:
+        return self.recipe.monitoring.policy.proposal_expires_days * DAY_S
 
     def begin(self, decision: Decision, run: str) -> int:
         """Write down that a reaction starts, before it does.
@@ -398,11 +411,12 @@ class Watch:
         """Offset from which rows of the journal may still be needed.
 
         Those of windows that are not judged yet, of the last windows that late labels may re-open or a reaction may
-        rest on, and of verdicts whose reaction waits for a person or is not finished.
+        rest on, and of verdicts whose reaction waits for a person, who may still agree, or is not finished.
         """
         position, _ = self.position()
         monitoring, past, book = self.recipe.monitoring, self.verdicts(), self.book()
         waiting = {one.decision.verdict_digest for one in book.proposals} - {one.verdict for one in book.reactions}
+        waiting -= book.expired
         begun = {one.verdict for one in book.reactions if one.finished_at is None}
         reach = max(monitoring.policy.n, monitoring.retraining.reach(1), monitoring.label_horizon)
         recent = standing(past)[-reach:]

@@ -43,7 +43,8 @@ class Facts:
         rolled_back: whether that was a rollback, after which there is nothing to go back from.
         reactions: of this release, oldest first.
         approved: digests of verdicts whose reaction a person has approved.
-        proposed: episodes of which a reaction was proposed to a person.
+        proposed: episodes of which a reaction was proposed to a person, who may still agree.
+        expired: digests of verdicts whose proposed reaction nobody approved in time.
         said: episodes that have their alert.
         closed_at: when a person last closed the circuit breaker.
     """
@@ -55,6 +56,7 @@ class Facts:
     reactions: tuple[Reaction, ...] = ()
     approved: frozenset[str] = field(default_factory=frozenset)
     proposed: frozenset[str] = field(default_factory=frozenset)
+    expired: frozenset[str] = field(default_factory=frozenset)
     said: frozenset[str] = field(default_factory=frozenset)
     closed_at: float | None = None
 
@@ -140,6 +142,9 @@ def decisions(
         return (Decision("none", reason, verdict.digest),)
     if facts.of(verdict.digest) is not None:
         return (Decision("none", "this verdict has its reaction already", verdict.digest),)
+    if verdict.digest in facts.expired:
+        reason = "its reaction was proposed and not approved in time; a later window may ask anew"
+        return (Decision("none", reason, verdict.digest),)
     case = _Case(verdicts, facts, policy, mode, now)
     reaction = case.reaction()
     taken = reaction.cause if reaction is not None and reaction.action != "none" else ""

@@ -31,6 +31,8 @@ def test_the_cool_down_is_taken_from_where_it_was_before_there_was_a_policy() ->
         ({"retraining": {"windows": 0}}, "greater than or equal to 1"),
         ({"retraining": {"windows": 101}}, "less than or equal to 100"),
         ({"retraining": {"warm_start": "perhaps"}}, "valid boolean"),
+        ({"policy": {"proposal_expires_days": 0}}, "greater than 0"),
+        ({"policy": {"proposal_expires_days": 366}}, "less than or equal to 365"),
         ({"mode": "maybe"}, "'act', 'propose' or 'observe'"),
         ({"schedule": {"cron": "5 4 * * *", "timezone": "Mars/Olympus"}}, "no time zone"),
         ({"schedule": {"cron": "5 4 *"}}, "five fields"),

@@ -29,6 +29,9 @@ class Watch:
     def needed_from(self) -> int:
         return self.needed
 
+    def expire(self) -> list[Any]:
+        return []
+
     @contextmanager
     def reacting(self) -> Any:
         if self.taken:

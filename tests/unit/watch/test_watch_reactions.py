@@ -14,7 +14,7 @@ from trimtab import watch as module
 from trimtab.errors import Conflict, StateError
 from trimtab.journal.rows import Row
 from trimtab.journal.wal import Journal
-from trimtab.monitoring.policy import Decision
+from trimtab.monitoring.policy import DAY_S, Decision
 from trimtab.recipe.retraining import Retraining
 from trimtab.recompress import Recompress
 from trimtab.settings import Settings
@@ -226,7 +226,7 @@ def test_two_monitors_that_judged_the_same_new_window_record_it_once(watch: Watc
     assert len(watch.verdicts()) == 2
 
 
-def test_rows_that_may_still_be_read_again_are_needed(watch: Watch):
+def test_rows_that_may_still_be_read_again_are_needed(watch: Watch, monkeypatch: pytest.MonkeyPatch):
     policy = watch.recipe.monitoring.policy.model_copy(update={"n": 2})
     monitoring = watch.recipe.monitoring.model_copy(update={"label_horizon": 0, "policy": policy})
     watch.recipe = watch.recipe.model_copy(update={"monitoring": monitoring})
@@ -248,6 +248,16 @@ def test_rows_that_may_still_be_read_again_are_needed(watch: Watch):
     watch.begin(first, "run-2")
     watch.finish(first, "run-2", "nothing was changed", None)
     assert watch.needed_from() == shown[3].lo
+
+    late = Decision("retrain", "damage", shown[2].digest)
+    watch.propose(late, "run-3")
+    assert watch.needed_from() == shown[2].lo
+    assert watch.expire() == []
+    week = policy.proposal_expires_days * DAY_S
+    monkeypatch.setattr(module.time, "time", lambda now=module.time.time: now() + week)
+    assert [one.decision for one in watch.expire()] == [late]
+    assert watch.needed_from() == shown[3].lo  # nobody can agree any more
+    assert watch.owed() is None
 
     horizon = monitoring.model_copy(update={"label_horizon": 4})
     watch.recipe = watch.recipe.model_copy(update={"monitoring": horizon})
