@@ -23,7 +23,8 @@ from typing import Any
 from trimtab.candidate import digest_of
 from trimtab.monitoring.breaker import Action, Reaction, failures
 from trimtab.monitoring.causes import COSTS, Cause, can_say, causes, input_drifted
-from trimtab.monitoring.episodes import Episode, episode, windows
+from trimtab.monitoring.episodes import Episode, episode
+from trimtab.monitoring.revisions import standing
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe.policy import Mode, Policy
 
@@ -160,8 +161,8 @@ class _Case:
 
     def __init__(self, verdicts: Sequence[Verdict], facts: Facts, policy: Policy, mode: Mode, now: float) -> None:
         self.verdict, self.facts, self.policy, self.mode, self.now = verdicts[-1], facts, policy, mode, now
-        self.every = windows(verdicts)
-        self.history = [verdict for verdict in self.every if verdict.version == self.verdict.version]
+        self.every = standing(verdicts)
+        self.history = standing(verdicts, self.verdict.version)
         self.shown = causes(self.verdict)
 
     def alert(self, cause: Cause) -> Decision | None:

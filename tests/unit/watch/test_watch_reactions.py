@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from policy_world import verdict
 
 from trimtab import reactions
-from trimtab import watch as module
 from trimtab.errors import Conflict, StateError
 from trimtab.journal.rows import Row
 from trimtab.journal.wal import Journal
@@ -19,6 +19,7 @@ from trimtab.recipe.retraining import Retraining
 from trimtab.recompress import Recompress
 from trimtab.settings import Settings
 from trimtab.watch import Watch
+from trimtab.watch import known as module
 
 RECIPE = """
 name: demo
@@ -84,12 +85,12 @@ def test_rows_of_a_replaced_version_that_cannot_fill_a_window_are_passed_over_wi
 
 
 def test_a_full_window_without_labels_waits_for_them(watch: Watch, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.time, "time", lambda: 1e9 + 5)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + 5)
     answer(watch, "1", 30, label=False)
     found = watch.next_window()
     assert found.window is None
     assert "waiting for labels: 0 of 10" in found.state
-    monkeypatch.setattr(module.time, "time", lambda: 1e9 + 2000)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + 2000)
     assert watch.next_window().window is not None
 
 
@@ -254,7 +255,7 @@ def test_rows_that_may_still_be_read_again_are_needed(watch: Watch, monkeypatch:
     assert watch.needed_from() == shown[2].lo
     assert watch.expire() == []
     week = policy.proposal_expires_days * DAY_S
-    monkeypatch.setattr(module.time, "time", lambda now=module.time.time: now() + week)
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + week)
     assert [one.decision for one in watch.expire()] == [late]
     assert watch.needed_from() == shown[3].lo  # nobody can agree any more
     assert watch.owed() is None
