@@ -249,8 +249,8 @@ def _service_figures(verdict: Verdict) -> dict[str, float]:
 
 @task(name="compact", task_run_name="compact the journal", cache_policy=NO_CACHE)
 def compact_journal(watch: Watch) -> int:
-    """Closed segments of the journal become Parquet; how many."""
-    return compact(watch.journal)
+    """Closed segments of the journal become Parquet, those of what challengers answered too; how many."""
+    return compact(watch.journal) + compact(watch.challenger_journal)
 
 
 def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:

@@ -43,6 +43,11 @@ class Known:
         """Where the scoring service writes this release's journal."""
         return self.settings.journal / self.name
 
+    @property
+    def challenger_journal(self) -> Path:
+        """The same of what its challengers answered; no window is judged of it."""
+        return self.settings.challenger_journal(self.name)
+
     def verdicts(self, before: int | None = None) -> list[Verdict]:
         """Every verdict so far, or before an entry of the stream, oldest first (late labels: see `revisions.told`)."""
         last = next(reversed(self._recorded), 0)  # the stream only grows: what was read is not read again
