@@ -13,6 +13,7 @@ Entries of stream "reactions/<name>", by `act`:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -53,9 +54,13 @@ class Proposal:
     approved: bool = False
     expired: bool = False
 
+    def ends(self, after_s: float) -> float:
+        """Until when it can be approved, seconds since the epoch; where it does not say, so long after it was asked."""
+        return seconds(self.time) + after_s if self.expires is None else self.expires
+
     def over(self, now: float) -> bool:
-        """Whether the time in which it could be approved has passed."""
-        return self.expired or (not self.approved and self.expires is not None and now >= self.expires)
+        """Whether the time in which it could be approved has passed, as far as it says itself."""
+        return self.expired or (not self.approved and now >= self.ends(math.inf))
 
     def in_words(self) -> str:
         """E.g. "the retrain proposed on 2026-11-30 08:15 UTC for verdict 0123456789ab"."""
@@ -183,8 +188,7 @@ def expire(ledger: Ledger, name: str, after_s: float, now: float | None = None) 
     now = time.time() if now is None else now
 
     def entry(book: Book) -> dict[str, Any] | None:
-        ends = [(one, one.expires or seconds(one.time) + after_s) for one in book.waiting()]
-        return next((_expiry(one) for one, end in ends if now >= end), None)
+        return next((_expiry(one) for one in book.waiting() if now >= one.ends(after_s)), None)
 
     before = read(ledger, name).expired
     after = _append(ledger, name, entry)
