@@ -258,7 +258,7 @@ def test_rows_that_may_still_be_read_again_are_needed(watch: Watch, monkeypatch:
     monkeypatch.setattr(time, "time", lambda now=time.time: now() + week)
     assert [one.decision for one in watch.expire()] == [late]
     assert watch.needed_from() == shown[3].lo  # nobody can agree any more
-    assert watch.owed() is None
+    assert "not approved in time" in watch.decide(late.verdict_digest).reason
 
     horizon = monitoring.model_copy(update={"label_horizon": 4})
     watch.recipe = watch.recipe.model_copy(update={"monitoring": horizon})
