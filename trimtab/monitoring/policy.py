@@ -17,13 +17,14 @@ One episode of a cause (see `episodes`) starts one reaction and one alert.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trimtab.candidate import digest_of
 from trimtab.monitoring.breaker import Action, Reaction, failures
 from trimtab.monitoring.causes import COSTS, Cause, can_say, causes, input_drifted
 from trimtab.monitoring.episodes import Episode, episode
+from trimtab.monitoring.facts import Facts
 from trimtab.monitoring.revisions import standing
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe.policy import Mode, Policy
@@ -32,43 +33,6 @@ __all__ = ["ACTS", "Action", "Decision", "Facts", "Mode", "Reaction", "about", "
 ACTS: tuple[Action, ...] = ("rollback", "retrain", "recompress")
 DAY_S = 86_400.0
 LEAST_WITHOUT_DRIFT = 2  # damage that nothing explains may be a bad batch of labels: one window is never enough
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is so at the moment of deciding; times are seconds since the epoch.
-
-    Attributes:
-        champion_version: the version that serves. previous_version: the way back; None where there is none.
-        promoted_at: when what serves was let serve; None if that is not known.
-        rolled_back: whether that was a rollback, after which there is nothing to go back from.
-        reactions: of this release, oldest first.
-        approved: digests of verdicts whose reaction a person has approved.
-        proposed: episodes of which a reaction was proposed to a person, who may still agree.
-        expired: digests of verdicts whose proposed reaction nobody approved in time.
-        said: episodes that have their alert.
-        closed_at: when a person last closed the circuit breaker.
-    """
-
-    champion_version: str
-    promoted_at: float | None = None
-    previous_version: str | None = None
-    rolled_back: bool = False
-    reactions: tuple[Reaction, ...] = ()
-    approved: frozenset[str] = field(default_factory=frozenset)
-    proposed: frozenset[str] = field(default_factory=frozenset)
-    expired: frozenset[str] = field(default_factory=frozenset)
-    said: frozenset[str] = field(default_factory=frozenset)
-    closed_at: float | None = None
-
-    def of(self, digest: str) -> Reaction | None:
-        """The reaction to a verdict."""
-        return next((reaction for reaction in self.reactions if reaction.verdict == digest), None)
-
-    @property
-    def last_reaction_at(self) -> float | None:
-        """When the last one was started."""
-        return self.reactions[-1].started_at if self.reactions else None
 
 
 @dataclass(frozen=True)
