@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from prefect import flow
 
-from tasks.monitor import catch_up, collect, judge, late, open_watch, publish, record, said, tidy
+from tasks.catching_up import catch_up
+from tasks.monitor import collect, judge, late, open_watch, publish, record, said, tidy
 from tasks.naming import described, run_name
 
 

@@ -40,7 +40,7 @@ def release(
         if done := run.done():
             serve(bench, done["version"])
             return done
-        original = optimize(bench, run.warm_start, run.kept)
+        original = optimize(bench, run.before, run.kept)
         candidates = compress(bench, run, original)
         builds = convert(bench, candidates, run.targets, run.unwanted)
         finalists = select(bench, run, candidates, builds)

@@ -40,7 +40,8 @@ class ReleaseRun:
         run_id: MLflow parent run.
         key: what identifies the release: recipe, data, code and the verdict that caused it.
         champion: version that serves at the start, or None.
-        warm_start: on a retrain, the champion's original candidate; training starts from its weights.
+        before: on a retrain, the champion's original candidate; its searched settings are taken over, and its weights
+            where the recipe says so.
         kept: on a recompression, the champion's original candidate; it is compressed as it is.
         finalists: on a retrain, the steps of what reached the gate when the champion was made.
         targets: what candidates are converted to: the recipe's; on a retrain those of them that reached the gate.
@@ -55,7 +56,7 @@ class ReleaseRun:
     key: str
     reason: str
     champion: int | None
-    warm_start: str | None = None
+    before: str | None = None
     kept: str | None = None
     finalists: Sequence[Sequence[Step]] = ()
     targets: Sequence[Target] = ()
@@ -198,7 +199,7 @@ def _from_champion(bench: Workbench, champion: int | None) -> dict[str, Any]:
         return {"targets": targets}
     facts = _champion_facts(bench, champion)
     return {
-        "warm_start": facts["original"],
+        "before": facts["original"],
         "finalists": [[Step(**step) for step in steps] for steps in facts["finalists"]],
         # Which runtime is fast does not depend on the weights either; one the recipe has dropped is not brought back.
         "targets": [target for target in targets if target in facts.get("finalist_targets", [])] or targets,

@@ -1,4 +1,4 @@
-"""Other runs of a flow on the same recipe: those about to begin, and those whose process was killed.
+"""Other runs of a flow on the same recipe: about to begin, killed with their process, or waiting in vain.
 
 Whoever holds the lock that only one such run can hold knows that the others are dead, and says so to Prefect.
 """
@@ -6,6 +6,7 @@ Whoever holds the lock that only one such run can hold knows that the others are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -16,9 +17,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 
 def crash_dead_runs(flow: str, recipe: str, of: str = "recipe") -> int:
@@ -45,6 +47,20 @@ def about_to_begin(flow: str, recipe: str) -> int:
     """How many runs of a flow on this recipe are asked for and have not begun: a process needs seconds to start."""
     with get_client(sync_client=True) as client:
         return len(_runs(client, flow, recipe, [StateType.SCHEDULED, StateType.PENDING]))
+
+
+def cancel_waiting(run: str, why: str) -> bool:
+    """Cancel a suspended flow run that nothing will resume; whether there was one."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_flow_run(UUID(run))
+        except (ObjectNotFound, ValueError):  # deleted, or made where there was no run
+            return False
+        if found.state_type != StateType.PAUSED:
+            return False
+        client.set_flow_run_state(found.id, Cancelled(message=why))
+        get_run_logger().info("run %s waited for nothing any more: Cancelled", found.name)
+        return True
 
 
 def _runs(

@@ -1,4 +1,4 @@
-"""The watch's stages as tasks: collect, judge, record, publish; and what an event lost is started here."""
+"""The watch's stages as tasks: collect, judge, record, publish."""
 
 from __future__ import annotations
 
@@ -9,26 +9,22 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from tasks.alert import said_before
 from tasks.artifacts import artifact_key, page_url
 from tasks.audit import audit_url, renew_audit
 from tasks.edges import after, ended, quoted
 from tasks.events import EVENTS
-from tasks.leftovers import about_to_begin
 from trimtab.errors import RegistryError, TrimtabError
 from trimtab.journal import reader
 from trimtab.journal.compact import compact
 from trimtab.journal.window import Window
 from trimtab.late_labels import late_windows
-from trimtab.ledger import utc_now
 from trimtab.monitoring.judge import watched
 from trimtab.monitoring.metrics import ALL, MACRO
-from trimtab.monitoring.policy import Decision, about
+from trimtab.monitoring.policy import Decision
 from trimtab.monitoring.verdict import Verdict
 from trimtab.monitoring.windows import answered
 from trimtab.settings import Settings
@@ -80,13 +76,6 @@ def publish(watch: Watch, window: Window, verdict: Verdict) -> Decision:
 def tidy(watch: Watch) -> None:
     """Compact the journal."""
     ended(watch, "compact", compact_journal(*quoted(watch), return_state=True))
-
-
-def catch_up(watch: Watch) -> str | None:
-    """Start the reaction that an event lost, if there is one; the verdict's digest."""
-    state = start_owed(*quoted(watch), wait_for=after(watch, "compact"), return_state=True)
-    digest: str | None = ended(watch, "catch up", state)
-    return digest
 
 
 def said(message: str, found: dict[str, Any]) -> Any:
@@ -260,50 +249,8 @@ def _service_figures(verdict: Verdict) -> dict[str, float]:
 
 @task(name="compact", task_run_name="compact the journal", cache_policy=NO_CACHE)
 def compact_journal(watch: Watch) -> int:
-    """Closed segments of the journal become Parquet; how many."""
-    return compact(watch.journal)
-
-
-@task(name="catch up", task_run_name="catch up on what is owed", cache_policy=NO_CACHE)
-def start_owed(watch: Watch) -> str | None:
-    """Start the alert or reaction that an event lost or a kill cut short; the schedule makes certain what events make
-    fast."""
-    say_unsaid(watch)
-    say_at_the_door(watch)
-    digest = watch.owed()
-    if digest is None or about_to_begin("react", str(watch.path)):
-        return None
-    get_run_logger().warning("verdict %s has no finished reaction: starting it", digest[:12])
-    run_deployment(
-        f"react/{watch.name}", parameters={"verdict": digest}, timeout=0, as_subflow=False, idempotency_key=None
-    )
-    return digest
-
-
-def say_unsaid(watch: Watch) -> None:
-    """Run alert/<name> for what the newest verdict should have said and is not in the ledger."""
-    for decision in watch.unsaid():
-        get_run_logger().warning("verdict %s has no alert: saying it", decision.verdict_digest[:12])
-        said = {
-            "subject": f"{decision.cause}: {decision.reason}",
-            "body": about(decision.verdict_digest),
-            "cause": decision.cause,
-            "episode": decision.episode,
-        }
-        # The key: one that is on its way is not asked for again with each tick; one that failed is, an hour later.
-        key = f"alert {decision.episode} {datetime.now(UTC):%Y-%m-%dT%H}"
-        run_deployment(f"alert/{watch.name}", parameters=said, timeout=0, as_subflow=False, idempotency_key=key)
-
-
-def say_at_the_door(watch: Watch) -> None:
-    """Run alert/<name> for requests that are refused at the door: no window tells of them, no model is to blame."""
-    for breach in watch.at_the_door():
-        said = {"subject": f"{breach.kind}: {breach.detail}", "body": "counted by the service since the last window"}
-        entry = {**said, "cause": breach.kind, "episode": ""}
-        if not said_before(watch.ledger.read(f"alerts/{watch.name}"), entry, utc_now()):
-            get_run_logger().warning("%s: %s", breach.kind, breach.detail)
-            key = f"door {breach.kind} {datetime.now(UTC):%Y-%m-%dT%H}"
-            run_deployment(f"alert/{watch.name}", parameters=entry, timeout=0, as_subflow=False, idempotency_key=key)
+    """Closed segments of the journal become Parquet, those of what challengers answered too; how many."""
+    return compact(watch.journal) + compact(watch.challenger_journal)
 
 
 def in_words(verdict: Verdict, decision: Decision, url: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import task
+from prefect.logging import get_run_logger
 
 from tasks.caching import JSON_RESULT, content_key
 from tasks.edges import after, ended, quoted
@@ -32,10 +33,11 @@ def train_original(bench: Workbench, warm_start: str | None, searched: dict[str,
     return done.to_json()
 
 
-def optimize(bench: Workbench, warm_start: str | None = None, kept: str | None = None) -> Candidate:
+def optimize(bench: Workbench, before: str | None = None, kept: str | None = None) -> Candidate:
     """Check that the model fits the task, search if the recipe says so, then train (or reuse what was trained).
 
     Args:
+        before: of a retrain, the champion's original.
         kept: of a recompression, the original that is taken as it is.
 
     Raises:
@@ -49,13 +51,24 @@ def optimize(bench: Workbench, warm_start: str | None = None, kept: str | None =
     refuse_misfit(bench.recipe.serving.journal.model_dump(mode="json"), bench.example)
     if kept is not None:
         return _kept(bench, kept)
-    if warm_start is not None and bench.stored(warm_start) is None:
-        warm_start = None
-    searched = search_original(bench, warm_start)
+    warm_start = _warm(bench, before)
+    searched = search_original(bench, before, warm_start)
     planned = planned_original(bench, warm_start, searched)
     fresh = train_original.with_options(refresh_cache=bench.stored(planned.id) is None)
     state = fresh(*quoted(bench, warm_start, searched), wait_for=after(bench, SEARCHED), return_state=True)
     return Candidate.from_json(ended(bench, planned.id, state))
+
+
+def _warm(bench: Workbench, before: str | None) -> str | None:
+    """The original whose weights training starts from: that of the champion, where it is wanted and there."""
+    if before is None or not bench.recipe.monitoring.retraining.warm_start:
+        return None
+    if bench.stored(before) is None:
+        get_run_logger().warning(
+            "the champion's original %s is not in the store any more: training starts from scratch", before[:12]
+        )
+        return None
+    return before
 
 
 def _kept(bench: Workbench, identity: str) -> Candidate:

@@ -43,7 +43,11 @@ def reacting(watch: Watch) -> Iterator[bool]:
 
 
 def resumed(watch: Watch, digest: str) -> bool:
-    """Whether this run proposed the reaction itself and goes on now: somebody has resumed it, which is written down."""
+    """Whether this run proposed the reaction itself and goes on now: somebody has resumed it, which is written down.
+
+    Raises:
+        StateError: that came too late, the proposal has expired.
+    """
     here = str(flow_run.get_id())
     mine = [one for one in watch.book().proposals if one.run == here and one.decision.verdict_digest == digest]
     if mine and not mine[-1].approved:
@@ -71,10 +75,12 @@ def why(watch: Watch, decision: Decision) -> str:
 
 
 def ask(watch: Watch, decision: Decision) -> None:
-    """The ledger first, then an alert that says what is proposed and how to agree."""
-    reactions.propose(watch.ledger, watch.name, decision, str(flow_run.get_id()))
-    how = f"agree with `trimtab approve {watch.name}`, or resume this flow run in the Prefect UI"
-    tell(watch, decision, "proposal", f"{decision.action} is proposed ({how}): {decision.reason}")
+    """The ledger first, then an alert that says what is proposed, how to agree and until when."""
+    asked = sum(one.decision.episode == decision.episode for one in watch.book().proposals)
+    watch.propose(decision, str(flow_run.get_id()))
+    days = watch.recipe.monitoring.policy.proposal_expires_days
+    how = f"agree with `trimtab approve {watch.name}`, or resume this flow run in the Prefect UI, within {days:g} days"
+    tell(watch, decision, "proposal", f"{decision.action} is proposed ({how}): {decision.reason}", again=asked)
     create_markdown_artifact(
         key=artifact_key("proposal", watch.name),
         description=f"A reaction of {watch.name} that waits for a person",
@@ -132,8 +138,9 @@ def conclude(watch: Watch, decision: Decision, outcome: State[Any] | int | Regis
     return {"action": decision.action, "outcome": said, "version": version, **({"release": release} if release else {})}
 
 
-def tell(watch: Watch, decision: Decision, cause: str, reason: str) -> None:
-    """An alert about a reaction itself: one of each kind an episode."""
+def tell(watch: Watch, decision: Decision, cause: str, reason: str, again: int = 0) -> None:
+    """An alert about a reaction itself: one of each kind an episode, and one more for each time it is asked again."""
+    key = f"{cause}-{decision.episode or decision.verdict_digest[:16]}"
     emit_event(
         event=EVENTS["alert"],
         resource={"prefect.resource.id": f"trimtab.release.{watch.name}", "prefect.resource.name": watch.name},
@@ -143,7 +150,7 @@ def tell(watch: Watch, decision: Decision, cause: str, reason: str) -> None:
             "action": "alert",
             "reason": reason,
             "cause": cause,
-            "episode": f"{cause}-{decision.episode or decision.verdict_digest[:16]}",
+            "episode": f"{key}-{again}" if again else key,
         },
     )
 

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.bench import ReleaseRun
 from tasks.edges import after, ended, quoted
+from tasks.reporting import retrained
 from tasks.verify import Verified
 from trimtab import runtime
 from trimtab.compress.assess import open_build, predicted
@@ -28,6 +29,7 @@ from trimtab.registry.card import card
 from trimtab.registry.register import Submission
 from trimtab.registry.register import register as register_release
 from trimtab.registry.sbom import bill
+from trimtab.retrain import in_words
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.numbers import PairedNumbers
 from trimtab.verify.report import sentence
@@ -99,6 +101,7 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
             "original": verified.original,
             "verdict": bench.new_rows.verdict if bench.new_rows else None,
             **({"recompressed": bench.recompress.verdict} if bench.recompress else {}),
+            **({"retraining": retraining} if (retraining := retrained(bench, verified.candidate)) else {}),
             "finalists": [[asdict(step) for step in steps] for steps in verified.finalists],
             "finalist_targets": verified.finalist_targets,
             "serving": released(recipe.serving),
@@ -168,6 +171,7 @@ def describe(bench: Workbench, run: ReleaseRun, verified: Verified) -> str:
         ("p50 / p99", f"{shown['p50_ms']:.3f} ms / {shown['p99_ms']:.3f} ms"),
         ("Size", f"{build.size_bytes / 1024:.0f} KiB, {smaller(shown['size_ratio'])} than the FP32 weights"),
         ("Runs on", f"{build.target}, {build.precision}, {recipe.serving.threads} thread(s)"),
+        *([("Retrained on", in_words(retraining))] if (retraining := retrained(bench, verified.candidate)) else []),
         ("Made by", f"[run {run.run_id[:8]}]({run.link()}): {run.reason}"),
         (
             "Report",

@@ -43,6 +43,8 @@ def publish_report(
     meta = _meta(bench, build, candidate, measured, evidence)
     if run.search is not None:
         meta["search"] = run.search
+    if (retraining := retrained(bench, candidate)) is not None:
+        meta["retraining"] = retraining
     title = f"{bench.recipe.name}: {candidate.label} on {build.target}"
     content = (title, evidence, decision, points, front, meta)
     page = report.render(*content)
@@ -93,6 +95,13 @@ def _meta(
         explained=_explained(bench, evidence),
         patch=explain.patch if (explain := bench.recipe.verify.explain) is not None else None,
     )
+
+
+def retrained(bench: Workbench, candidate: Candidate) -> dict[str, Any] | None:
+    """What a release was retrained with: rows of the journal, their weight, where training began; None of others."""
+    if bench.new_rows is None:
+        return None
+    return bench.new_rows.facts(candidate.lineage[0].parameters.get("warm_start"))
 
 
 def _explained(bench: Workbench, evidence: Evidence) -> dict[int, dict[str, Array]]:

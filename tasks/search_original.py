@@ -39,16 +39,19 @@ def make_trials(bench: Workbench, warm_start: str | None) -> list[dict[str, Any]
     return [one.to_json() for one in tried]
 
 
-def search_original(bench: Workbench, warm_start: str | None) -> dict[str, Any] | None:
+def search_original(bench: Workbench, before: str | None, warm_start: str | None) -> dict[str, Any] | None:
     """What the original is made with in place of the recipe's values; None if nothing is searched.
 
-    A retrain does not search: it takes the values of the original that it starts from.
+    A retrain does not search: it takes the values of the champion's original.
+
+    Args:
+        before: that original's candidate. warm_start: the same, if training starts from its weights.
     """
     wanted = bench.recipe.train.search
     if wanted is None:
         return None
-    before = bench.stored(warm_start) if warm_start is not None else None
-    if before is not None and (values := values_of(before, wanted)) is not None:
+    known = bench.stored(before) if before is not None else None
+    if known is not None and (values := values_of(known, wanted)) is not None:
         get_run_logger().info("not searched again, taken from the champion's original: %s", values)
         return values
     check_arguments(bench)

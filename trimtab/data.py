@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,21 +25,25 @@ class Split:
         inputs: name → array (n, ...), float32 / int64 / bool; a Dataset that returns one tensor gives {"input": ...}.
         labels: int64 (n,), class indices; of regression float32 (n, k).
         rows: SHA-256 of each row's input bytes, for overlap checks.
+        weights: float32 (n,), how many rows each counts as where it is trained on; None: all alike.
     """
 
     name: str
     inputs: Mapping[str, Array]
     labels: Array
     rows: tuple[str, ...]
+    weights: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of inputs and labels."""
+        """SHA-256 of inputs, labels and, where there are any, weights."""
         whole = hashlib.sha256("".join(self.rows).encode())
         whole.update(np.ascontiguousarray(self.labels).tobytes())
+        if self.weights is not None:
+            whole.update(b"weights" + np.ascontiguousarray(self.weights).tobytes())
         return whole.hexdigest()
 
     def take(self, index: Array | slice) -> Split:
@@ -50,6 +54,7 @@ class Split:
             {name: values[keep] for name, values in self.inputs.items()},
             self.labels[keep],
             tuple(self.rows[i] for i in keep),
+            None if self.weights is None else self.weights[keep],
         )
 
     def joined(self, other: Split) -> Split:
@@ -59,7 +64,18 @@ class Split:
             {name: np.concatenate([values, other.inputs[name]]) for name, values in self.inputs.items()},
             np.concatenate([self.labels, other.labels]),
             self.rows + other.rows,
+            None
+            if self.weights is None and other.weights is None
+            else np.concatenate([self.counted(), other.counted()]),
         )
+
+    def counted(self) -> Array:
+        """What each row counts as, float32 (n,): 1 where there are no weights."""
+        return np.ones(len(self), np.float32) if self.weights is None else self.weights
+
+    def weighted(self, weight: float) -> Split:
+        """The same rows, each of which counts as so many where it is trained on."""
+        return self if weight == 1 else replace(self, weights=np.full(len(self), weight, np.float32))
 
 
 def load_split(code: UserCode, name: str) -> Split:

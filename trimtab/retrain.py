@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,25 +21,68 @@ class NewRows:
     """What a retrain adds.
 
     Attributes:
-        train: rows to train on besides the base data.
-        validation: rows that join the base's validation data.
+        train: rows to train on besides the base data, with the weight of each.
+        validation: rows that join the base's validation data, with the same weight where training stops by it.
         held_out: rows nothing is trained on; the gate and the new reference profile are measured on them.
         verdict: digest of the verdict that caused it.
+        weight: how many base rows each counts as in training.
+        windows: offsets (from, to) in the journal of the windows they are from, oldest first.
     """
 
     train: Split
     validation: Split
     held_out: Split
     verdict: str
+    weight: float = 1.0
+    windows: tuple[tuple[int, int], ...] = ()
+
+    def facts(self, warm_start: str | None) -> dict[str, Any]:
+        """What the release says of it, JSON-safe.
+
+        Args:
+            warm_start: id of the original whose weights training began with; None: it began from scratch.
+        """
+        parts = {"train": self.train, "validation": self.validation, "held_out": self.held_out}
+        return {
+            "windows": [list(span) for span in self.windows],
+            "rows": {name: len(split) for name, split in parts.items()},
+            "weight": self.weight,
+            "warm_start": warm_start,
+        }
 
 
-def divide(inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdout: float, verdict: str) -> NewRows:
+def in_words(facts: Mapping[str, Any]) -> str:
+    """One sentence on what a release was retrained with.
+
+    Args:
+        facts: as `NewRows.facts` gives them.
+    """
+    rows, count = facts["rows"], len(facts["windows"])
+    spans = ", ".join(f"{lo}–{hi}" for lo, hi in facts["windows"])
+    where = f" of {count} window{'s' * (count > 1)} (rows {spans})" if spans else ""
+    start = f"from the weights of {facts['warm_start'][:12]}" if facts["warm_start"] else "from scratch"
+    return (
+        f"{rows['train']} labelled journal rows{where} joined the training data, each with weight {facts['weight']:g} "
+        f"beside 1 of a base row; {rows['validation']} joined validation, {rows['held_out']} were held out for the "
+        f"gate; training began {start}"
+    )
+
+
+def divide(
+    inputs: Mapping[str, Array],
+    labels: Array,
+    ids: Sequence[str],
+    holdout: float,
+    verdict: str,
+    weight: float = 1.0,
+    windows: Sequence[tuple[int, int]] = (),
+) -> NewRows:
     """Divide labelled rows by a hash of their request id, so that the same row always falls on the same side.
 
     Args:
         inputs: name → (n, ...). ids: request id a row.
         labels: int64 (n,), -1 where no label has arrived; of a regression float (n,), NaN there.
-        holdout: share held out.
+        holdout: share held out. weight, windows: as `NewRows` has them.
 
     Raises:
         DataError: fewer than 20 labelled rows to train on, or held out.
@@ -65,4 +109,4 @@ def divide(inputs: Mapping[str, Array], labels: Array, ids: Sequence[str], holdo
         from_arrays(name, {key: values[rows] for key, values in inputs.items()}, labels[rows])
         for name, rows in parts.items()
     )
-    return NewRows(train, validation, held_out, verdict)
+    return NewRows(train.weighted(weight), validation.weighted(weight), held_out, verdict, weight, tuple(windows))

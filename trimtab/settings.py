@@ -87,6 +87,10 @@ class Settings(BaseSettings):
         """What was asked and answered, one folder a release name."""
         return self.home / "journal"
 
+    def challenger_journal(self, name: str) -> Path:
+        """What challengers of a release name answered; apart from `journal`, whose windows are of one version."""
+        return self.journal / f"{name}@challenger"  # "@" is in no release name
+
     @property
     def comparisons(self) -> Path:
         """What challengers showed against champions, one folder a release name."""

@@ -65,12 +65,12 @@ def breaker(
 
 def _state(settings: Settings, name: str) -> dict[str, Any]:
     from trimtab.monitoring.breaker import failures
-    from trimtab.monitoring.episodes import windows
+    from trimtab.monitoring.revisions import standing
     from trimtab.watch import Watch
 
     watch = Watch(deployed_recipe(settings, name), settings)
     policy, book = watch.recipe.monitoring.policy, watch.book()
-    count = failures(book.reactions, windows(watch.verdicts()), policy.n, book.closed_at)
+    count = failures(book.reactions, standing(watch.verdicts()), policy.n, book.closed_at)
     limit = policy.breaker.failures
     return {"name": name, "open": count >= limit, "failures": count, "limit": limit}
 

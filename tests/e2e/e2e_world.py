@@ -56,6 +56,7 @@ monitoring:
   window: {{rows: 120, min_labels: 100}}
   report: always
   policy: {{k: 1, n: 1, cooldown_s: 0}}
+  retraining: {{weight: 2}}
 """
 
 # INT8 alone: no search, nothing is trained but the original.

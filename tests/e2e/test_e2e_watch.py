@@ -32,6 +32,10 @@ def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_re
 
     entry = finished(world, damaged["digest"])
     assert entry["outcome"] == "version 2 serves", entry
+    watch = Watch(recipe, world.settings)
+    learnt = watch.release_facts(2)["retraining"]
+    assert (learnt["weight"], learnt["windows"]) == (2.0, [[120, 240]])
+    assert learnt["warm_start"] == watch.release_facts(1)["original"]
     url = world.settings.scoring["watched"]
     assert httpx.get(f"{url}/version").json()["version"] == "2"
     assert set(world.send("watched", shift=1.5)) == {"2"}

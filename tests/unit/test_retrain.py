@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import DataError
-from trimtab.retrain import divide
+from trimtab.retrain import divide, in_words
 
 
 def rows(n: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
@@ -36,3 +36,36 @@ def test_more_rows_do_not_move_the_earlier_ones():
 def test_too_few_rows_are_refused_with_the_figure():
     with pytest.raises(DataError, match="wants at least 20"):
         divide(*rows(40), 0.3, "digest")
+
+
+def test_new_rows_carry_their_weight_into_the_joined_splits_and_what_is_measured_carries_none():
+    plain, heavy = (divide(*rows(200), 0.3, "digest", weight) for weight in (1.0, 5.0))
+    assert plain.train.weights is None
+    assert heavy.held_out.weights is None
+    base = divide(*rows(120), 0.3, "digest").train
+
+    joined = base.joined(heavy.train)
+
+    assert set(joined.counted()[: len(base)]) == {1.0}
+    assert set(joined.counted()[len(base) :]) == {5.0}
+    assert joined.take(np.arange(len(base) - 1, len(base) + 1)).counted().tolist() == [1.0, 5.0]
+    assert heavy.validation.counted().tolist() == [5.0] * len(heavy.validation)
+
+
+def test_data_are_other_data_when_rows_count_otherwise_and_the_same_where_none_do():
+    plain, heavy, heavier = (divide(*rows(200), 0.3, "digest", weight).train for weight in (1.0, 2.0, 3.0))
+    assert plain.weighted(1.0).digest == plain.digest
+    assert len({plain.digest, heavy.digest, heavier.digest}) == 3
+
+
+def test_what_was_used_is_said_in_one_sentence():
+    new = divide(*rows(200), 0.3, "digest", 5.0, [(0, 100), (300, 400)])
+    facts = new.facts("0123456789abcdef")
+    assert sum(facts["rows"].values()) == 200
+    assert (
+        in_words(facts)
+        == f"{len(new.train)} labelled journal rows of 2 windows (rows 0–100, 300–400) joined the training data, "
+        f"each with weight 5 beside 1 of a base row; {len(new.validation)} joined validation, {len(new.held_out)} were "
+        "held out for the gate; training began from the weights of 0123456789ab"
+    )
+    assert in_words(divide(*rows(200), 0.3, "digest").facts(None)).endswith("training began from scratch")

@@ -117,11 +117,19 @@ def _reactions(entries: Sequence[Entry]) -> Iterator[Moment]:
             if "action" in entry:
                 actions[entry["verdict"]] = str(entry["action"])
             action = actions.get(entry["verdict"], "reaction")
-            said = {"proposed": "proposed", "approved": f"approved by {entry.get('who')}", "started": "started"}
+            said = {
+                "proposed": "proposed",
+                "approved": f"approved by {entry.get('who')}",
+                "expired": "expired: nobody approved it in time",
+                "started": "started",
+            }
             details = (str(entry["reason"]), *run) if "reason" in entry else run
+            if entry.get("expires"):
+                details = (*details, f"can be approved until {entry['expires'][:16].replace('T', ' ')} UTC")
             kind: Kind = "reaction" if act == "started" else "proposal"
             title = f"{action} {said.get(act, act)}"
-            yield Moment(item.time, kind, f"reaction-{item.seq}", title, details, "open", follows=follows)
+            tone, changed = ("bad", "nothing") if act == "expired" else ("open", "")
+            yield Moment(item.time, kind, f"reaction-{item.seq}", title, details, tone, changed, follows)
 
 
 def _made(entry: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

@@ -20,14 +20,21 @@ from trimtab.errors import ModelError
 from trimtab.optimize.augmenting import Augment
 from trimtab.optimize.batches import Batch, tensors
 from trimtab.optimize.layout import laid_out, lies_channels_last
+from trimtab.optimize.losses import plain_loss
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.training import Fit, Progress, fit
+from trimtab.optimize.weighting import mean, weights_of
 from trimtab.recipe.schema import Distil, Train
 from trimtab.remembered import Remembered, key_of
 
 
 def distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float, alpha: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    temperature: float,
+    alpha: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """alpha * T² * KL(teacher/T ‖ student/T) + (1 - alpha) * cross-entropy, mean over rows.
 
@@ -39,17 +46,22 @@ def distillation_loss(
         student_logits, teacher_logits: float (n, classes).
         labels: int64 (n,).
         temperature: > 0. alpha: weight of the soft part, in [0, 1].
+        weights: (n,), how much each row counts, as `weighting.scaled` gives them; None: all alike.
     """
     soft = F.kl_div(
         F.log_softmax(student_logits / temperature, dim=1),
         F.log_softmax(teacher_logits / temperature, dim=1),
-        reduction="batchmean",
+        reduction="batchmean" if weights is None else "none",
         log_target=True,
     )
-    return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(student_logits, labels)
+    if weights is not None:
+        soft = mean(soft.sum(1), weights)
+    return alpha * temperature**2 * soft + (1 - alpha) * plain_loss(student_logits, labels, weights)
 
 
-def regression_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
+def regression_loss(
+    student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, weights: Tensor | None = None
+) -> Tensor:
     """alpha * MSE(student, teacher) + (1 - alpha) * MSE(student, labels).
 
     Numbers have nothing to be softened. In closed form it is MSE(student, alpha * teacher + (1 - alpha) * labels) plus
@@ -57,8 +69,9 @@ def regression_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: flo
 
     Args:
         student, teacher, labels: float (n, k). alpha: weight of the teacher, in [0, 1].
+        weights: as for `distillation_loss`.
     """
-    return alpha * F.mse_loss(student, teacher) + (1 - alpha) * F.mse_loss(student, labels)
+    return alpha * plain_loss(student, teacher, weights) + (1 - alpha) * plain_loss(student, labels, weights)
 
 
 def distil(
@@ -87,6 +100,7 @@ def distil(
         UnsupportedError: hints are asked for and no module, or not every named one, can give them.
     """
     _same_classes(student, teacher, train, forward)
+    counted = weights_of(train)
     layers = hint_layers(student, teacher, train, forward, settings.hint_layers) if settings.hints else ()
     targets = _teacher_logits(teacher, train, forward, on_batches=augment is not None or bool(layers))
     # A teacher that answers every batch takes a good part of the time: its images lie as the student's do, and what it
@@ -97,12 +111,13 @@ def distil(
     with laid_out(teacher, layout), hinting(student, teacher, layers) as hints:
 
         def loss(logits: Tensor, batch: Batch) -> Tensor:
-            answers = targets(batch)
+            answers, alpha = targets(batch), settings.alpha
+            rows = None if counted is None else counted[batch.rows]
             if batch.labels.is_floating_point():
-                soft_and_hard = regression_loss(logits, answers, batch.labels, settings.alpha)
+                soft_and_hard = regression_loss(logits, answers, batch.labels, alpha, rows)
             else:
-                soft_and_hard = distillation_loss(logits, answers, batch.labels, settings.temperature, settings.alpha)
-            return soft_and_hard + settings.hints * hints.loss() if layers else soft_and_hard
+                soft_and_hard = distillation_loss(logits, answers, batch.labels, settings.temperature, alpha, rows)
+            return soft_and_hard + settings.hints * hints.loss(rows) if layers else soft_and_hard
 
         training = training_of(settings, seed)
         return fit(student, train, validation, training, forward=forward, loss=loss, augment=augment, progress=progress)

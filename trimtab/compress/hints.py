@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from trimtab.data import Split
 from trimtab.errors import UnsupportedError
 from trimtab.optimize.predicting import Forward, predict
+from trimtab.optimize.weighting import mean
 
 WHERE = "compress.distil.hint_layers"
 PROBE_ROWS = 2
@@ -31,9 +32,18 @@ class Hints:
     student: Mapping[str, Tensor]
     teacher: Mapping[str, Tensor]
 
-    def loss(self) -> Tensor:
-        """Mean over modules of the mean squared error; the teacher must have seen the student's rows."""
-        return torch.stack([F.mse_loss(own, self.teacher[name]) for name, own in self.student.items()]).mean()
+    def loss(self, weights: Tensor | None = None) -> Tensor:
+        """Mean over modules of the mean squared error; the teacher must have seen the student's rows.
+
+        Args:
+            weights: (b,), how much each row counts, as `weighting.scaled` gives them; None: all alike.
+        """
+        if weights is None:
+            errors = [F.mse_loss(own, self.teacher[name]) for name, own in self.student.items()]
+        else:
+            pairs = [(own, self.teacher[name]) for name, own in self.student.items()]
+            errors = [mean(F.mse_loss(own, theirs, reduction="none"), weights) for own, theirs in pairs]
+        return torch.stack(errors).mean()
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             sync_directory(folder.parent)
-            self._lock = _lock(folder)
+            self._lock = lock_writer(folder)
             try:
                 _load_closed(folder, self._known)
                 self._log = Log(folder, segment_bytes, self._remember)
@@ -275,7 +275,12 @@ def _settle(future: Future[Any], outcome: Any) -> None:
             future.set_result(outcome)
 
 
-def _lock(folder: Path) -> int:
+def lock_writer(folder: Path) -> int:
+    """An open file that holds the right to write a journal until it is closed.
+
+    Raises:
+        Conflict: another process has it.
+    """
     handle = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

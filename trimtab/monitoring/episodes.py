@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from trimtab.candidate import digest_of
 from trimtab.monitoring.causes import Cause, can_say, causes
-from trimtab.monitoring.revisions import standing
 from trimtab.monitoring.verdict import Verdict
 
 
@@ -30,20 +29,11 @@ class Episode:
     recent: int
 
 
-def windows(verdicts: Sequence[Verdict], version: str | None = None) -> list[Verdict]:
-    """One verdict a window, by place in the journal: the newest where late labels led to another one.
-
-    Args:
-        verdicts: as recorded, oldest first. version: only windows of this one; None: of all.
-    """
-    return [verdict for verdict in standing(verdicts) if version in (None, verdict.version)]
-
-
 def episode(history: Sequence[Verdict], cause: Cause, n: int, since: int = 0) -> Episode | None:
     """The episode of a cause that is not over.
 
     Args:
-        history: from `windows`, of one version. n: so many windows without the cause end an episode.
+        history: from `standing`, of one version. n: so many windows without the cause end an episode.
         since: windows that begin before this offset belong to an earlier one.
 
     Returns:

@@ -17,13 +17,15 @@ One episode of a cause (see `episodes`) starts one reaction and one alert.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trimtab.candidate import digest_of
 from trimtab.monitoring.breaker import Action, Reaction, failures
 from trimtab.monitoring.causes import COSTS, Cause, can_say, causes, input_drifted
-from trimtab.monitoring.episodes import Episode, episode, windows
+from trimtab.monitoring.episodes import Episode, episode
+from trimtab.monitoring.facts import Facts
+from trimtab.monitoring.revisions import standing
 from trimtab.monitoring.verdict import Verdict
 from trimtab.recipe.policy import Mode, Policy
 
@@ -31,41 +33,6 @@ __all__ = ["ACTS", "Action", "Decision", "Facts", "Mode", "Reaction", "about", "
 ACTS: tuple[Action, ...] = ("rollback", "retrain", "recompress")
 DAY_S = 86_400.0
 LEAST_WITHOUT_DRIFT = 2  # damage that nothing explains may be a bad batch of labels: one window is never enough
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is so at the moment of deciding; times are seconds since the epoch.
-
-    Attributes:
-        champion_version: the version that serves. previous_version: the way back; None where there is none.
-        promoted_at: when what serves was let serve; None if that is not known.
-        rolled_back: whether that was a rollback, after which there is nothing to go back from.
-        reactions: of this release, oldest first.
-        approved: digests of verdicts whose reaction a person has approved.
-        proposed: episodes of which a reaction was proposed to a person.
-        said: episodes that have their alert.
-        closed_at: when a person last closed the circuit breaker.
-    """
-
-    champion_version: str
-    promoted_at: float | None = None
-    previous_version: str | None = None
-    rolled_back: bool = False
-    reactions: tuple[Reaction, ...] = ()
-    approved: frozenset[str] = field(default_factory=frozenset)
-    proposed: frozenset[str] = field(default_factory=frozenset)
-    said: frozenset[str] = field(default_factory=frozenset)
-    closed_at: float | None = None
-
-    def of(self, digest: str) -> Reaction | None:
-        """The reaction to a verdict."""
-        return next((reaction for reaction in self.reactions if reaction.verdict == digest), None)
-
-    @property
-    def last_reaction_at(self) -> float | None:
-        """When the last one was started."""
-        return self.reactions[-1].started_at if self.reactions else None
 
 
 @dataclass(frozen=True)
@@ -140,6 +107,9 @@ def decisions(
         return (Decision("none", reason, verdict.digest),)
     if facts.of(verdict.digest) is not None:
         return (Decision("none", "this verdict has its reaction already", verdict.digest),)
+    if verdict.digest in facts.expired:
+        reason = "its reaction was proposed and not approved in time; a later window may ask anew"
+        return (Decision("none", reason, verdict.digest),)
     case = _Case(verdicts, facts, policy, mode, now)
     reaction = case.reaction()
     taken = reaction.cause if reaction is not None and reaction.action != "none" else ""
@@ -155,8 +125,8 @@ class _Case:
 
     def __init__(self, verdicts: Sequence[Verdict], facts: Facts, policy: Policy, mode: Mode, now: float) -> None:
         self.verdict, self.facts, self.policy, self.mode, self.now = verdicts[-1], facts, policy, mode, now
-        self.every = windows(verdicts)
-        self.history = [verdict for verdict in self.every if verdict.version == self.verdict.version]
+        self.every = standing(verdicts)
+        self.history = standing(verdicts, self.verdict.version)
         self.shown = causes(self.verdict)
 
     def alert(self, cause: Cause) -> Decision | None:

@@ -13,14 +13,14 @@ QUIET = ("healthy", "not_enough_rows")
 RUNNING = 20  # earlier windows whose estimates count in the running error
 
 
-def standing(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The last verdict on each window, by window.
+def standing(verdicts: Iterable[Verdict], version: str | None = None) -> list[Verdict]:
+    """One verdict a window, by place in the journal: the last where late labels led to another one.
 
     Args:
-        verdicts: in the order in which they were recorded.
+        verdicts: in the order in which they were recorded. version: only windows of this one; None: of all.
     """
     last = {(verdict.lo, verdict.hi): verdict for verdict in verdicts}
-    return [last[span] for span in sorted(last)]
+    return [last[span] for span in sorted(last) if version in (None, last[span].version)]
 
 
 def told(verdicts: Iterable[Verdict]) -> list[Verdict]:

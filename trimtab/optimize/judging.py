@@ -14,6 +14,7 @@ from trimtab.optimize.batches import tensors
 from trimtab.optimize.loop import TrainingModule
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.record import Fit, Progress, check_finite, validation_figures
+from trimtab.optimize.weighting import weights_of
 from trimtab.recipe.schema import Train
 
 
@@ -29,6 +30,7 @@ class Judge(pl.Callback):
     ) -> None:
         self.judged, self.forward, self.settings, self.progress = judged, forward, settings, progress
         self.inputs, self.labels = tensors(validation), torch.from_numpy(validation.labels)
+        self.weights = weights_of(validation)
         self.history: list[dict[str, float]] = []
         self.best_loss, self.best_epoch = math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
@@ -39,7 +41,7 @@ class Judge(pl.Callback):
         figures = {
             "epoch": float(epoch),
             "train_loss": pl_module.mean_loss(),
-            **validation_figures(predict(self.judged, self.inputs, self.forward), self.labels),
+            **validation_figures(predict(self.judged, self.inputs, self.forward), self.labels, self.weights),
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
         }
         self._check_finite(figures)

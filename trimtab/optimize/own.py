@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from trimtab.optimize.losses import plain_loss
 from trimtab.optimize.predicting import Forward, predict
 from trimtab.optimize.record import Fit, check_finite, validation_figures
 from trimtab.optimize.seeding import seeded
+from trimtab.optimize.weighting import weights_of
 
 TrainFunction = Callable[[nn.Module, Split, Split], Any]
 WHERE = "the training function"
@@ -33,8 +35,9 @@ def train_own(
 ) -> tuple[nn.Module, Fit]:
     """Train with the user's function: (model, train, validation) → None, having trained in place, or a module.
 
-    The function gets copies of both splits and runs with torch, NumPy and `random` seeded, in training mode and with
-    gradients on; random states, threads and the gradient switch are as before afterwards.
+    The function gets copies of both splits, whose `weights` say how much a row counts, and runs with torch, NumPy and
+    `random` seeded, in training mode and with gradients on; random states, threads and the gradient switch are as
+    before afterwards.
 
     Args:
         seed, threads: as for `seeded`.
@@ -77,7 +80,7 @@ def _call(train_function: TrainFunction, model: nn.Module, train: Split, validat
 def _copy(split: Split) -> Split:
     """Later stages read the same arrays: what the user's function does to its own must not reach them."""
     inputs = {name: values.copy() for name, values in split.inputs.items()}
-    return Split(split.name, inputs, split.labels.copy(), split.rows)
+    return Split(split.name, inputs, split.labels.copy(), split.rows, copy(split.weights))
 
 
 def _checked(result: Any, model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> nn.Module:
@@ -121,7 +124,7 @@ def _figures(model: nn.Module, train: Split, validation: Split, forward: Forward
     figures = {
         "epoch": 1.0,
         "train_loss": float(on_train),
-        **validation_figures(on_validation, torch.from_numpy(validation.labels)),
+        **validation_figures(on_validation, torch.from_numpy(validation.labels), weights_of(validation)),
     }
     check_finite(figures, WHERE, "lower the learning rate, clip gradients, or scale the inputs")
     return figures

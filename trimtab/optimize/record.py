@@ -47,17 +47,18 @@ class Fit:
         return asdict(self)
 
 
-def validation_figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def validation_figures(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> dict[str, float]:
     """Plain cross-entropy and accuracy, whatever loss was trained on; of numbers the squared error, RMSE and MAE.
 
     Args:
         logits: float (n, classes), or numbers (n, k). labels: int64 (n,), or float32 (n, k).
+        weights: (n,), with a mean of 1; the loss alone heeds them, since it says when to stop.
     """
-    loss = float(plain_loss(logits, labels))
+    loss = float(plain_loss(logits, labels, weights))
     if labels.is_floating_point():
         return {
             "validation_loss": loss,
-            "validation_rmse": math.sqrt(loss),
+            "validation_rmse": math.sqrt(float(plain_loss(logits, labels))),
             "validation_mae": float((logits - labels).abs().mean()),
         }
     return {"validation_loss": loss, "validation_accuracy": float((logits.argmax(1) == labels).float().mean())}

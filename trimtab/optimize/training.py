@@ -46,6 +46,7 @@ def fit(
         forward: (module, name → tensor (n, ...)) → logits (n, classes); it decides about pre-processing.
         loss: (logits, the batch they are of) → scalar; the recipe's by default, and only that one heeds `loss`,
             `label_smoothing` and `class_weights`. The validation loss is always plain cross-entropy, or squared error.
+            Rows count as the splits' `weights` say, in the recipe's loss and on validation; another heeds them itself.
         augment: (name → tensor, generator) → the same names, shapes and dtypes; called on every training batch before
             `forward`, never on validation. Its generator is seeded from the seed, and so are the global ones.
         progress: called after every epoch with (epoch from 1, epochs, the epoch's figures); what it raises ends
@@ -62,7 +63,7 @@ def fit(
     """
     check_options(settings)
     classes = _classes(model, train, validation, forward)
-    chosen = loss or recipe_loss(settings, train.labels, classes)
+    chosen = loss or recipe_loss(settings, train.labels, classes, train.weights)
     channels_last = lies_channels_last(settings.channels_last, model, train.inputs)
     with (
         seeded(settings.seed, settings.threads),

@@ -46,6 +46,14 @@ class Policy(Section):
     cooldown_s: float = Field(300, ge=0, description="least time between two reactions, and after a promotion")
     max_reactions_per_day: int = Field(6, ge=1, description="in any 24 hours")
     breaker: Breaker = Field(default_factory=Breaker)
+    proposal_expires_days: float = Field(
+        7,
+        gt=0,
+        le=365,
+        allow_inf_nan=False,
+        description="mode: propose; what nobody approved for so long cannot be approved any more, and a later "
+        "window may ask anew",
+    )
 
     @model_validator(mode="after")
     def _k_of_n(self) -> Policy:

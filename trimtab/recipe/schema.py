@@ -24,6 +24,7 @@ from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
 from trimtab.recipe.performance import Judging
 from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
+from trimtab.recipe.retraining import Retraining
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
@@ -61,6 +62,7 @@ __all__ = [
     "Quantize",
     "QuantizeOpenvino",
     "Recipe",
+    "Retraining",
     "Schedule",
     "Search",
     "Section",
@@ -264,6 +266,7 @@ class Monitoring(Judging):
         description="when what dead releases left in the registry is cleared",
     )
     holdout: float = Field(0.3, gt=0, lt=1, description="share of the journal rows kept from training on a retrain")
+    retraining: Retraining = Field(default_factory=Retraining)
 
     @model_validator(mode="before")
     @classmethod
@@ -333,7 +336,7 @@ class Recipe(Section):
         from a verdict, and how one is shown, is no part of it.
         """
         acting = {"policy", "service", "alerts", "sweep", "mode", "report"}
-        later = {key for key in ("drift", "descriptors") if is_untouched(self.monitoring, key)}
+        later = {key for key in ("drift", "descriptors", "retraining") if is_untouched(self.monitoring, key)}
         watching: dict[str, Any] = {"monitoring": acting | later | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
         excluded = watching | ({} if self.purpose.regression else only_regression)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trimtab.retrain import in_words
 from trimtab.task import NAMES
 
 NOT_SAID = "The recipe does not say; `intended_use` is the key for it."
@@ -24,7 +25,8 @@ def card(facts: Mapping[str, Any], rows: Mapping[str, int]) -> str:
     sections = {
         "Intended use": [str(facts.get("intended_use") or NOT_SAID)],
         "Data": _table(("split", "rows"), rows.items()) if rows else ["Not recorded."],
-        "How it was made": [f"{number}. {_step(step)}" for number, step in enumerate(facts.get("lineage") or [], 1)],
+        "How it was made": [f"{number}. {_step(step)}" for number, step in enumerate(facts.get("lineage") or [], 1)]
+        + (["", f"{in_words(facts['retraining'])}."] if facts.get("retraining") else []),
         _metric(facts): _accuracy(facts.get("evidence") or {}, facts.get("metric")),
         "By class and slice": _slices((facts.get("evidence") or {}).get("slices"), facts.get("metric")),
         "Speed and size": _cost(facts.get("evidence") or {}),

@@ -214,7 +214,7 @@ def following(
     service.follower = Follower(source, folder, load, service.swap, lambda: _version(service.engine), service.metrics)
     if challenger is not None:
         tried = service.challengers = Challengers(
-            settings.journal / f"{name}@challenger",  # "@" is in no release name
+            settings.challenger_journal(name),
             Comparisons(settings.comparisons / name),
             lambda: service.engine.unfinished > 0,
             service.metrics,

@@ -16,6 +16,7 @@ from trimtab.bootstrap import CORRECTED_ROWS, RESAMPLES
 from trimtab.candidate import Interval, Json
 from trimtab.compress.search.record import SearchRecord
 from trimtab.recipe.schema import Budget
+from trimtab.retrain import in_words
 from trimtab.task import CLASSIFICATION, Task
 from trimtab.verify import confusion, exploration, pareto, reliability_diagram, scatter, words
 from trimtab.verify.attribution import picture
@@ -44,6 +45,7 @@ class Meta(TypedDict):
         environment: name → value, e.g. host, cpu, cores, threads, versions.
         explained: row → name → input of the validation rows whose attributions are drawn. patch: the recipe's.
         search: what the search found; absent where none was made.
+        retraining: what it was retrained with, as `NewRows.facts` says; absent where it was not.
     """
 
     budget: Budget
@@ -60,6 +62,7 @@ class Meta(TypedDict):
     explained: NotRequired[Mapping[int, Mapping[str, Array]]]
     patch: NotRequired[int | None]
     search: NotRequired[SearchRecord]
+    retraining: NotRequired[Mapping[str, Any]]
 
 
 def render(
@@ -110,6 +113,7 @@ def render(
         **_attributions(evidence, meta),
         front_image=_inline(pareto.figure(points, front, meta["budget"], winner, task)),
         search=search,
+        retraining=in_words(meta["retraining"]) if "retraining" in meta else None,
         search_image=_inline(exploration.figure(search)) if search is not None else None,
         before_image=_inline(before),
         after_image=_inline(after),
@@ -169,6 +173,7 @@ def as_json(
         **({} if seen is None else {"seen": {**seen.to_json(), "found": seen.found}}),
         "lineage": [dict(step) for step in meta["lineage"]],
         "environment": dict(meta["environment"]),
+        **({"retraining": dict(meta["retraining"])} if "retraining" in meta else {}),
         **({"search": search.to_json()} if (search := _shown(meta)) is not None else {}),
         **{key: meta[key] for key in ("candidate", "label", "target", "precision")},
     }

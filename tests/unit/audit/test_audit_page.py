@@ -103,6 +103,18 @@ def test_the_page_is_whole_by_itself_escapes_what_it_shows_and_every_link_on_it_
     assert 'href="window-0-200.html"' in page
 
 
+def test_a_proposal_that_nobody_approved_ends_on_the_page(tmp_path: Path) -> None:
+    ledger = Ledger(Settings(home=tmp_path).ledger)
+    reactions.propose(ledger, NAME, Decision("retrain", "because", "abc", "damage", "e"), "run-1", expires=0.0)
+    reactions.expire(ledger, NAME, 1.0)
+
+    asked, over = timeline(ledger, NAME)
+
+    assert "can be approved until 1970-01-01 00:00 UTC" in asked.details
+    assert over.title == "retrain expired: nobody approved it in time"
+    assert (over.kind, over.tone, over.changed) == ("proposal", "bad", "nothing")
+
+
 def test_a_name_of_which_nothing_is_known_has_a_page_that_says_so(tmp_path: Path) -> None:
     page = render("new", timeline(Ledger(Settings(home=tmp_path).ledger), "new"), "Nothing serves yet.")
 

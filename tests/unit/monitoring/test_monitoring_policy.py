@@ -238,6 +238,19 @@ def test_proposing_waits_for_a_person_and_asks_once() -> None:
     assert (agreed.action, agreed.needs_approval) == ("retrain", False)
 
 
+def test_a_proposal_that_expired_is_over_and_a_later_window_of_the_episode_asks_anew() -> None:
+    verdicts = stream("drift+damage")
+    first = decided(verdicts, mode="propose")
+    lapsed = replace(FACTS, expired=frozenset({verdicts[-1].digest}))
+
+    over = decided(verdicts, lapsed, mode="propose")
+    assert over.action == "none"
+    assert "not approved in time" in over.reason
+
+    again = decided([*verdicts, verdict("drift+damage", 1)], lapsed, mode="propose")
+    assert (again.action, again.needs_approval, again.episode) == ("retrain", True, first.episode)
+
+
 FRESH = Facts(champion_version="3", previous_version="2", promoted_at=1000.0)
 
 

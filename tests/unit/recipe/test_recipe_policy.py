@@ -25,6 +25,14 @@ def test_the_cool_down_is_taken_from_where_it_was_before_there_was_a_policy() ->
     [
         ({"policy": {"k": 3, "n": 2}}, "can never be"),
         ({"policy": {"breaker": {"failures": 0}}}, "greater than or equal to 1"),
+        ({"retraining": {"weight": 0}}, "greater than 0"),
+        ({"retraining": {"weight": 1001}}, "less than or equal to 1000"),
+        ({"retraining": {"weight": float("inf")}}, "finite"),
+        ({"retraining": {"windows": 0}}, "greater than or equal to 1"),
+        ({"retraining": {"windows": 101}}, "less than or equal to 100"),
+        ({"retraining": {"warm_start": "perhaps"}}, "valid boolean"),
+        ({"policy": {"proposal_expires_days": 0}}, "greater than 0"),
+        ({"policy": {"proposal_expires_days": 366}}, "less than or equal to 365"),
         ({"mode": "maybe"}, "'act', 'propose' or 'observe'"),
         ({"schedule": {"cron": "5 4 * * *", "timezone": "Mars/Olympus"}}, "no time zone"),
         ({"schedule": {"cron": "5 4 *"}}, "five fields"),
@@ -56,6 +64,12 @@ def test_keys_of_drift_count_once_they_are_set_and_how_a_window_is_shown_never()
     plain = Recipe.model_validate(BASE)
     shown = Recipe.model_validate({**BASE, "monitoring": {"report": "always"}})
     assert shown.identity() == plain.identity()
-    assert not {"drift", "descriptors"} & plain.identity()["monitoring"].keys()
-    for given in ({"drift": {"numeric": "psi"}}, {"descriptors": {"mine": "net:mine"}}):
+    assert not {"drift", "descriptors", "retraining"} & plain.identity()["monitoring"].keys()
+    given_keys: list[dict[str, Any]] = [
+        {"drift": {"numeric": "psi"}},
+        {"descriptors": {"mine": "net:mine"}},
+        {"retraining": {"weight": 2}},
+        {"retraining": {"warm_start": False}},
+    ]
+    for given in given_keys:
         assert Recipe.model_validate({**BASE, "monitoring": given}).identity() != plain.identity()

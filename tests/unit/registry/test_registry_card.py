@@ -128,3 +128,16 @@ def test_the_slices_of_a_regression_are_in_its_metric_and_no_shares() -> None:
     text = card(facts(**changes), {"train": 900, "gate": 200}).split("## By class and slice")[1].split("##")[0]
     assert "| old | 200 | 1 [" in text
     assert "accuracy" not in text
+
+
+def test_a_retrained_release_says_which_rows_it_learnt_from_and_what_they_counted() -> None:
+    used = {
+        "windows": [[0, 200], [400, 600]],
+        "rows": {"train": 90, "validation": 20, "held_out": 40},
+        "weight": 2.5,
+        "warm_start": None,
+    }
+    said = "90 labelled journal rows of 2 windows (rows 0–200, 400–600) joined the training data, each with weight 2.5"
+    assert said in card(facts(retraining=used), {"train": 900})
+    assert "training began from scratch." in card(facts(retraining=used), {"train": 900})
+    assert "journal" not in card(facts(), {"train": 900})

@@ -90,7 +90,7 @@ def test_a_retrain_goes_to_the_targets_that_reached_the_gate(
     taken = bench._from_champion(work, 1)
 
     assert taken["targets"] == expected
-    assert taken["warm_start"] == "abc"
+    assert taken["before"] == "abc"
     assert [step.method for step in taken["finalists"][0]] == ["prune"]
 
 

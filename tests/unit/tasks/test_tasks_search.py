@@ -45,19 +45,24 @@ def original(**parameters: Any) -> Candidate:
 
 
 def test_a_recipe_without_a_search_searches_nothing(searched: list[Any]) -> None:
-    assert search_original(bench(""), None) is None
+    assert search_original(bench(""), None, None) is None
     assert searched == []
 
 
 def test_the_chosen_values_are_what_the_original_gets_and_the_trials_are_recorded(searched: list[Any]) -> None:
-    assert search_original(bench(SEARCH), None) == TRIED[1].values
+    assert search_original(bench(SEARCH), None, None) == TRIED[1].values
     assert searched == [TRIED[1]]
 
 
-def test_a_retrain_takes_the_values_of_the_original_it_starts_from(searched: list[Any]) -> None:
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_retrain_takes_the_values_of_the_champions_original_also_where_it_starts_from_scratch(
+    searched: list[Any], warm: bool
+) -> None:
     before = original(lr=0.05, model_kwargs={"hidden": 4})
 
-    assert search_original(bench(SEARCH, before), before.id) == {"train.lr": 0.05, "model.kwargs.hidden": 4}
+    taken = search_original(bench(SEARCH, before), before.id, before.id if warm else None)
+
+    assert taken == {"train.lr": 0.05, "model.kwargs.hidden": 4}
     assert searched == []
 
 
@@ -65,7 +70,7 @@ def test_a_retrain_takes_the_values_of_the_original_it_starts_from(searched: lis
 def test_a_retrain_searches_where_the_earlier_original_does_not_say(
     searched: list[Any], before: Candidate | None
 ) -> None:
-    assert search_original(bench(SEARCH, before), "0" * 16) == TRIED[1].values
+    assert search_original(bench(SEARCH, before), "0" * 16, None) == TRIED[1].values
 
 
 def test_the_table_goes_into_the_run_of_this_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

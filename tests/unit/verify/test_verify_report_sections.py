@@ -114,3 +114,17 @@ def test_the_json_says_the_same(full: Evidence, measured: list, meta: dict) -> N
     assert Evidence.from_json(value["evidence"]) == full
     assert value["costs"]["candidate"]["peak_memory_mb"] == 4.25
     assert value["costs"]["uncompressed"]["load_ms"] > 0
+
+
+def test_a_retrained_release_says_what_it_was_retrained_with(full: Evidence, measured: list, meta: dict) -> None:
+    rows = {"train": 90, "validation": 20, "held_out": 40}
+    used = {"windows": [[0, 200]], "rows": rows, "weight": 4.0, "warm_start": "0123456789abcdef"}
+    decision = decide(full, meta["budget"], 0.95)
+    content = ("demo", full, decision, measured, measured)
+    assert "journal rows" not in render(*content, meta)
+
+    page = render(*content, {**meta, "retraining": used})
+
+    assert "each with weight 4 beside 1 of a base row" in page
+    assert "training began from the weights of 0123456789ab." in page
+    assert as_json(*content, {**meta, "retraining": used})["retraining"] == used

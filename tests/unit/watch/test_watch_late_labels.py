@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimtab import watch as module
 from trimtab.errors import StateError
 from trimtab.journal import reader
 from trimtab.journal.compact import compact
@@ -26,6 +25,7 @@ from trimtab.registry.package import PERFORMANCE, RELEASE
 from trimtab.settings import Settings
 from trimtab.task import CLASSIFICATION
 from trimtab.watch import Watch
+from trimtab.watch import known as module
 
 RECIPE = """
 name: demo

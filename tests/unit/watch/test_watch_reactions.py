@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import pytest
 from policy_world import verdict
 
 from trimtab import reactions
-from trimtab import watch as module
 from trimtab.errors import Conflict, StateError
 from trimtab.journal.rows import Row
 from trimtab.journal.wal import Journal
-from trimtab.monitoring.policy import Decision
+from trimtab.monitoring.policy import DAY_S, Decision
+from trimtab.recipe.retraining import Retraining
 from trimtab.recompress import Recompress
 from trimtab.settings import Settings
 from trimtab.watch import Watch
+from trimtab.watch import known as module
 
 RECIPE = """
 name: demo
@@ -83,12 +85,12 @@ def test_rows_of_a_replaced_version_that_cannot_fill_a_window_are_passed_over_wi
 
 
 def test_a_full_window_without_labels_waits_for_them(watch: Watch, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.time, "time", lambda: 1e9 + 5)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + 5)
     answer(watch, "1", 30, label=False)
     found = watch.next_window()
     assert found.window is None
     assert "waiting for labels: 0 of 10" in found.state
-    monkeypatch.setattr(module.time, "time", lambda: 1e9 + 2000)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + 2000)
     assert watch.next_window().window is not None
 
 
@@ -151,6 +153,34 @@ def test_a_retrain_takes_the_rows_of_every_damaged_window_that_it_rests_on(watch
     assert sorted(values.ravel()) == [*range(60), *range(120, 180)]
 
 
+def test_a_retrain_looks_as_many_windows_back_as_the_recipe_says_and_gives_their_rows_its_weight(watch: Watch):
+    answer(watch, "1", 180)
+    for place in range(3):
+        watch.record(replace(verdict("drift+damage", version="1"), lo=60 * place, hi=60 * place + 60))
+    newest = watch.verdicts()[-1].digest
+    assert watch.new_rows(newest).windows == ((0, 60), (60, 120), (120, 180))
+    assert watch.new_rows(newest).train.weights is None
+
+    learning = Retraining(windows=2, weight=4)
+    monitoring = watch.recipe.monitoring.model_copy(update={"retraining": learning, "label_horizon": 0})
+    watch.recipe = watch.recipe.model_copy(update={"monitoring": monitoring})
+    rows = watch.new_rows(newest)
+
+    assert rows.windows == ((60, 120), (120, 180))
+    assert set(rows.train.counted()) == {4.0}
+    assert rows.facts(None)["weight"] == 4
+
+
+def test_rows_that_a_retrain_would_look_back_to_are_kept(watch: Watch):
+    policy = watch.recipe.monitoring.policy.model_copy(update={"n": 1, "k": 1})
+    update = {"label_horizon": 0, "policy": policy, "retraining": Retraining(windows=4)}
+    watch.recipe = watch.recipe.model_copy(update={"monitoring": watch.recipe.monitoring.model_copy(update=update)})
+    shown = [verdict("damage", place, version="1") for place in range(6)]
+    for one in shown:
+        watch.record(one)
+    assert watch.needed_from() == shown[2].lo
+
+
 def test_done_before_a_kill_is_told_by_what_serves(watch: Watch, monkeypatch: pytest.MonkeyPatch):
     bad, other = verdict("damage", version="1"), verdict("damage", 1, version="2")
     for one in (bad, other):
@@ -197,7 +227,7 @@ def test_two_monitors_that_judged_the_same_new_window_record_it_once(watch: Watc
     assert len(watch.verdicts()) == 2
 
 
-def test_rows_that_may_still_be_read_again_are_needed(watch: Watch):
+def test_rows_that_may_still_be_read_again_are_needed(watch: Watch, monkeypatch: pytest.MonkeyPatch):
     policy = watch.recipe.monitoring.policy.model_copy(update={"n": 2})
     monitoring = watch.recipe.monitoring.model_copy(update={"label_horizon": 0, "policy": policy})
     watch.recipe = watch.recipe.model_copy(update={"monitoring": monitoring})
@@ -219,6 +249,16 @@ def test_rows_that_may_still_be_read_again_are_needed(watch: Watch):
     watch.begin(first, "run-2")
     watch.finish(first, "run-2", "nothing was changed", None)
     assert watch.needed_from() == shown[3].lo
+
+    late = Decision("retrain", "damage", shown[2].digest)
+    watch.propose(late, "run-3")
+    assert watch.needed_from() == shown[2].lo
+    assert watch.expire() == []
+    week = policy.proposal_expires_days * DAY_S
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + week)
+    assert [one.decision for one in watch.expire()] == [late]
+    assert watch.needed_from() == shown[3].lo  # nobody can agree any more
+    assert "not approved in time" in watch.decide(late.verdict_digest).reason
 
     horizon = monitoring.model_copy(update={"label_horizon": 4})
     watch.recipe = watch.recipe.model_copy(update={"monitoring": horizon})
