@@ -5,8 +5,8 @@
 A network of large matrices in three forms: ONNX with its weights inside, ONNX with its weights in a file beside it, and
 OpenVINO. Each form is loaded by so many worker processes; of each process the kernel says what is resident (rss), its
 share of it (pss: a page that n processes map counts 1/n) and what it has alone (private). The same of a network of one
-matrix is taken off, so what is left is the model's. "shared" is the part of the weights that is not private. The last
-line is one JSON object; sizes are MB a process.
+matrix is taken off, so what is left is the model's; what of it is resident and not private is shared. The last line is
+one JSON object; sizes are MB a process.
 """
 
 from __future__ import annotations
@@ -109,11 +109,10 @@ def main() -> int:
             model, tiny = (write(Path(scratch) / f"{form}-{count}", form, count) for count in (layers, 1))
             whole, base = (weigh(folder, form, given.processes) for folder in (model, tiny))
             more = {key: whole[key] - base[key] for key in whole}
-            shared = 1 - more["private"] / (weights - 4 * WIDTH**2 / 1e6)
+            more["shared"] = more["rss"] - more["private"]
             sizes[form] = {
                 **{key: round(value, 1) for key, value in whole.items()},
                 "of_the_model": {key: round(value, 1) for key, value in more.items()},
-                "shared": round(shared, 3),
             }
             print(form, sizes[form])
         calls = {rows: overhead(Path(scratch) / "onnx-1", "onnx", given.calls, rows) for rows in (1, 32)}

@@ -80,15 +80,19 @@ class Child:
         self.usable = True
         self._alone = threading.Lock()
         self._home = tempfile.TemporaryDirectory(prefix="trimtab-worker-")
-        self._memory = Region.new()
-        ours, theirs = socket.socketpair()
         command, env = _command(target, threads, Path(self._home.name))
-        passed = [theirs.fileno(), self._memory.descriptor]
-        arguments = [folder.resolve(), threads, *passed, os.getpid()]
-        with theirs:
-            self._process = subprocess.Popen(
-                [*command, *map(str, arguments)], env=env, stdin=subprocess.DEVNULL, pass_fds=passed
-            )
+        with contextlib.ExitStack() as unless_started:
+            self._memory = Region.new()
+            unless_started.callback(self._memory.close)
+            ours, theirs = socket.socketpair()
+            unless_started.callback(ours.close)
+            passed = [theirs.fileno(), self._memory.descriptor]
+            arguments = [folder.resolve(), threads, *passed, os.getpid()]
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*command, *map(str, arguments)], env=env, stdin=subprocess.DEVNULL, pass_fds=passed
+                )
+            unless_started.pop_all()
         self.pid = self._process.pid
         self._connection = ours
         self._questions, self._answers = ours.makefile("wb"), ours.makefile("rb")

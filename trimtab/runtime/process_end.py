@@ -46,7 +46,8 @@ def answer_all(folder: str, threads: str, control: str, memory: str, parent: str
     region, connection = Region(int(memory)), socket.socket(fileno=int(control))
     questions, answers = connection.makefile("rb"), connection.makefile("wb")
     try:
-        predictor = Predictor.load(Path(folder), int(threads))
+        load = getattr(Predictor, "load_shared", Predictor.load)  # where the runtime can share what it loads
+        predictor = load(Path(folder), int(threads))
     except Exception as error:
         send(answers, {}, error=[type(error).__name__, str(error)[:1000]])
         return

@@ -93,8 +93,6 @@ class Region:
     def _make_room(self, end: int) -> None:
         if end > os.fstat(self.descriptor).st_size:
             os.ftruncate(self.descriptor, max(SMALLEST, 1 << (end - 1).bit_length()))
-        if self._map is None:
-            self._map_all()
 
     def _map_all(self) -> None:
         size = os.fstat(self.descriptor).st_size

@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 
 from trimtab.errors import StateError
-from trimtab.runtime.child import Child
 from trimtab.serving.golden import Golden, Predictor
 from trimtab.serving.limits import Limits
 from trimtab.serving.measuring import MOST_WORKERS, Clock, Subject, cores, plan_for, rate
@@ -44,7 +43,7 @@ class Model:
     golden: Golden
     accept: Callable[[Predictor], None]
     load: Load
-    start: Start = Child
+    start: Start
 
 
 def placed(model: Model, limits: Limits) -> tuple[Predictor, Plan]:

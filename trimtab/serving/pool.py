@@ -195,13 +195,13 @@ class _Slots:
             process.load()
             self._prove(process)
             self._join(process)
-        except BaseException:
+        except BaseException as error:
             process.kill()
+            ended = self._gone(process)
+            if isinstance(error, WorkerDied):
+                raise WorkerDied(f"a worker process ended while it was loaded or proven ({ended})") from error
             raise
-        finally:
-            ended = process.wait()
-            self._leave(process)
-        return ended
+        return self._gone(process)
 
     def _join(self, process: Process) -> None:
         with self._changed:
@@ -210,7 +210,9 @@ class _Slots:
             self._bereft_since = None
             self._changed.notify_all()
 
-    def _leave(self, process: Process) -> None:
+    def _gone(self, process: Process) -> str:
+        """Wait for its end and forget it; how it ended."""
+        ended = process.wait()
         with self._changed:
             for those in (self._all, self._alive, self._idle):
                 if process in those:
@@ -218,6 +220,7 @@ class _Slots:
             if not self._alive and self._filled and self._bereft_since is None:
                 self._bereft_since = time.monotonic()
             self._changed.notify_all()
+        return ended
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:

@@ -13,6 +13,7 @@ import numpy as np
 
 from trimtab import runtime
 from trimtab.errors import StateError
+from trimtab.runtime.child import Child
 from trimtab.serving.golden import TOLERANCE, Golden, Predictor, ReleaseRefused
 from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
@@ -126,7 +127,11 @@ def load_release(
                 raise ReleaseRefused(what, where=where, fix=_KEEPING_FIX)
             golden.prove(predictor)
 
-        predictor, plan = placed(Model(facts["target"], folder, golden, accept, load), limits)
+        def start(target: str, folder: Path, threads: int) -> Child:
+            check(folder)  # it may be started again long after the release was loaded
+            return Child(target, folder, threads)
+
+        predictor, plan = placed(Model(facts["target"], folder, golden, accept, load, start), limits)
         example = golden.one if limits.keeping == Keeping() else _zeros(golden.one)
         loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns(), example, plan)
     except ReleaseRefused:

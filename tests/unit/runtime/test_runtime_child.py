@@ -123,6 +123,18 @@ def test_killed_while_it_answers_and_killed_before(folder):
         process.predict(rows(1))
 
 
+def test_one_that_cannot_be_started_leaves_nothing_open(folder, monkeypatch):
+    def no_memory(*arguments, **more):
+        raise OSError("cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", no_memory)
+    before = sorted(os.listdir("/dev/fd"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="allocate"):
+            Child("onnxruntime-cpu", folder, 1)
+    assert sorted(os.listdir("/dev/fd")) == before
+
+
 def test_what_cannot_be_loaded_is_told_in_its_words(folder, tmp_path):
     (tmp_path / "spec.json").write_bytes((folder / "spec.json").read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"no graph")

@@ -107,6 +107,14 @@ def test_all_or_none_one_that_cannot_be_loaded_ends_the_others():
     waited(lambda: all(process.ended.is_set() for process in Acted.made))
 
 
+def test_one_that_crashes_while_it_loads_is_told_with_how_it_ended():
+    def crash() -> None:
+        raise WorkerDied("ended before it answered")
+
+    with pytest.raises(WorkerDied, match=r"loaded or proven \(signal SIGKILL\)"):
+        Pool(lambda: Acted(crash), 2, proven)
+
+
 def test_one_that_answers_wrong_is_refused_with_all():
     def wrong(process: Any) -> None:
         if process is not Acted.made[0]:
