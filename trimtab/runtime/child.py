@@ -154,7 +154,8 @@ class Child:
             raise WorkerDied("the worker process ended before it answered", where=f"pid {self.pid}")
         self.usable = True
         if error := message[1].get("error"):
-            raise WorkerFailed(*error, where=f"pid {self.pid}")
+            kind, what = error
+            raise WorkerFailed(kind, what, f"pid {self.pid}")
         return message[1]
 
 
