@@ -24,4 +24,4 @@ def open_release(settings: Settings, name: str, version: int, threads: int | Non
     """
     folder, keys = release_folder(settings, name, version), Keyring(settings.signing_keys)
     check = partial(verify_release, keys=keys, name=name)
-    return load_release(folder, str(version), check=check, threads=threads), folder
+    return load_release(folder, str(version), check=check, threads=threads, processes=0), folder

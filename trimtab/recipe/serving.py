@@ -39,6 +39,11 @@ class Serving(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="calls of the model at once, each with its threads; auto: measured when a release is loaded"
     )
+    processes: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
+        0,
+        description="processes that run the model, one call at a time each; 0: it runs in the service; auto: measured "
+        "when a release is loaded",
+    )
     batching: Batching = Field(default_factory=Batching)
     max_queue: int = Field(64, ge=1, description="requests waiting; beyond it 503 with Retry-After")
     max_queue_per_client: int | None = Field(
@@ -67,6 +72,14 @@ class Serving(Section):
     def _stock_has_neither_auth_nor_tls(self) -> Serving:
         if self.backend == "mlflow" and (self.auth or self.tls is not None):
             raise ValueError("backend: mlflow has neither auth nor tls: leave them out, or serve with trimtab's own")
+        return self
+
+    @model_validator(mode="after")
+    def _calls_at_once_are_said_once(self) -> Serving:
+        if self.processes not in ("auto", 0) and self.workers != "auto":
+            raise ValueError(
+                "processes: each makes one call at a time, so their number is that of workers: leave it out"
+            )
         return self
 
     @model_validator(mode="after")

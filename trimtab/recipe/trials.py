@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Keys of `serving` that came later; at their defaults they are no part of what identifies a release.
 LATER = (
     *("canary", "shadow", "promotion", "drain_s", "images"),
-    *("workers", "batching", "max_queue_per_client", "max_elements"),
+    *("workers", "processes", "batching", "max_queue_per_client", "max_elements"),
 )
 
 

@@ -35,8 +35,11 @@ _CONFIG = {
 }
 
 
-def read_model(folder: Path) -> openvino.Model:
+def read_model(folder: Path, weights: openvino.Tensor | None = None) -> openvino.Model:
     """The model of a folder: `model.xml.gz` with `model.bin`, or, as in older releases, a plain `model.xml` with it.
+
+    Args:
+        weights: the bytes of `model.bin`, which must outlive the model and what is compiled of it; None: they are read.
 
     Raises:
         OSError, EOFError, zlib.error: a file is missing or damaged.
@@ -45,7 +48,8 @@ def read_model(folder: Path) -> openvino.Model:
     compressed = folder / "model.xml.gz"
     if not compressed.is_file():
         return openvino.Core().read_model(str(folder / "model.xml"))
-    return openvino.Core().read_model(gzip.decompress(compressed.read_bytes()), (folder / "model.bin").read_bytes())
+    found = (folder / "model.bin").read_bytes() if weights is None else weights
+    return openvino.Core().read_model(gzip.decompress(compressed.read_bytes()), found)
 
 
 class Predictor:
@@ -61,8 +65,9 @@ class Predictor:
 
     reentrant = True
 
-    def __init__(self, compiled: openvino.CompiledModel, spec: dict[str, Any]) -> None:
+    def __init__(self, compiled: openvino.CompiledModel, spec: dict[str, Any], weights: Any = None) -> None:
         self.spec = spec
+        self._weights = weights  # OpenVINO (2026.4.1) does not hold what it was given, and reads it all the same
         self._compiled = compiled
         self._outputs = [(tensor["name"], compiled.output(tensor["name"])) for tensor in spec["outputs"]]
         self._own = threading.local()
@@ -70,10 +75,21 @@ class Predictor:
     @classmethod
     def load(cls, folder: Path, threads: int) -> Predictor:
         """Compile `folder` for `threads` threads."""
-        spec = load_spec(Path(folder))
-        config = {**_CONFIG, "INFERENCE_NUM_THREADS": threads}
-        compiled = openvino.Core().compile_model(read_model(Path(folder)), "CPU", config)
-        return cls(compiled, spec)
+        return cls(_compiled(read_model(Path(folder)), threads), load_spec(Path(folder)))
+
+    @classmethod
+    def load_shared(cls, folder: Path, threads: int) -> Predictor:
+        """As `load`, for one of several processes: they have one copy of the weights' file, which is mapped.
+
+        What OpenVINO makes of the weights for its kernels, each process has alone. A file that is cut off while it is
+        mapped ends the process.
+        """
+        path = Path(folder) / "model.bin"
+        if not path.stat().st_size:
+            return cls.load(folder, threads)
+        weights = np.memmap(path, np.uint8, "c")  # OpenVINO takes no memory that cannot be written
+        model = read_model(Path(folder), openvino.Tensor(weights, shared_memory=True))
+        return cls(_compiled(model, threads), load_spec(Path(folder)), weights)
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs name → array (batch, ...); the arrays are copies, safe to keep.
@@ -87,3 +103,7 @@ class Predictor:
             request = self._own.request = self._compiled.create_infer_request()
         values = request.infer(ready, share_inputs=True, share_outputs=False)
         return {name: np.asarray(values[port]) for name, port in self._outputs}
+
+
+def _compiled(model: openvino.Model, threads: int) -> openvino.CompiledModel:
+    return openvino.Core().compile_model(model, "CPU", {**_CONFIG, "INFERENCE_NUM_THREADS": threads})

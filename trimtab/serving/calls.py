@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trimtab.serving.failures import ModelFailure, Unwanted
+from trimtab.serving.failures import ModelFailure, Unwanted, kind_of
 from trimtab.serving.patience import Patience
 from trimtab.serving.release import Loaded
 
@@ -65,7 +65,7 @@ def ask(loaded: Loaded, inputs: Mapping[str, Array]) -> Answer:
         seconds = time.perf_counter() - begin
         fault = _fault(outputs, loaded.output, rows)
     except BaseException as error:  # a runtime raises whatever it likes; the request was sound, so it is the model's
-        raise ModelFailure(type(error).__name__, inputs) from error
+        raise ModelFailure(kind_of(error), inputs) from error
     if fault:
         raise ModelFailure(fault, inputs)
     return Answer(outputs, seconds)

@@ -22,11 +22,13 @@ from trimtab.journal.wal import Journal
 from trimtab.serving.engine import Engine
 from trimtab.serving.evidence import Rule
 from trimtab.serving.failures import Busy
+from trimtab.serving.golden import Predictor
 from trimtab.serving.health import HANGING_S
 from trimtab.serving.keeping import Keeper
 from trimtab.serving.metrics import Metrics
 from trimtab.serving.recording import Recorder
-from trimtab.serving.release import Loaded, Predictor
+from trimtab.serving.release import Loaded
+from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.shadow import Shadow
 from trimtab.serving.trial import Trial
 from trimtab.serving.trial_metrics import TrialMetrics
@@ -122,6 +124,7 @@ class Challengers:
         if before is not None:
             before.shadow.stop()
         self.metrics.serve(loaded)
+        self._service_metrics.watch(loaded.pool, CHALLENGER)
 
     def clear(self) -> None:
         """Try nothing any more; requests under way are answered."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.journal.outcomes import Outcome
+from trimtab.serving.failures import kind_of
 from trimtab.serving.release import Loaded
 from trimtab.serving.routing import place
 
@@ -56,7 +57,7 @@ def compare(copy: Copy, challenger: Loaded, tolerance: float) -> Outcome:
         answer = outputs[challenger.output]
         error = _wrong(answer, len(copy.output))
     except Exception as raised:  # a runtime raises whatever it likes
-        return _outcome(copy, challenger, error=type(raised).__name__)
+        return _outcome(copy, challenger, error=kind_of(raised))
     if error is not None:
         return _outcome(copy, challenger, error=error)
     champion_s = before if champion_first else _champion_s(copy)

@@ -102,8 +102,10 @@ class Engine:
         """Refuse early.
 
         Raises:
-            Busy: as many requests wait as the release allows.
+            Busy: as many requests wait as the release allows, or no process is alive that could answer.
         """
+        if loaded.pool is not None and loaded.pool.bereft_s > 0:
+            raise Busy("the model's processes have ended and are started again")
         if self.unfinished >= loaded.limits.max_queue + loaded.plan.workers:
             wait_s = self.wait_s(loaded)
             raise Busy(f"{self.unfinished} requests are waiting", retry_s=max(math.ceil(wait_s or 0), 1))

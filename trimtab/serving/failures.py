@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trimtab.errors import TrimtabError
+from trimtab.runtime.child import WorkerFailed
 
 Array = np.ndarray
 
@@ -49,3 +50,8 @@ class ModelFailure(TrimtabError):
     def __init__(self, kind: str, inputs: Mapping[str, Array]) -> None:
         super().__init__(f"the model failed ({kind})")
         self.kind, self.inputs = kind, inputs
+
+
+def kind_of(error: BaseException) -> str:
+    """What a predictor's error is called, in this process or in a worker's."""
+    return error.kind if isinstance(error, WorkerFailed) else type(error).__name__

@@ -2,7 +2,8 @@
 
 A model that hangs or a thread that has ended is not ready at once or after `HANGING_S`, and not alive after `DEAD_S`:
 time enough for a call that only takes long, and no restart for one. Both are looked at from outside the model: how long
-the oldest call has run, whether the threads live, and whether anything was finished while requests wait.
+the oldest call has run, whether threads and processes live, and whether anything was finished while requests wait.
+Worker processes that die are started again: while none is alive the service is not ready, and after `DEAD_S` not alive.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ class Progress:
         return max(now - self._since, engine.longest_s)
 
 
+def bereft_s(engine: Engine) -> float:
+    """For how long no process has been alive that runs the model of the release that answers, seconds."""
+    pool = engine.current.pool if engine.current is not None else None
+    return 0.0 if pool is None else pool.bereft_s
+
+
 def why_not_ready(service: Service) -> str | None:
     """Why no request should be sent here now; None if it can score."""
     engine = service.engine
@@ -50,6 +57,8 @@ def why_not_ready(service: Service) -> str | None:
         return "no release is loaded yet"
     if engine.dead:
         return "a thread that runs the model has ended"
+    if bereft_s(engine) > 0:
+        return "no worker process is alive; they are started again"
     if service.progress.stuck_s() > HANGING_S:
         return f"no request was answered for over {HANGING_S:g} s while some wait"
     return None
@@ -59,6 +68,8 @@ def why_not_alive(service: Service) -> str | None:
     """Why the process should be restarted; None if it need not be."""
     if service.engine.dead and not service.drain.begun:  # closing ends the threads too
         return "a thread that runs the model has ended"
+    if bereft_s(service.engine) > DEAD_S and not service.drain.begun:
+        return f"no worker process has been alive for over {DEAD_S:g} s"
     if service.progress.stuck_s() > DEAD_S:
         return f"no request was answered for over {DEAD_S:g} s while some wait"
     return None

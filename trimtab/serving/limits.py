@@ -12,6 +12,7 @@ from trimtab.errors import ProtocolError, StateError
 from trimtab.serving.keeping import Keeping
 
 LONGEST_DRAIN_S = 60.0  # our supervisor waits a little longer before it kills
+MOST_PROCESSES = 64
 MODES = ("auto", "on", "off")
 
 
@@ -27,6 +28,7 @@ class Limits:
         max_elements: most values in a body of text.
         drain_s: seconds from SIGTERM to the end of the process at the latest.
         workers: calls of the model at once; None: as many as were measured to help when the release was loaded.
+        processes: worker processes, each for one call at a time; 0: the model runs in the service. None: as measured.
         batching: whether requests share calls of the model: "auto" (measured to pay), "on" or "off".
         max_rows: most rows of a shared call. max_wait_s: most that sharing may add to a call of one row, seconds.
         max_per_client: unfinished requests of one client address; one more is answered 429 at once. None: no limit.
@@ -39,6 +41,7 @@ class Limits:
     max_elements: int = 4_000_000
     drain_s: float = 10.0
     workers: int | None = None
+    processes: int | None = 0
     batching: str = "auto"
     max_rows: int = 32
     max_wait_s: float = 0.005
@@ -62,6 +65,7 @@ class Limits:
                 max_elements=int(section.get("max_elements", default.max_elements)),
                 drain_s=float(section.get("drain_s", default.drain_s)),
                 workers=_number_unless(section.get("workers", "auto"), "auto"),
+                processes=_number_unless(section.get("processes", default.processes), "auto"),
                 batching=str(batching.get("mode", default.batching)),
                 max_rows=int(batching.get("max_rows", default.max_rows)),
                 max_wait_s=float(batching.get("max_wait_ms", default.max_wait_s * 1000)) / 1000,
@@ -84,6 +88,8 @@ class Limits:
             raise StateError(
                 f"batching must be one of {', '.join(MODES)}, its max_wait_ms 0 or more", where="release.json: serving"
             )
+        if limits.processes is not None and not 0 <= limits.processes <= MOST_PROCESSES:
+            raise StateError(f"processes must be auto, or 0 to {MOST_PROCESSES}", where="release.json: serving")
         if not 1 <= limits.drain_s <= LONGEST_DRAIN_S:
             raise StateError(f"drain_s must be within 1 and {LONGEST_DRAIN_S:g}", where="release.json: serving")
         return limits

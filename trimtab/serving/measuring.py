@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Protocol
 
 import numpy as np
 
+from trimtab.serving.golden import Predictor
 from trimtab.serving.limits import Limits
 from trimtab.serving.plan import Plan
 
@@ -31,15 +31,6 @@ MOST_WORKERS = 8
 SAME = 1e-3  # largest difference of a row's answers, as a share of the largest answer, when it shares a call
 COMPARED_ROWS = 8
 _logger = logging.getLogger(__name__)
-
-
-class Predictor(Protocol):
-    """What runs a model: as in `trimtab.runtime`."""
-
-    reentrant: bool
-
-    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name for inputs name → array (batch, ...)."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +161,7 @@ def _workers(subject: Subject, limits: Limits, clock: Clock) -> tuple[int, str]:
         return 1, f"; one worker, not {wanted}: this predictor takes one call at a time" if wanted > 1 else ""
     if limits.workers is not None:
         return limits.workers, ""
-    return best_workers(lambda count: _rate(subject, count, clock), cores() // limits.threads), ""
+    return best_workers(lambda count: rate(subject, count, clock), cores() // limits.threads), ""
 
 
 def best_workers(rate: Callable[[int], float], most: int) -> int:
@@ -200,9 +191,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rate(subject: Subject, workers: int, clock: Clock) -> float:
-    """Calls a second of one row each, by so many threads at once."""
-    inputs = subject.tiled(1)
+def rate(subject: Subject, workers: int, clock: Clock, rows: int = 1) -> float:
+    """Calls a second of so many rows each, by so many threads at once."""
+    inputs = subject.tiled(rows)
     counts = [0] * workers
     begin = clock()
 

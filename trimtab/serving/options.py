@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trimtab.errors import StateError
 from trimtab.serving.keeping import Keeping
+from trimtab.serving.limits import MOST_PROCESSES
 from trimtab.serving.service import Place
 from trimtab.serving.tls import Tls, checked
 
@@ -32,6 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--threads", type=int, help="threads of the runtime, instead of the release's own")
+    parser.add_argument(
+        "--processes", type=_processes, metavar="N", help="worker processes, 0, or auto, instead of the release's own"
+    )
     parser.add_argument("--auth", action="store_true", help="only with a token (`trimtab tokens`)")
     parser.add_argument("--without-auth", action="store_true", help="listen beyond this machine all the same")
     parser.add_argument("--tls-certificate", type=Path, metavar="PEM")
@@ -52,7 +56,12 @@ def read_options(options: argparse.Namespace) -> Start:
         raise StateError("contradict each other", where="--auth, --without-auth")
     tls = checked(options.tls_certificate, options.tls_key) if options.tls_key is not None else None
     _check_openness(options.host, options.auth, options.without_auth, tls)
-    return Start(options.host, options.port, tls, Place(options.auth, _keeping(options.journal), options.threads))
+    return Start(
+        options.host,
+        options.port,
+        tls,
+        Place(options.auth, _keeping(options.journal), options.threads, options.processes),
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -76,6 +85,14 @@ def _check_openness(host: str, auth: bool, without_auth: bool, tls: Tls | None) 
         _logger.warning("without auth: whoever reaches %s can score, label and read", host)
     elif tls is None:
         _logger.warning("auth without TLS on %s: who listens on the way reads the tokens", host)
+
+
+def _processes(text: str) -> str | int:
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PROCESSES):
+        raise argparse.ArgumentTypeError(f"must be auto, or 0 to {MOST_PROCESSES}")
+    return int(text)
 
 
 def _keeping(text: str | None) -> Keeping | None:

@@ -24,7 +24,7 @@ class Plan:
     """Decided when a release is loaded (`measuring`); by default one thread, and each request has a call of its own.
 
     Attributes:
-        workers: calls of the model at once.
+        workers: calls of the model at once. processes: that they are made in; 0: in threads of the service.
         shares: whether waiting requests may share a call. why: what that was decided from, for people.
         took: seconds of a call of n rows at index n, as measured; empty where nothing was. The longest is that of the
             most rows that may share a call.
@@ -38,6 +38,7 @@ class Plan:
     took: tuple[float, ...] = ()
     max_wait_s: float = 0.0
     always: bool = False
+    processes: int = 0
 
     @property
     def max_rows(self) -> int:
@@ -72,6 +73,7 @@ class Plan:
         sizes = [2**power for power in range(len(self.took).bit_length()) if 2**power < len(self.took)]
         return {
             "workers": self.workers,
+            "processes": self.processes,
             "shares_calls": self.shares,
             "why": self.why,
             "call_ms": {str(size): round(self.took[size] * 1000, 4) for size in sizes},

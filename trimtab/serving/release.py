@@ -7,43 +7,24 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from trimtab import runtime
 from trimtab.errors import StateError
+from trimtab.runtime.child import Child
+from trimtab.serving.golden import TOLERANCE, Golden, Predictor, ReleaseRefused
 from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
-from trimtab.serving.measuring import Subject, plan_for
+from trimtab.serving.placing import Load, Model, placed
 from trimtab.serving.plan import Plan
+from trimtab.serving.pool import Pool
 from trimtab.store import folder_digests
 from trimtab.task import PREDICTION, PROBABILITIES
 
 Array = np.ndarray
-WARM_CALLS = 3
-# Largest difference from the recorded probabilities, of numbers as a share of the largest recorded one: another CPU may
-# add in another order (FP32), or round an accumulator to the neighbouring step (INT8).
-TOLERANCE = {
-    **dict.fromkeys(("fp32", "fp16", "clustered", "sparse"), 1e-3),
-    **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf"), 5e-2),
-}
-
 _KEEPING_FIX = "correct serving.journal in the recipe, then `trimtab up RECIPE`"
-
-
-class Predictor(Protocol):
-    """What runs a model: as in `trimtab.runtime`."""
-
-    spec: dict[str, Any]
-    reentrant: bool
-
-    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name for inputs name → array (batch, ...)."""
-
-
-class ReleaseRefused(StateError):
-    """A release that must not serve: changed, not loadable, or it does not answer as it did when it was verified."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +48,11 @@ class Loaded:
     plan: Plan = field(default_factory=Plan)
 
     @property
+    def pool(self) -> Pool | None:
+        """Its worker processes; None where the model runs in this one."""
+        return self.predictor if isinstance(self.predictor, Pool) else None
+
+    @property
     def regression(self) -> bool:
         """Whether it answers numbers."""
         return self.facts.get("task") == "regression"
@@ -83,7 +69,6 @@ class Loaded:
 
 
 Check = Callable[[Path], Any]
-Load = Callable[[str, Path, int], Predictor]
 
 
 def check_manifest(folder: Path) -> None:
@@ -109,6 +94,7 @@ def load_release(
     load: Load = runtime.load,
     threads: int | None = None,
     keeping: Keeping | None = None,
+    processes: str | int | None = None,
 ) -> Loaded:
     """Load a release, or refuse it.
 
@@ -119,6 +105,7 @@ def load_release(
         load: gives the predictor of (target, folder, threads).
         threads: instead of the release's own `serving.threads`.
         keeping: what the journal keeps, instead of the release's own `serving.journal`.
+        processes: a number or "auto", instead of the release's own `serving.processes`.
 
     Raises:
         ReleaseRefused: with the reason; nothing of it stays behind.
@@ -126,18 +113,27 @@ def load_release(
     try:
         check(folder)
         facts = _object(folder, "release.json")
-        limits = Limits.from_json(facts.get("serving", {}))
+        section = facts.get("serving", {})
+        limits = Limits.from_json(section if processes is None else {**section, "processes": processes})
         limits = replace(limits, threads=threads or limits.threads, keeping=keeping or limits.keeping)
-        predictor = load(facts["target"], folder, limits.threads)
-        if misfit := limits.keeping.misfit(predictor.spec["inputs"]):
-            raise ReleaseRefused(f"version {version}: serving.journal: {misfit}", where=str(folder), fix=_KEEPING_FIX)
-        loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns())
-        _ = loaded.classes  # named by every release; a label could not be checked without it
-        inputs, recorded = _golden(folder, loaded.output)
-        _prove(loaded, inputs, recorded, folder, TOLERANCE[facts["precision"]])
-        one = {name: values[:1] for name, values in inputs.items()}
-        example = one if limits.keeping == Keeping() else _zeros(one)
-        loaded = replace(loaded, example=example, plan=plan_for(Subject(predictor, inputs), limits))
+        regression = facts.get("task") == "regression"
+        _ = int(facts["outputs" if regression else "classes"])  # a label could not be checked without it
+        output, tolerance = PREDICTION if regression else PROBABILITIES, TOLERANCE[facts["precision"]]
+        golden = Golden.read(folder, output, regression, tolerance)
+
+        def accept(predictor: Predictor) -> None:
+            if misfit := limits.keeping.misfit(predictor.spec["inputs"]):
+                where, what = str(folder), f"version {version}: serving.journal: {misfit}"
+                raise ReleaseRefused(what, where=where, fix=_KEEPING_FIX)
+            golden.prove(predictor)
+
+        def start(target: str, folder: Path, threads: int) -> Child:
+            check(folder)  # it may be started again long after the release was loaded
+            return Child(target, folder, threads)
+
+        predictor, plan = placed(Model(facts["target"], folder, golden, accept, load, start), limits)
+        example = golden.one if limits.keeping == Keeping() else _zeros(golden.one)
+        loaded = Loaded(str(facts["name"]), version, predictor, limits, facts, time.time_ns(), example, plan)
     except ReleaseRefused:
         raise
     except Exception as error:  # a runtime raises whatever it likes on a bad file
@@ -149,34 +145,6 @@ def load_release(
 def _zeros(rows: Mapping[str, Array]) -> dict[str, Array]:
     """Rows of the same form that say nothing: where the journal keeps no inputs, a page must not show one either."""
     return {name: np.zeros_like(values) for name, values in rows.items()}
-
-
-def _golden(folder: Path, output: str) -> tuple[dict[str, Array], Array]:
-    """Rows by input name, and the answers recorded for them."""
-    with np.load(folder / "golden.npz", allow_pickle=False) as archive:
-        inputs = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
-        return inputs, archive[f"outputs/{output}"]
-
-
-def _prove(loaded: Loaded, inputs: Mapping[str, Array], recorded: Array, folder: Path, tolerance: float) -> None:
-    """Warm the predictor and compare its answers on the golden rows with the recorded ones."""
-    predictor = loaded.predictor
-    one = {name: values[:1] for name, values in inputs.items()}
-    for _ in range(WARM_CALLS):
-        predictor.predict(one)
-    answered = predictor.predict(inputs)[loaded.output]
-    if answered.shape != recorded.shape or not np.isfinite(answered).all():
-        raise ReleaseRefused(
-            f"golden rows: answers {answered.shape} for the recorded {recorded.shape}, or not finite", where=str(folder)
-        )
-    scale = np.abs(recorded).max(axis=0) if loaded.regression else np.ones(recorded.shape[1])
-    difference = float((np.abs(answered - recorded) / np.where(scale > 0, scale, 1.0)).max())
-    if difference > tolerance:
-        raise ReleaseRefused(
-            f"golden rows: answers differ from the recorded ones by up to {difference:.3g}, allowed {tolerance:g}",
-            where=str(folder),
-            fix="serve it on a machine like the one that verified it, or release it again on this one",
-        )
 
 
 def _object(folder: Path, name: str) -> dict[str, Any]:

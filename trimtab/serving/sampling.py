@@ -5,12 +5,13 @@ Monitoring reads the file; it holds what leaves no row in the journal: refused r
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,12 +60,14 @@ class Sampler:
     Args:
         folder: the journal's. registry: the service's counters; gauges are added to it.
         version: of the release in service. queue: requests unfinished.
+        others: ids of the processes that run its model; their memory and time are added.
     """
 
     folder: Path
     registry: CollectorRegistry
     version: Callable[[], str | None]
     queue: Callable[[], int]
+    others: Callable[[], Sequence[int]] = tuple
     period_s: float = PERIOD_S
     _stop: threading.Event = field(default_factory=threading.Event)
     _failing: bool = False
@@ -73,7 +76,8 @@ class Sampler:
         self._process, self._gpu, self._host = psutil.Process(), Gpu.first(), platform.node()
         self._writer = SampleWriter(self.folder)
         self._counts, self._since = totals(self.registry), time.time_ns()
-        self._cpu = self._cpu_seconds()
+        self._cpu = _cpu_seconds(self._process)
+        self._others: dict[int, float] = {}
         ProcessCollector(registry=self.registry)
         self._gauges = {
             "threads": Gauge("trimtab_threads", "threads of the process", registry=self.registry),
@@ -102,7 +106,8 @@ class Sampler:
 
     def sample(self) -> Sample:
         """How the process is now, and how requests ended since the last call."""
-        now, counts, cpu = time.time_ns(), totals(self.registry), self._cpu_seconds()
+        now, counts, cpu = time.time_ns(), totals(self.registry), _cpu_seconds(self._process)
+        others_rss, others_cpu = self._of_others()
         with self._process.oneshot():
             found = Sample(
                 at_ns=now,
@@ -111,8 +116,8 @@ class Sampler:
                 pid=self._process.pid,
                 started_s=self._process.create_time(),
                 version=self.version() or "",
-                rss=self._process.memory_info().rss,
-                cpu=(cpu - self._cpu) / max(1e-9, (now - self._since) / 1e9),
+                rss=self._process.memory_info().rss + others_rss,
+                cpu=(cpu - self._cpu + others_cpu) / max(1e-9, (now - self._since) / 1e9),
                 threads=self._process.num_threads(),
                 files=self._process.num_fds(),
                 disk_free=shutil.disk_usage(self.folder).free,
@@ -137,15 +142,26 @@ class Sampler:
                 _logger.exception("the process cannot be sampled; it goes on")
             self._failing = True
 
-    def _cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+    def _of_others(self) -> tuple[int, float]:
+        """Memory of the other processes, bytes, and their seconds of CPU since the last call."""
+        rss, before, self._others = 0, self._others, {}
+        for pid in self.others():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now
+                process = psutil.Process(pid)
+                rss += process.memory_info().rss
+                self._others[pid] = _cpu_seconds(process)
+        return rss, sum(seconds - before.get(pid, 0.0) for pid, seconds in self._others.items())
 
     def _show(self, sample: Sample) -> None:
         self._gauges["threads"].set(sample.threads)
         self._gauges["disk_free"].set(sample.disk_free)
         if self._gpu_memory is not None:
             self._gpu_memory.set(sample.gpu.get("memory", 0.0))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _fresh(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:

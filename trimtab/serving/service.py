@@ -72,6 +72,7 @@ class Service:
             self.recorder = Recorder(self.journal, self.metrics, self.keeper())
             self.metrics.journal_rows.set(self.journal.rows)
         self.metrics.unfinished.set_function(lambda: self.engine.unfinished)
+        self.metrics.processes.set_function(lambda: len(self._pids()))
         self.engine.called = self.metrics.call_requests.observe
         self.sampler = self._sampler(self.journal) if self.journal is not None else None
 
@@ -99,6 +100,7 @@ class Service:
         self.metrics.swaps.inc()
         self.metrics.workers.set(loaded.plan.workers)
         self.metrics.shares_calls.set(loaded.plan.shares)
+        self.metrics.watch(loaded.pool, CHAMPION)
         self.metrics.release.clear()
         self.metrics.release.labels(
             loaded.name, loaded.version, str(loaded.facts.get("candidate", "")), str(loaded.facts.get("target", ""))
@@ -148,7 +150,13 @@ class Service:
             self.metrics.registry,
             version=lambda: engine.current.version if engine.current is not None else None,
             queue=lambda: engine.unfinished,
+            others=self._pids,
         )
+
+    def _pids(self) -> list[int]:
+        """Of the worker processes of the release in service."""
+        pool = None if self.engine.current is None else self.engine.current.pool
+        return [] if pool is None else pool.pids
 
     def start(self) -> None:
         """Begin to follow the registry, and to look at the process."""
@@ -180,12 +188,13 @@ class Place:
     Attributes:
         auth: whether a token is needed.
         keeping: what the journal keeps, instead of what the release says.
-        threads: of the runtime, instead of the release's own.
+        threads: of the runtime, instead of the release's own. processes: the same, a number or "auto".
     """
 
     auth: bool = False
     keeping: Keeping | None = None
     threads: int | None = None
+    processes: str | int | None = None
 
 
 def following(
@@ -253,7 +262,9 @@ def _service(name: str, settings: Settings, place: Place) -> Service:
 
 
 def _load(folder: Path, version: str, settings: Settings, place: Place, check: Check) -> Loaded:
-    loaded = load_release(folder, version, check=check, threads=place.threads, keeping=place.keeping)
+    loaded = load_release(
+        folder, version, check=check, threads=place.threads, keeping=place.keeping, processes=place.processes
+    )
     if loaded.limits.keeping.hashed:
         salt(settings.journal_salt)  # that it can be used is found out now, not with the first request
     return loaded

@@ -18,7 +18,7 @@ from trimtab.convert.openvino_format import save
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.openvino_cpu import read_model
-from trimtab.serving.release import TOLERANCE
+from trimtab.serving.golden import TOLERANCE
 from trimtab.targets import PRECISIONS
 
 EXAMPLE = {"input": np.random.default_rng(0).standard_normal((4, 1, 6, 6)).astype(np.float32)}

@@ -88,6 +88,7 @@ def shown(folder: Path) -> set[str]:
     metrics = Metrics()
     metrics.requests.labels(200).inc()
     metrics.model_errors.labels("NotFinite").inc()
+    metrics.process_deaths.labels("champion").inc()
     Sampler(folder, metrics.registry, version=lambda: None, queue=lambda: 0).sample()
     return set(re.findall(r"^([a-z_]+)(?:\{|\s)", generate_latest(metrics.registry).decode(), re.M))
 

@@ -12,6 +12,7 @@ import openvino
 import pytest
 from openvino import opset13
 
+from trimtab.runtime.child import Child
 from trimtab.runtime.openvino_cpu import Predictor, read_model
 
 ROWS = {"input": np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)}
@@ -85,3 +86,56 @@ def test_serving_an_openvino_model_imports_no_quantizer(older: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "[]\n"
+
+
+def test_processes_that_share_the_weights_file_answer_as_one_that_reads_it(older: Path) -> None:
+    for make in (lambda folder: None, compress):
+        make(older)
+        expected = Predictor.load(older, threads=1).predict(ROWS)["probabilities"]
+        children = [Child("openvino-cpu", older, 1) for _ in range(2)]
+        try:
+            for child in children:
+                child.load()
+            assert all("model.bin" in Path(f"/proc/{child.pid}/maps").read_text() for child in children)
+            for child in children:
+                np.testing.assert_array_equal(child.predict(ROWS)["probabilities"], expected)
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+
+
+def test_mapped_weights_live_as_long_as_the_predictor_and_no_longer(older: Path) -> None:
+    """In a process of its own: what is wrong here ends in a segmentation fault."""
+    compress(older)
+    code = f"""
+import gc
+from pathlib import Path
+import numpy as np
+from trimtab.runtime.openvino_cpu import Predictor
+folder, maps = Path({str(older)!r}), Path("/proc/self/maps")
+predictor = Predictor.load_shared(folder, 1)
+for path in folder.iterdir():
+    path.unlink()
+gc.collect()
+print("model.bin" in maps.read_text())
+assert predictor.predict({{"input": np.ones((2, 4), np.float32)}})["probabilities"].shape == (2, 3)
+del predictor
+gc.collect()
+print("model.bin" in maps.read_text())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_a_model_without_weights_is_loaded_as_ever(older: Path) -> None:
+    value = opset13.parameter([-1, 4], np.float32, "input")
+    value.output(0).get_tensor().set_names({"input"})
+    answer = opset13.softmax(value, 1)
+    answer.output(0).get_tensor().set_names({"probabilities"})
+    openvino.save_model(openvino.Model([answer], [value]), str(older / "model.xml"), compress_to_fp16=False)
+    compress(older)
+    (older / "model.bin").write_bytes(b"")
+
+    assert Predictor.load_shared(older, threads=1).predict(ROWS)["probabilities"].shape == (5, 4)

@@ -183,6 +183,8 @@ def test_workers_are_measured_where_the_recipe_names_none(monkeypatch):
     [
         ({}, Limits()),
         ({"workers": "auto", "batching": {}}, Limits()),
+        ({"processes": "auto"}, Limits(processes=None)),
+        ({"processes": 4}, Limits(processes=4)),
         ({"workers": 3, "max_queue_per_client": 5}, Limits(workers=3, max_per_client=5)),
         (
             {"batching": {"mode": "off", "max_rows": 4, "max_wait_ms": 2}},
@@ -196,7 +198,8 @@ def test_the_plans_limits_come_from_the_release(section, expected):
 
 @pytest.mark.parametrize(
     "section",
-    [{"workers": 0}, {"workers": "many"}, {"max_queue_per_client": 0}, {"batching": "on"},
+    [{"workers": 0}, {"workers": "many"}, {"processes": -1}, {"processes": 65},
+     {"processes": "many"}, {"max_queue_per_client": 0}, {"batching": "on"},
      {"batching": {"mode": "perhaps"}}, {"batching": {"max_rows": 0}}, {"batching": {"max_wait_ms": -1}},
      {"batching": {"max_wait_ms": "nan"}}],
 )  # fmt: skip

@@ -1,0 +1,93 @@
+"""The golden rows of a release, with the answers that were recorded for them: what every predictor of it must give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from trimtab.errors import StateError
+
+Array = np.ndarray
+WARM_CALLS = 3
+# Largest difference from the recorded probabilities, of numbers as a share of the largest recorded one: another CPU may
+# add in another order (FP32), or round an accumulator to the neighbouring step (INT8).
+TOLERANCE = {
+    **dict.fromkeys(("fp32", "fp16", "clustered", "sparse"), 1e-3),
+    **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf"), 5e-2),
+}
+
+
+class Predictor(Protocol):
+    """What runs a model: as in `trimtab.runtime`."""
+
+    spec: dict[str, Any]
+    reentrant: bool
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name for inputs name → array (batch, ...)."""
+
+
+class ReleaseRefused(StateError):
+    """A release that must not serve: changed, not loadable, or it does not answer as it did when it was verified."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Rows and recorded answers.
+
+    Attributes:
+        rows: input name → (n, ...). recorded: (n, classes) or (n, k). output: what the answer is called.
+        relative: whether differences are shares of the largest recorded number, as of regression.
+        tolerance: largest difference. folder: the release's, for messages.
+    """
+
+    rows: Mapping[str, Array]
+    recorded: Array
+    output: str
+    relative: bool
+    tolerance: float
+    folder: Path
+
+    @classmethod
+    def read(cls, folder: Path, output: str, relative: bool, tolerance: float) -> Golden:
+        """Of a release folder.
+
+        Raises:
+            OSError, ValueError, KeyError: there are none, or they are none.
+        """
+        with np.load(folder / "golden.npz", allow_pickle=False) as archive:
+            rows = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
+            return cls(rows, archive[f"outputs/{output}"], output, relative, tolerance, folder)
+
+    @property
+    def one(self) -> dict[str, Array]:
+        """The first row alone."""
+        return {name: values[:1] for name, values in self.rows.items()}
+
+    def prove(self, predictor: Predictor) -> None:
+        """Warm the predictor and compare its answers with the recorded ones.
+
+        Raises:
+            ReleaseRefused: they differ by more than is allowed.
+        """
+        for _ in range(WARM_CALLS):
+            predictor.predict(self.one)
+        answered = predictor.predict(self.rows)[self.output]
+        if answered.shape != self.recorded.shape or not np.isfinite(answered).all():
+            raise ReleaseRefused(
+                f"golden rows: answers {answered.shape} for the recorded {self.recorded.shape}, or not finite",
+                where=str(self.folder),
+            )
+        scale = np.abs(self.recorded).max(axis=0) if self.relative else np.ones(self.recorded.shape[1])
+        difference = float((np.abs(answered - self.recorded) / np.where(scale > 0, scale, 1.0)).max())
+        if difference > self.tolerance:
+            raise ReleaseRefused(
+                f"golden rows: answers differ from the recorded ones by up to {difference:.3g}, "
+                f"allowed {self.tolerance:g}",
+                where=str(self.folder),
+                fix="serve it on a machine like the one that verified it, or release it again on this one",
+            )
