@@ -42,7 +42,7 @@ from trimtab.registry.copies import release_folder
 from trimtab.registry.follow import current_champion
 from trimtab.registry.package import PERFORMANCE, PROFILE, REFERENCE, RELEASE
 from trimtab.registry.promotions import ROLLBACK, read_log
-from trimtab.retrain import NewRows, divide
+from trimtab.retrain import NewRows, divide, together
 from trimtab.settings import Settings
 from trimtab.store import os_lock
 
@@ -378,10 +378,7 @@ class Watch:
         past = windows(self._until(digest), verdict.version)[-self.recipe.monitoring.policy.n :]
         places = [(one.lo, one.hi) for one in past if one.lo != verdict.lo and "damage" in causes(one)]
         parts = [self._labelled(lo, hi) for lo, hi in [*places, (verdict.lo, verdict.hi)]]
-        names = set.intersection(*(set(inputs) for inputs, _, _ in parts))
-        inputs = {name: np.concatenate([part[0][name] for part in parts]) for name in sorted(names)}
-        labels = np.concatenate([part[1] for part in parts])
-        ids = [one for part in parts for one in part[2]]
+        inputs, labels, ids = together(parts, f"verdict {digest[:12]}")
         return divide(inputs, labels, ids, self.recipe.monitoring.holdout, digest)
 
     def _labelled(self, lo: int, hi: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:

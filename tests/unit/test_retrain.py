@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import DataError
-from trimtab.retrain import divide
+from trimtab.retrain import divide, together
 
 
 def rows(n: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
@@ -36,3 +36,17 @@ def test_more_rows_do_not_move_the_earlier_ones():
 def test_too_few_rows_are_refused_with_the_figure():
     with pytest.raises(DataError, match="wants at least 20"):
         divide(*rows(40), 0.3, "digest")
+
+
+def test_windows_are_put_together_by_the_inputs_they_share():
+    some = ({"a": np.zeros((2, 3)), "b": np.zeros((2, 1))}, np.array([0, 1]), ["x", "y"])
+    other = ({"a": np.ones((1, 3))}, np.array([1]), ["z"])
+    inputs, labels, ids = together([some, other], "verdict 1")
+    assert {name: values.shape for name, values in inputs.items()} == {"a": (3, 3)}
+    assert (labels.tolist(), ids) == ([0, 1, 1], ["x", "y", "z"])
+
+
+def test_windows_whose_rows_have_other_sizes_are_refused():
+    parts = [({"a": np.zeros((2, size))}, np.array([0, 1]), ["x", "y"]) for size in (3, 5)]
+    with pytest.raises(DataError, match=r"rows of 'a' are of the sizes \[\(3,\), \(5,\)\]"):
+        together(parts, "verdict 1")
