@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trimtab import pixels
-from trimtab.errors import ModelError, UserCodeError
+from trimtab.data import Array
+from trimtab.errors import DataError, ModelError, UserCodeError
+from trimtab.free_axes import by_name, misfit, resized, size_of, sizes_to_try
 from trimtab.runtime.availability import refuse_unavailable
 from trimtab.workbench import Workbench
 
@@ -27,11 +30,13 @@ def check_model(bench: Workbench) -> ModelFacts:
     Raises:
         UnsupportedError: a target of the recipe cannot be used on this machine.
         UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k), or
-            the input no image of `serving.images`.
+            the input no image of `serving.images`. DataError: the data have not the axes of `inputs`.
     """
     for target in bench.recipe.targets:
         refuse_unavailable(target)
     check_images(bench)
+    if why := misfit(bench.example, bench.recipe.axes):
+        raise DataError(why, where="inputs", fix="declare the axes as the data have them, or correct data()")
     return check_module(bench, bench.build(), bench.recipe.model.callable)
 
 
@@ -59,7 +64,17 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
         where: what an error names.
     """
     model.eval()
-    inputs = {name: torch.from_numpy(values) for name, values in bench.example.items()}
+    output = _forward(bench, model, bench.example, where)
+    axes = bench.recipe.axes
+    for name, axis in by_name(axes).items():
+        for size in sizes_to_try(axis, size_of(bench.example, axes, name)).values():
+            _forward(bench, model, resized(bench.example, axes, name, size), f"{where}: {name} {size}")
+    return ModelFacts(sum(p.numel() for p in model.parameters()), tuple(output.shape))
+
+
+def _forward(bench: Workbench, model: nn.Module, rows: Mapping[str, Array], where: str) -> Tensor:
+    """The model's answer to these rows, checked."""
+    inputs = {name: torch.from_numpy(values) for name, values in rows.items()}
     shapes = {name: tuple(values.shape) for name, values in inputs.items()}
     try:
         with torch.inference_mode():
@@ -70,13 +85,13 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
         raise UserCodeError(
             f"forward raised {type(error).__name__}: {error}",
             where=where,
-            fix=f"the model must take what data() returns: {shapes}",
+            fix=f"the model must take what data() returns, and every size that `inputs` allows: {shapes}",
         ) from None
-    rows = len(next(iter(inputs.values())))
-    if output.ndim != 2 or tuple(output.shape) != (rows, bench.outputs):
+    count = len(next(iter(inputs.values())))
+    if output.ndim != 2 or tuple(output.shape) != (count, bench.outputs):
         what, of_what = ("numbers", "the labels") if bench.task.regression else ("logits", "`labels`")
         raise ModelError(
-            f"the output has shape {tuple(output.shape)}, the task wants {what} ({rows}, {bench.outputs})",
+            f"the output has shape {tuple(output.shape)}, the task wants {what} ({count}, {bench.outputs})",
             where=where,
             fix=f"end the model with {bench.outputs} {what} a row, or correct {of_what}",
         )
@@ -86,4 +101,4 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
             where=where,
             fix="check initialisation and `preprocess`",
         )
-    return ModelFacts(sum(p.numel() for p in model.parameters()), tuple(output.shape))
+    return output

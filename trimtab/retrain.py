@@ -12,6 +12,7 @@ import numpy as np
 from trimtab.data import Array, Split, from_arrays
 from trimtab.errors import DataError
 
+Part = tuple[dict[str, Array], Array, list[str]]  # inputs, labels and ids of some rows
 LEAST_ROWS = 20
 VALIDATION_SHARE = 0.2  # of what is not held out: early stopping must see today's rows too, not only the base's
 
@@ -66,6 +67,28 @@ def in_words(facts: Mapping[str, Any]) -> str:
         f"beside 1 of a base row; {rows['validation']} joined validation, {rows['held_out']} were held out for the "
         f"gate; training began {start}"
     )
+
+
+def together(parts: Sequence[Part], where: str) -> Part:
+    """The rows of several windows, with the inputs that all of them have.
+
+    Args:
+        parts: one or more. where: for the message.
+
+    Raises:
+        DataError: rows of an input have another size in one window than in another.
+    """
+    inputs: dict[str, Array] = {}
+    for name in sorted(set.intersection(*(set(held) for held, _, _ in parts))):
+        sizes = sorted({held[name].shape[1:] for held, _, _ in parts})
+        if len(sizes) > 1:
+            raise DataError(
+                f"rows of {name!r} are of the sizes {sizes} in these windows: a retrain wants one size",
+                where=where,
+                fix="let requests be padded to the size of the data, or retrain by hand",
+            )
+        inputs[name] = np.concatenate([held[name] for held, _, _ in parts])
+    return inputs, np.concatenate([labels for _, labels, _ in parts]), [one for _, _, ids in parts for one in ids]
 
 
 def divide(

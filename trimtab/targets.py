@@ -35,6 +35,7 @@ class Target:
         runtime: module of `trimtab.runtime` with the class `Predictor`; if it needs more than to be installed, also
             with `unavailable()`: why it cannot run on this machine, "" if it can.
         precisions: what it carries, of `PRECISIONS`; why_not: the reason why not the others.
+        free_axes: whether it holds axes besides the batch that may change; why_fixed: the reason why not.
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.
         convert_worker, load_worker: worker environment (`trimtab.worker`) in which that happens instead, which
@@ -50,6 +51,8 @@ class Target:
     loads_with: tuple[str, ...]
     precisions: tuple[str, ...] = ("fp32",)
     why_not: str = ""
+    free_axes: bool = True
+    why_fixed: str = ""
     converts_with: tuple[str, ...] = ()
     convert_worker: str = ""
     load_worker: str = ""
@@ -93,6 +96,8 @@ TARGETS: dict[str, Target] = {
         install=_ON_GPU + " tensorrt",
         device="NVIDIA GPU",
         systems=("Linux", "Windows"),
+        free_axes=False,
+        why_fixed="TensorRT builds an engine for a range of shapes, which has not been measured",
     ),
     "openvino-cpu": Target(
         format="OpenVINO IR",
@@ -135,6 +140,8 @@ TARGETS: dict[str, Target] = {
         why_not="a compressed graph is ONNX or OpenVINO, which litert-torch cannot read",
         install="pip install 'trimtab[litert]' && trimtab targets --make litert-cpu",
         systems=("Linux", "macOS"),
+        free_axes=False,
+        why_fixed="a .tflite file holds the model at fixed shapes, once for each number of rows",
     ),
     "executorch-cpu": Target(
         format="ExecuTorch",
@@ -144,6 +151,8 @@ TARGETS: dict[str, Target] = {
         why_not="a compressed graph is ONNX or OpenVINO, which ExecuTorch cannot read",
         install="pip install 'trimtab[executorch]'",
         systems=("Linux", "macOS"),
+        free_axes=False,
+        why_fixed="memory is planned for one shape of a row",
     ),
     "savedmodel-cpu": Target(
         format="TensorFlow SavedModel",
@@ -155,6 +164,8 @@ TARGETS: dict[str, Target] = {
         why_not="TensorFlow would compute the integer layers of a quantized graph in FP32",
         install="trimtab targets --make savedmodel-cpu",
         systems=("Linux", "macOS"),
+        free_axes=False,
+        why_fixed="our TensorFlow operations are written for fixed shapes of a row",
     ),
 }
 

@@ -264,6 +264,14 @@ def _refuse_partial(journalled: Split, base: Split) -> None:
             where="serving.journal",
             fix="keep every input as it is (inputs: full or sample, nothing redacted or hashed), or retrain by hand",
         )
+    for name, values in base.inputs.items():
+        if journalled.inputs[name].shape[1:] != values.shape[1:]:
+            raise DataError(
+                f"rows of {name!r} are {journalled.inputs[name].shape[1:]} in the journal, {values.shape[1:]} in the "
+                "data: a retrain wants one size",
+                where="inputs",
+                fix="let requests be padded to the size of the data, or retrain by hand",
+            )
 
 
 def _smaller_than(recipe: Recipe, size_ratio: float) -> Recipe:

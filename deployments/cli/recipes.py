@@ -58,6 +58,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     from trimtab.compress.search import plan, precision, unsearched, with_last_steps
     from trimtab.compress.student import check_students
     from trimtab.convert import carries
+    from trimtab.free_axes import by_name
     from trimtab.model_check import check_model
     from trimtab.monitoring.door import check_watch
     from trimtab.optimize.augmenting import check_augment
@@ -87,11 +88,13 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
     builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
     search = bench.recipe.train.search
+    free = by_name(bench.recipe.axes)
     trains = bench.recipe.model.weights is None or bench.recipe.train.always
     return {
         "name": bench.recipe.name,
         "rows": {name: len(split) for name, split in bench.splits.items()},
         "inputs": {name: [str(v.dtype), *map(int, v.shape[1:])] for name, v in bench.example.items()},
+        **({"free_axes": {axis.name: [axis.low, axis.high] for axis in free.values()}} if free else {}),
         **({"outputs": bench.outputs, "metric": bench.task.metric} if numbers else {"classes": bench.classes}),
         "slices": {name: int(mask.sum()) for name, mask in bench.slices.items()},
         "parameters": facts.parameters,

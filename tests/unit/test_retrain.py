@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import DataError
-from trimtab.retrain import divide, in_words
+from trimtab.retrain import divide, in_words, together
 
 
 def rows(n: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
@@ -69,3 +69,17 @@ def test_what_was_used_is_said_in_one_sentence():
         "held out for the gate; training began from the weights of 0123456789ab"
     )
     assert in_words(divide(*rows(200), 0.3, "digest").facts(None)).endswith("training began from scratch")
+
+
+def test_windows_are_put_together_by_the_inputs_they_share():
+    some = ({"a": np.zeros((2, 3)), "b": np.zeros((2, 1))}, np.array([0, 1]), ["x", "y"])
+    other = ({"a": np.ones((1, 3))}, np.array([1]), ["z"])
+    inputs, labels, ids = together([some, other], "verdict 1")
+    assert {name: values.shape for name, values in inputs.items()} == {"a": (3, 3)}
+    assert (labels.tolist(), ids) == ([0, 1, 1], ["x", "y", "z"])
+
+
+def test_windows_whose_rows_have_other_sizes_are_refused():
+    parts = [({"a": np.zeros((2, size))}, np.array([0, 1]), ["x", "y"]) for size in (3, 5)]
+    with pytest.raises(DataError, match=r"rows of 'a' are of the sizes \[\(3,\), \(5,\)\]"):
+        together(parts, "verdict 1")

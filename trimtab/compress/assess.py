@@ -26,7 +26,8 @@ SHAPING = frozenset({"prune", "shorten", "student"})  # methods after which a gr
 def eager(bench: Workbench, candidate: Candidate) -> Eager:
     """The candidate's torch module as a Predictor: pre-processing and softmax included."""
     module = deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
-    return Eager(module, spec_of(bench.example, bench.outputs, bench.task.output), bench.recipe.measure.threads)
+    spec = spec_of(bench.example, bench.outputs, bench.task.output, bench.recipe.axes)
+    return Eager(module, spec, bench.recipe.measure.threads)
 
 
 def open_build(bench: Workbench, build: Converted) -> Any:

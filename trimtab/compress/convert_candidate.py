@@ -29,7 +29,7 @@ def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Co
         ConversionError: the exporter failed or its result does not answer like torch.
         UnsupportedError: the target does not carry the candidate's precision.
     """
-    spec = spec_of(bench.example, bench.outputs, bench.task.output)
+    spec = spec_of(bench.example, bench.outputs, bench.task.output, bench.recipe.axes)
     source: nn.Module | Path
     if candidate.format in GRAPH_FILES:
         source = bench.folder(candidate.id) / GRAPH_FILES[candidate.format]

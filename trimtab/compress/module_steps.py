@@ -89,6 +89,7 @@ def qat_step(
         softening=softening,
         augment=augment_of(bench),
         progress=progress,
+        axes=bench.recipe.axes,
     )
     facts = {"qat": trained.coverage.to_json(), "validation_accuracy": trained.fitted.validation_accuracy}
     return facts, trained.ranges

@@ -30,6 +30,7 @@ from trimtab.convert.onnx_format import export_onnx
 from trimtab.convert.tracing import exported, first_line, quiet
 from trimtab.data import Split
 from trimtab.errors import UnsupportedError
+from trimtab.free_axes import FIXED, Axes
 from trimtab.optimize.augmenting import Augment
 from trimtab.optimize.batches import rows_an_epoch
 from trimtab.optimize.predicting import Forward
@@ -70,6 +71,7 @@ def train_quantized(
     softening: Mapping[str, float] | None = None,
     augment: Augment | None = None,
     progress: Progress | None = None,
+    axes: Axes = FIXED,
 ) -> Trained:
     """Train the module in place for INT8, on labels, or on the answers of a teacher as `distil` does.
 
@@ -77,6 +79,7 @@ def train_quantized(
         quantize: how the file will be written: the simulation is read off such a file.
         teacher, softening: with a teacher, `temperature` and `alpha` of the distillation.
         forward, seed, augment, progress: as for `distil`.
+        axes: of inputs that are free in the file besides the batch; trained is at the size of the data.
 
     Raises:
         UnsupportedError: the graph has no layer that can be quantized, or the module none that it is found in.
@@ -85,7 +88,7 @@ def train_quantized(
     """
     asked = _distil(settings, softening)
     steps = settings.epochs * math.ceil(rows_an_epoch(train, training_of(asked, seed)) / settings.batch_size)
-    student, coverage = simulation(model, train, quantize, preprocess, round(settings.observe * steps))
+    student, coverage = simulation(model, train, quantize, preprocess, round(settings.observe * steps), axes)
     if teacher is None:
         fitted = fit(
             student, train, validation, training_of(asked, seed), forward=forward, augment=augment, progress=progress
@@ -97,7 +100,12 @@ def train_quantized(
 
 
 def simulation(
-    model: nn.Module, train: Split, quantize: Quantize, preprocess: Preprocess, observed_steps: int
+    model: nn.Module,
+    train: Split,
+    quantize: Quantize,
+    preprocess: Preprocess,
+    observed_steps: int,
+    axes: Axes = FIXED,
 ) -> tuple[Simulated, Coverage]:
     """The module as its INT8 file will answer, trainable, with the module's own parameters.
 
@@ -107,7 +115,7 @@ def simulation(
     rows = _spread(train, MATCHED_ROWS)
     with tempfile.TemporaryDirectory(prefix="trimtab-qat-") as folder, silent():
         graph = Path(folder) / "model.onnx"
-        export_onnx(deployed(model, preprocess), _spread(train, EXAMPLE_ROWS), graph)
+        export_onnx(deployed(model, preprocess), _spread(train, EXAMPLE_ROWS), graph, axes=axes)
         calibrated = calibrate(graph, calibration_rows(train.inputs, train.inputs, quantize), quantize, Path(folder))
         counted(calibrated.full, calibrated.before, graph)  # refuses a graph in which nothing can be quantized
         sites, weights = activation_sites(calibrated), weight_sites(calibrated)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trimtab.errors import UnsupportedError
+from trimtab.free_axes import FIXED, Axes, FreeAxis, by_name, traceable
 from trimtab.preprocess import SINGLE_INPUT, logits, numbers
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.eager import call
@@ -83,12 +84,13 @@ def output_of(module: nn.Module) -> str:
     return str(getattr(module, "output", OUTPUT))
 
 
-def spec_of(example: Mapping[str, Array], classes: int, output: str = OUTPUT) -> dict[str, Any]:
+def spec_of(example: Mapping[str, Array], classes: int, output: str = OUTPUT, axes: Axes = FIXED) -> dict[str, Any]:
     """What goes into spec.json: name, dtype and shape of each input (batch first) and of the answer.
 
     Args:
         classes: numbers a row that it answers.
         output: what the answer is called, as `output_of` the module.
+        axes: those of inputs that may change; with any, "axes" has their bounds.
 
     Raises:
         UnsupportedError: an input's dtype is not float32, int64 or bool.
@@ -99,17 +101,25 @@ def spec_of(example: Mapping[str, Array], classes: int, output: str = OUTPUT) ->
                 f"dtype {values.dtype}", where=f"input {name!r}", fix="give float32, int64 or bool arrays"
             )
     inputs = [
-        {"name": name, "dtype": values.dtype.name, "shape": ["batch", *(int(size) for size in values.shape[1:])]}
+        {"name": name, "dtype": values.dtype.name, "shape": _shape(values, axes.get(name, {}))}
         for name, values in example.items()
     ]
-    return {"inputs": inputs, "outputs": [{"name": output, "dtype": "float32", "shape": ["batch", classes]}]}
+    outputs = [{"name": output, "dtype": "float32", "shape": ["batch", classes]}]
+    bounds = {axis.name: [axis.low, axis.high] for axis in by_name(axes).values()}
+    return {"inputs": inputs, "outputs": outputs, **({"axes": bounds} if bounds else {})}
 
 
-def example_tensors(example: Mapping[str, Array], least: int = 2) -> tuple[Tensor, ...]:
-    """The example's inputs in order, repeated to at least `least` rows.
+def _shape(values: Array, free: Mapping[int, FreeAxis]) -> list[str | int]:
+    sizes = [free[place].name if place in free else int(size) for place, size in enumerate(values.shape)]
+    return ["batch", *sizes[1:]]
+
+
+def example_tensors(example: Mapping[str, Array], least: int = 2, axes: Axes = FIXED) -> tuple[Tensor, ...]:
+    """The example's inputs in order, repeated to at least `least` rows, free axes to at least two.
 
     Exporters take a size of 1 for a constant, so nothing is ever traced with a batch of one.
     """
+    example = traceable(example, axes)
     rows = len(next(iter(example.values())))
     index = np.arange(max(rows, least)) % rows
     return tuple(torch.from_numpy(np.ascontiguousarray(values[index])) for values in example.values())

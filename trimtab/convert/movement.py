@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from trimtab.convert.graph import Positional, example_tensors, output_of
 from trimtab.convert.tracing import exported, quiet
+from trimtab.free_axes import FIXED, Axes
 
 aten = torch.ops.aten
 PADS = (aten.pad.default, aten.constant_pad_nd.default)
@@ -42,12 +43,15 @@ class Shortcut:
     after: int
 
 
-def without_shortcut_copies(module: nn.Module, example: Mapping[str, NDArray[Any]]) -> tuple[nn.Module, list[str]]:
+def without_shortcut_copies(
+    module: nn.Module, example: Mapping[str, NDArray[Any]], axes: Axes = FIXED
+) -> tuple[nn.Module, list[str]]:
     """The module with its slice-and-pad shortcuts as convolutions; itself where it has none.
 
     Args:
         module: deployed module in eval mode.
         example: inputs name → array (n, ...), in the order of the specification.
+        axes: of inputs that stay dynamic.
 
     Returns:
         A module that takes the same inputs and gives the same answers (where a value is infinite or NaN, it reaches
@@ -56,7 +60,7 @@ def without_shortcut_copies(module: nn.Module, example: Mapping[str, NDArray[Any
     if not _pads_channels(module, example):
         return module, []
     try:
-        graph = exported(module, example).module()
+        graph = exported(module, example, axes=axes).module()
     except Exception:
         # What torch.export cannot see into stays as it is: the converters say whether and why they refuse it.
         return module, []

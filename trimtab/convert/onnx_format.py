@@ -24,8 +24,9 @@ from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.onnx_metadata import describe
 from trimtab.convert.probing import check_answers
-from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced
+from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, traced, unrolled
 from trimtab.errors import ConversionError
+from trimtab.free_axes import FIXED, Axes, axes_of
 from trimtab.runtime.onnxruntime_cpu import Predictor, open_session
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ SINGLE_FILE_BYTES = 1_500_000_000
 def write(job: Job) -> list[str]:
     """Write a deployed module as `model.onnx`; see `export_onnx`."""
     out = job.out / "model.onnx"
-    notes = export_onnx(job.module, job.example, out, job.opset)
+    notes = export_onnx(job.module, job.example, out, job.opset, axes_of(job.spec))
     describe(out, job.candidate, job.precision, job.spec)
     return notes
 
@@ -48,7 +49,7 @@ def write_graph(job: Job) -> list[str]:
     Raises:
         ConversionError: it is not a usable ONNX file.
     """
-    notes = check_file(job.graph, list(job.example), job.output)
+    notes = check_file(job.graph, list(job.example), job.output, axes_of(job.spec))
     shutil.copyfile(job.graph, job.out / "model.onnx")
     for path in side_files(job.graph):
         shutil.copyfile(path, job.out / path.name)
@@ -56,7 +57,13 @@ def write_graph(job: Job) -> list[str]:
     return [f"the {job.precision} ONNX graph as it is", *notes]
 
 
-def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path, opset: int | None = None) -> list[str]:
+def export_onnx(
+    module: nn.Module,
+    example: Mapping[str, Array],
+    out: Path,
+    opset: int | None = None,
+    axes: Axes = FIXED,
+) -> list[str]:
     """Write a deployed module as ONNX with a dynamic batch, and check that the file answers like it.
 
     Args:
@@ -64,35 +71,38 @@ def export_onnx(module: nn.Module, example: Mapping[str, Array], out: Path, opse
         example: inputs name → array (n, ...); names and order become the graph's.
         out: path of the .onnx file; weights beyond 1.5 GB go to `<out>.data` beside it.
         opset: operator set to write; None: the exporter's own.
+        axes: of inputs, besides the batch, that stay dynamic.
 
     Returns:
         Notes for the reader: which exporter was used, and why.
 
     Raises:
         UnsupportedError: a layer cannot be deployed.
-        ConversionError: both exporters failed, the code decides by values or by the batch size, or the file does not
-            answer like the module.
+        ConversionError: both exporters failed, the code decides by values, by the batch size or by that of a free
+            axis, or the file does not answer like the module.
     """
     refuse_unfit(module)
-    module, moved = without_shortcut_copies(module, example)
+    module, moved = without_shortcut_copies(module, example, axes)
     large = sum(tensor.nbytes for tensor in module.state_dict().values()) > SINGLE_FILE_BYTES
     try:
-        notes = [_by_export(module, example, out, large, opset)]
+        notes = [_by_export(module, example, out, large, opset, axes)]
     except Exception as error:
-        if is_refusal(error):
-            raise frozen(module, example, error, TARGET) from None
-        notes = [_by_script(module, example, out, large, opset, error)]
+        if is_refusal(error) and not unrolled(module, error, axes):
+            raise frozen(module, example, error, TARGET, axes) from None
+        notes = [_by_script(module, example, out, large, opset, error, axes)]
     output = output_of(module)
-    notes += [*moved, *check_file(out, list(example), output)]
+    notes += [*moved, *check_file(out, list(example), output, axes)]
     _check_opset(out, opset)
     classes = _classes(module, example)
-    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes, output))
-    check_answers(module, example, lambda inputs: predictor.predict(inputs)[output], TARGET)
+    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes, output, axes))
+    check_answers(module, example, lambda inputs: predictor.predict(inputs)[output], TARGET, axes=axes)
     return notes
 
 
-def _by_export(module: nn.Module, example: Mapping[str, Array], out: Path, large: bool, opset: int | None) -> str:
-    program = exported(module, example)
+def _by_export(
+    module: nn.Module, example: Mapping[str, Array], out: Path, large: bool, opset: int | None, axes: Axes
+) -> str:
+    program = exported(module, example, axes=axes)
     with quiet(), _registry_once():
         written = torch.onnx.export(
             program,
@@ -116,21 +126,25 @@ def _by_script(
     large: bool,
     opset: int | None,
     why: BaseException,
+    axes: Axes,
 ) -> str:
-    traced(module, example, TARGET)  # raises if a trace froze a decision
+    traced(module, example, TARGET, axes)  # raises if a trace froze a decision
     reason = f"{type(why).__name__}: {first_line(why)[:300]}"
     try:
         with quiet():
             torch.onnx.export(
                 Positional(module, list(example)).eval(),
-                example_tensors(example),
+                example_tensors(example, axes=axes),
                 str(out),
                 dynamo=False,
                 external_data=large,
                 opset_version=opset,
                 input_names=list(example),
                 output_names=[output_of(module)],
-                dynamic_axes={name: {0: "batch"} for name in [*example, output_of(module)]},
+                dynamic_axes={
+                    name: {0: "batch", **{place: axis.name for place, axis in axes.get(name, {}).items()}}
+                    for name in [*example, output_of(module)]
+                },
             )
     except Exception as error:
         raise ConversionError(
@@ -188,8 +202,11 @@ def side_files(graph: Path) -> list[Path]:
     return paths
 
 
-def check_file(graph: Path, names: list[str], output: str = OUTPUT) -> list[str]:
+def check_file(graph: Path, names: list[str], output: str = OUTPUT, axes: Axes = FIXED) -> list[str]:
     """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode, quantizers in pairs.
+
+    Args:
+        axes: of inputs that must be dynamic besides the batch.
 
     Returns:
         Notes: inputs that do not influence the answer.
@@ -218,6 +235,10 @@ def check_file(graph: Path, names: list[str], output: str = OUTPUT) -> list[str]
     fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
     if fixed:
         raise _invalid(f"the batch size of {fixed} came out fixed")
+    for name, places in axes.items():
+        sizes = inputs[name].type.tensor_type.shape.dim
+        if stuck := [axis.name for place, axis in places.items() if sizes[place].HasField("dim_value")]:
+            raise _invalid(f"the size of {stuck} of {name!r} came out fixed")
     if unequal := _unequal_pairs(model):
         raise _invalid(f"what was quantized is read with another scale or zero point: {unequal}")
     used = {name for node in model.node for name in node.input}

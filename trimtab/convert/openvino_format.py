@@ -23,6 +23,7 @@ from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.tracing import quiet, traced
 from trimtab.errors import ConversionError
+from trimtab.free_axes import FIXED, Axes, axes_of, by_name
 from trimtab.targets import NNCF, STORED
 
 Array = NDArray[Any]
@@ -32,7 +33,7 @@ _COUNTED = re.compile(r"[A-Za-z]+_\d+(/.*)?$")  # and what NNCF appends to such 
 
 def write(job: Job) -> list[str]:
     """Write a deployed module; see `write_openvino`."""
-    return write_openvino(job.module, job.example, job.out)
+    return write_openvino(job.module, job.example, job.out, axes_of(job.spec))
 
 
 def write_graph(job: Job) -> list[str]:
@@ -45,18 +46,19 @@ def write_graph(job: Job) -> list[str]:
         return copy_compressed(job.graph, job.out)
     from trimtab.convert.onnx_format import check_file
 
-    notes = check_file(job.graph, list(job.example), job.output)
+    notes = check_file(job.graph, list(job.example), job.output, axes_of(job.spec))
     convert = write_openvino_unfolded if job.precision in STORED else write_openvino_from_onnx
     return [*convert(job.graph, job.out), *notes]
 
 
-def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:
+def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path, axes: Axes = FIXED) -> list[str]:
     """Convert a deployed module.
 
     Args:
         module: deployed module in eval mode.
         example: inputs name → array (n, ...).
         out: folder the two files are written to.
+        axes: of inputs, besides the batch, that stay dynamic within their bounds.
 
     Returns:
         Notes for the reader.
@@ -65,18 +67,18 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path) -
         UnsupportedError: a layer cannot be deployed. ConversionError: tracing or conversion failed.
     """
     refuse_unfit(module)
-    module, moved = without_shortcut_copies(module, example)
-    script = traced(module, example, TARGET)
+    module, moved = without_shortcut_copies(module, example, axes)
+    script = traced(module, example, TARGET, axes)
     try:
         with quiet():
-            model = openvino.convert_model(script, example_input=example_tensors(example))
+            model = openvino.convert_model(script, example_input=example_tensors(example, axes=axes))
     except Exception as error:
         raise ConversionError(
             f"the converter raised {type(error).__name__}: {str(error).strip()[:2000]}",
             where=TARGET,
             fix="take openvino-cpu out of `targets`, or replace the operation it names",
         ) from None
-    notes = _name(model, example, output_of(module))
+    notes = _name(model, example, output_of(module), axes)
     write_compressed(model, out)
     return ["OpenVINO from a traced torch module, weights FP32", *moved, *notes]
 
@@ -169,8 +171,8 @@ def _rename(model: openvino.Model) -> None:
     model.set_friendly_name("model")
 
 
-def _name(model: openvino.Model, example: Mapping[str, Array], output: str) -> list[str]:
-    """Give inputs and output our names, fixed sizes but for the batch, and back every input that was dropped."""
+def _name(model: openvino.Model, example: Mapping[str, Array], output: str, axes: Axes) -> list[str]:
+    """Give inputs and output our names, sizes fixed but for the batch and free axes, and back every dropped input."""
     ports = model.inputs
     if len(ports) != len(example) or len(model.outputs) != 1:
         raise ConversionError(
@@ -183,8 +185,18 @@ def _name(model: openvino.Model, example: Mapping[str, Array], output: str) -> l
     for port, (name, values) in zip(ports, example.items(), strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)
-        shapes[port] = openvino.PartialShape([-1, *values.shape[1:]])
-    model.reshape(shapes)
+        free = {place: openvino.Dimension(axis.low, axis.high) for place, axis in axes.get(name, {}).items()}
+        sizes = [free.get(place, openvino.Dimension(size)) for place, size in enumerate(values.shape)]
+        shapes[port] = openvino.PartialShape([openvino.Dimension(), *sizes[1:]])
+    try:
+        model.reshape(shapes)
+    except RuntimeError as error:
+        raise ConversionError(
+            f"OpenVINO cannot hold it with a free batch{''.join(f' and {name}' for name in by_name(axes))}: "
+            f"{str(error).strip()[:500]}",
+            where=TARGET,
+            fix="take openvino-cpu out of `targets`, or replace the operation it names",
+        ) from None
     model.output(0).get_tensor().set_names({output})
     return [
         f"input {name!r} does not influence the answer; it stays in the signature"

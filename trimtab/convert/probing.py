@@ -15,6 +15,7 @@ from trimtab.convert.difference import FirstDifference
 from trimtab.convert.graph import output_of
 from trimtab.convert.tracing import first_line
 from trimtab.errors import ConversionError
+from trimtab.free_axes import FIXED, Axes, by_name, resized, size_of, sizes_to_try
 from trimtab.runtime.eager import call
 from trimtab.task import PREDICTION, PROBABILITIES
 
@@ -27,8 +28,8 @@ TOLERANCE = 1e-3
 MOST_OPENED = 4  # rows whose every intermediate result is kept: 0.3 GB a row of a ResNet-50
 
 
-def probes(example: Mapping[str, Array]) -> list[tuple[str, dict[str, Array]]]:
-    """Named inputs: the example's rows at each batch size, then other values at the largest.
+def probes(example: Mapping[str, Array], axes: Axes = FIXED) -> list[tuple[str, dict[str, Array]]]:
+    """Named inputs: the example's rows at each batch size, at other sizes of each free axis, then other values.
 
     Other values: floats are negated, zeroed, or spread over three times their range; integers stay within the
     example's range (they may be indices), bools are flipped.
@@ -36,9 +37,19 @@ def probes(example: Mapping[str, Array]) -> list[tuple[str, dict[str, Array]]]:
     rows = len(next(iter(example.values())))
     cases = [(f"batch {size}", {k: v[np.arange(size) % rows] for k, v in example.items()}) for size in BATCHES]
     whole = cases[-1][1]
+    cases += lengths(cases[1][1], axes)
     for kind in ("opposite values", "constant values", "shuffled values"):
         cases.append((kind, {name: _other(values, kind) for name, values in whole.items()}))
     return cases
+
+
+def lengths(rows: Mapping[str, Array], axes: Axes) -> list[tuple[str, dict[str, Array]]]:
+    """The rows at the shortest, an odd, and the longest size of each free axis."""
+    return [
+        (f"{name} {size}", resized(rows, axes, name, size))
+        for name, axis in by_name(axes).items()
+        for size in dict.fromkeys(sizes_to_try(axis, size_of(rows, axes, name)).values())
+    ]
 
 
 def _other(values: Array, kind: str) -> Array:
@@ -52,7 +63,12 @@ def _other(values: Array, kind: str) -> Array:
 
 
 def check_answers(
-    module: nn.Module, example: Mapping[str, Array], answer: Answer, target: str, folder: Path | None = None
+    module: nn.Module,
+    example: Mapping[str, Array],
+    answer: Answer,
+    target: str,
+    folder: Path | None = None,
+    axes: Axes = FIXED,
 ) -> None:
     """Compare a converted model with the module it was made from.
 
@@ -61,30 +77,43 @@ def check_answers(
         answer: inputs → probabilities (batch, classes) of the converted model.
         target: for messages.
         folder: what was written, to be opened when it answers wrong, so that the layer can be named.
+        axes: of inputs that are free besides the batch.
 
     Raises:
-        ConversionError: it fails at a batch size, answers another shape, or other figures.
+        ConversionError: it fails at a batch size or at a size of a free axis, answers another shape, or other figures.
     """
-    for name, inputs in probes(example):
+    sized = {name for name, _ in lengths(example, axes)}
+    for name, inputs in probes(example, axes):
+        real = name.startswith("batch") or name in sized
         try:
             with torch.inference_mode():
                 expected = call(module, {key: torch.tensor(value) for key, value in inputs.items()}).numpy()
         except Exception as error:
-            if not name.startswith("batch"):
+            if not real:
                 continue  # values that the module itself refuses cannot be compared
             raise ConversionError(
                 f"the module itself cannot run at {name}: {type(error).__name__}: {error}",
                 where=type(module).__name__,
-                fix="forward must take any number of rows",
+                fix="forward must take any number of rows"
+                + (", and every size between min and max" if name in sized else ""),
             ) from None
         given = _answer(answer, inputs, name, target)
         try:
-            _compare(expected, given, name, target, output_of(module))
+            _compare(*((expected, given) if real else _defined(expected, given)), name, target, output_of(module))
         except ConversionError as error:
             if folder is None:
                 raise
             where = _where(module, target, folder, inputs, _worst_rows(expected, given))
             raise ConversionError(f"{error.what}; {where}", where=error.where, fix=error.fix) from None
+
+
+def _defined(expected: Array, given: Array) -> tuple[Array, Array]:
+    """The rows that the original answers with numbers: a mask turned around may hide all of a row, and NaN is no answer
+    to compare with."""
+    if expected.shape != given.shape:
+        return expected, given
+    rows = np.isfinite(expected).reshape(len(expected), -1).all(axis=1)
+    return expected[rows], given[rows]
 
 
 def _where(
@@ -108,7 +137,12 @@ def _worst_rows(expected: Array, given: Array) -> NDArray[np.intp]:
 
 
 def check_batches(
-    example: Mapping[str, Array], classes: int, answer: Answer, target: str, output: str = PROBABILITIES
+    example: Mapping[str, Array],
+    classes: int,
+    answer: Answer,
+    target: str,
+    output: str = PROBABILITIES,
+    axes: Axes = FIXED,
 ) -> None:
     """Run a converted model that has no torch module to compare with (INT8): every batch size gives probabilities.
 
@@ -118,12 +152,14 @@ def check_batches(
     Args:
         classes: numbers a row that it answers.
         output: what they are called; those called "prediction" have no sum, and must be finite.
+        axes: of inputs that are free besides the batch; a row of another size may be answered otherwise.
 
     Raises:
         ConversionError: it does not.
     """
     alone: Array | None = None
-    for name, inputs in probes(example)[: len(BATCHES)]:
+    sized = dict(lengths(example, axes))
+    for name, inputs in [*probes(example)[: len(BATCHES)], *sized.items()]:
         given = _answer(answer, inputs, name, target)
         rows = len(next(iter(inputs.values())))
         if given.shape != (rows, classes):
@@ -132,6 +168,8 @@ def check_batches(
             raise _differs(name, target, "an answer is NaN or infinite")
         if output != PREDICTION and not np.allclose(given.sum(axis=1), 1, atol=TOLERANCE + classes / 255):
             raise _differs(name, target, f"rows sum to {given.sum(axis=1).tolist()}, not to 1")
+        if name in sized:
+            continue
         alone = given[:1] if alone is None else alone
         _compare(alone, given[:1], f"{name}, first row", target, output)
 

@@ -12,6 +12,7 @@ from trimtab import targets
 from trimtab.candidate import Converted
 from trimtab.convert.job import Code, Format, Job
 from trimtab.errors import ConversionError, UnsupportedError
+from trimtab.free_axes import axes_of, by_name
 from trimtab.runtime.availability import refuse_unavailable
 from trimtab.store import folder_digests
 
@@ -47,8 +48,8 @@ def convert(
         opset: ONNX version of what is exported; None: the exporter's own.
 
     Raises:
-        UnsupportedError: the target does not carry the precision or cannot be used on this machine, or a layer cannot
-            be deployed.
+        UnsupportedError: the target does not carry the precision, cannot hold a free axis, or cannot be used on this
+            machine; or a layer cannot be deployed.
         ConversionError: the exporter failed, or what it wrote does not answer like the source.
     """
     entry = targets.target(target)
@@ -57,6 +58,13 @@ def convert(
         others = [name for name, other in targets.TARGETS.items() if precision in other.precisions]
         raise UnsupportedError(
             f"does not carry {precision}: {entry.why_not}", where=target, fix=f"use {' or '.join(others)} for it"
+        )
+    axes = axes_of(spec)
+    if axes and not entry.free_axes:
+        raise UnsupportedError(
+            f"cannot hold {', '.join(by_name(axes))} as a free axis: {entry.why_fixed}",
+            where=target,
+            fix="take it out of `targets`, or give the axis one size",
         )
     refuse_unavailable(target)
     if not out.is_dir() or any(out.iterdir()):
@@ -92,11 +100,11 @@ def check(
     from trimtab import runtime
     from trimtab.convert.probing import check_answers, check_batches
 
-    output = spec["outputs"][0]
+    output, axes = spec["outputs"][0], axes_of(spec)
     if targets.target(target).converter == "onnx_format":
         from trimtab.convert.onnx_format import check_file
 
-        check_file(out / "model.onnx", list(example), output["name"])
+        check_file(out / "model.onnx", list(example), output["name"], axes)
     try:
         predictor = runtime.load(target, out, threads=1)
     except Exception as error:
@@ -110,14 +118,14 @@ def check(
         return predictor.predict(inputs)[output["name"]]
 
     if not isinstance(source, Path):
-        check_answers(source, example, answer, target, out)
+        check_answers(source, example, answer, target, out, axes)
         return
     if precision == "int8-dynamic":
         # One row, repeated: among others it would be rounded with their ranges, and may well answer otherwise.
         example = {name: values[:1] for name, values in example.items()}
-    check_batches(example, output["shape"][1], answer, target, output["name"])
+    check_batches(example, output["shape"][1], answer, target, output["name"], axes)
     if precision in targets.STORED and target != "onnxruntime-cpu":
-        check_answers(_as_module(source, dict(spec)), example, answer, target, out)
+        check_answers(_as_module(source, dict(spec)), example, answer, target, out, axes)
 
 
 def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:

@@ -8,8 +8,9 @@ import torch
 
 from trimtab.convert.graph import refuse_unfit
 from trimtab.convert.job import Job
-from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet
+from trimtab.convert.tracing import exported, first_line, frozen, is_refusal, quiet, unrolled
 from trimtab.errors import ConversionError
+from trimtab.free_axes import axes_of
 from trimtab.runtime.pt2_archive import check_archive
 
 _KEPT = ("val", "tensor_meta")  # of a node's metadata: shapes; the rest names files of this machine
@@ -23,15 +24,20 @@ def write(job: Job) -> list[str]:
 
     Raises:
         UnsupportedError: a layer cannot be deployed.
-        ConversionError: torch.export cannot capture it, the code decides by values or by the batch size, or the graph
-            needs more than ATen operations.
+        ConversionError: torch.export cannot capture it, the code decides by values or by a size that is free, or the
+            graph needs more than ATen operations.
     """
     refuse_unfit(job.module)
+    axes = axes_of(job.spec)
     try:
-        program = exported(job.module, job.example)
+        program = exported(job.module, job.example, axes=axes)
     except Exception as error:
+        if layers := unrolled(job.module, error, axes):
+            raise _failed(
+                job, f"torch.export writes {', '.join(layers)} out step by step, so the number of steps cannot be free"
+            ) from None
         if is_refusal(error):
-            raise frozen(job.module, job.example, error, job.target) from None
+            raise frozen(job.module, job.example, error, job.target, axes) from None
         raise _failed(job, f"torch.export raised {type(error).__name__}: {first_line(error)[:500]}") from None
     archive = saved(program)
     try:

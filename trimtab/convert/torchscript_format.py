@@ -15,22 +15,26 @@ from trimtab.convert.graph import refuse_unfit
 from trimtab.convert.job import Job
 from trimtab.convert.tracing import quiet, scripted, traced
 from trimtab.errors import ConversionError
+from trimtab.free_axes import FIXED, Axes, axes_of
 
 TARGET = "torchscript-cpu"
 
 
 def write(job: Job) -> list[str]:
     """Write a deployed module as `model.pt`; see `write_torchscript`."""
-    return write_torchscript(job.module, job.example, job.out / "model.pt")
+    return write_torchscript(job.module, job.example, job.out / "model.pt", axes_of(job.spec))
 
 
-def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], out: Path) -> list[str]:
+def write_torchscript(
+    module: nn.Module, example: Mapping[str, NDArray[Any]], out: Path, axes: Axes = FIXED
+) -> list[str]:
     """Trace (or script), freeze (weights become constants, batch norm is folded into convolutions) and save.
 
     Args:
         module: deployed module in eval mode.
         example: inputs name → array (n, ...), in the order in which the traced graph takes them.
         out: path of the file.
+        axes: of inputs, besides the batch, on whose size the trace must not depend.
 
     Returns:
         Notes for the reader.
@@ -40,7 +44,7 @@ def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], ou
         ConversionError: tracing failed or froze a decision, and the code cannot be scripted either.
     """
     refuse_unfit(module)
-    script, note = _captured(module, example)
+    script, note = _captured(module, example, axes)
     with quiet():
         frozen = torch.jit.freeze(script)
         buffer = io.BytesIO()
@@ -49,12 +53,12 @@ def write_torchscript(module: nn.Module, example: Mapping[str, NDArray[Any]], ou
     return [note, *_unused(frozen, list(example))]
 
 
-def _captured(module: nn.Module, example: Mapping[str, NDArray[Any]]) -> tuple[torch.jit.ScriptModule, str]:
+def _captured(module: nn.Module, example: Mapping[str, NDArray[Any]], axes: Axes) -> tuple[torch.jit.ScriptModule, str]:
     try:
-        return traced(module, example, TARGET), "torch.jit.trace, frozen"
+        return traced(module, example, TARGET, axes), "torch.jit.trace, frozen"
     except ConversionError as refusal:
         try:
-            script = scripted(module, example, TARGET)
+            script = scripted(module, example, TARGET, axes)
         except ConversionError as error:
             raise ConversionError(f"{refusal.what}; {error.what}", where=refusal.where, fix=refusal.fix) from None
         return script, f"torch.jit.script, frozen, because of a trace it is said: {refusal.what}"

@@ -24,9 +24,11 @@ from torch.export import _trace as _trace_module
 
 from trimtab.convert.graph import Deployed, Positional, example_tensors
 from trimtab.errors import ConversionError
+from trimtab.free_axes import FIXED, Axes, by_name
 
 Array = NDArray[Any]
 _FOREIGN = tuple(str(Path(torch.__file__).parents[1] / name) for name in ("torch", "onnx", "onnxscript", "openvino"))
+_LAYERS = str(Path(nn.__file__).parent)
 _OWN = str(Path(__file__).parents[1])
 _FREEZES = {"aten._local_scalar_dense.default", "aten.item.default"}
 _NOISY = ("torch", "torch.export", "torch.fx", "torch.onnx", "onnxscript", "onnx_ir", "py.warnings")
@@ -58,17 +60,21 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
 
 
 def exported(
-    module: nn.Module, example: Mapping[str, Array], largest: int | None = None
+    module: nn.Module, example: Mapping[str, Array], largest: int | None = None, axes: Axes = FIXED
 ) -> torch.export.ExportedProgram:
     """The module captured by `torch.export` with a dynamic batch of at most `largest` rows, common to all inputs.
+
+    Free axes keep their names and bounds; those of one name are one size.
 
     With `largest` the example is repeated to that many rows: torch 2.13's convolution asks whether there are fewer than
     16, and what is decomposed later keeps the answer for the example as the bound.
 
     Raises whatever torch.export raises; see `is_refusal`.
     """
-    values = example_tensors(example, least=largest or 2)
+    values = example_tensors(example, largest or 2, axes)
     batch = torch.export.Dim("batch", max=largest)
+    sizes = {name: torch.export.Dim(name, min=axis.low, max=axis.high) for name, axis in by_name(axes).items()}
+    free = [{place: sizes[axis.name] for place, axis in axes.get(name, {}).items()} for name in example]
     with quiet():
         # On a refusal it prints the graph so far to stderr; only its own print is silenced, not other threads'.
         _trace_module.print = lambda *_, **__: None  # type: ignore[attr-defined]
@@ -76,7 +82,7 @@ def exported(
             return torch.export.export(
                 Positional(module, list(example)).eval(),
                 values,
-                dynamic_shapes={"values": tuple({0: batch} for _ in values)},
+                dynamic_shapes={"values": tuple({0: batch, **places} for places in free)},
                 strict=False,
             )
         finally:
@@ -95,34 +101,48 @@ def _is_constraint(error: BaseException) -> bool:
     return getattr(getattr(error, "error_type", None), "name", "") == "CONSTRAINT_VIOLATION"
 
 
+def unrolled(module: nn.Module, error: BaseException, axes: Axes) -> list[str]:
+    """Recurrent layers because of which torch.export may have refused a free axis; none if it refused something else.
+
+    torch 2.13 writes such a layer out step by step, and with it the number of steps; TorchScript and ONNX have one
+    operation for it.
+    """
+    if not axes or not _is_constraint(error):
+        return []
+    return [name for name, layer in module.named_modules() if isinstance(layer, nn.RNNBase)]
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind if it has none: exporters write pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def frozen(module: nn.Module, example: Mapping[str, Array], error: BaseException, target: str) -> ConversionError:
+def frozen(
+    module: nn.Module, example: Mapping[str, Array], error: BaseException, target: str, axes: Axes = FIXED
+) -> ConversionError:
     """The error for a refusal, with the source lines it comes from."""
-    # The batch size is judged after tracing, outside the user's code: then torch.jit.trace knows the lines.
+    # Sizes are judged after tracing, outside the user's code: then torch.jit.trace knows the lines.
     constrained = _is_constraint(error)
-    lines = _lines_of_warnings(_trace(module, example)[1]) if constrained else _lines_of_error(error)
-    return _frozen_error(lines, "the batch size" if constrained else "values", first_line(error), target)
+    lines = _lines_of_warnings(_trace(module, example, axes)[1]) if constrained else _lines_of_error(error)
+    return _frozen_error(lines, _sizes(axes) if constrained else "values", _detail(error), target)
 
 
-def traced(module: nn.Module, example: Mapping[str, Array], target: str) -> torch.jit.ScriptModule:
+def traced(module: nn.Module, example: Mapping[str, Array], target: str, axes: Axes = FIXED) -> torch.jit.ScriptModule:
     """The module traced on the example, inputs by position.
 
     Raises:
-        ConversionError: tracing failed, or the trace froze a decision that depends on values or on the batch size; the
-            message has the source lines.
+        ConversionError: tracing failed, or the trace froze a decision that depends on values, on the batch size or on
+            the size of a free axis; the message has the source lines.
     """
-    script, caught = _trace(module, example)
-    suspects = _lines_of_warnings(caught)
-    if suspects:
-        _judge(module, example, suspects, target)
+    script, caught = _trace(module, example, axes)
+    if _lines_of_warnings(caught):
+        _judge(module, example, caught, target, axes)
     return script
 
 
-def scripted(module: nn.Module, example: Mapping[str, Array], target: str) -> torch.jit.ScriptModule:
+def scripted(
+    module: nn.Module, example: Mapping[str, Array], target: str, axes: Axes = FIXED
+) -> torch.jit.ScriptModule:
     """The module with the user's part compiled by `torch.jit.script`, which keeps its `if`s and loops.
 
     Raises:
@@ -139,26 +159,45 @@ def scripted(module: nn.Module, example: Mapping[str, Array], target: str) -> to
             where=target,
             fix="write forward in TorchScript's subset of Python, or with tensor operations alone",
         ) from None
-    return traced(type(module)(compiled, module.preprocess).eval(), example, target)
+    return traced(type(module)(compiled, module.preprocess).eval(), example, target, axes)
 
 
-def _judge(module: nn.Module, example: Mapping[str, Array], suspects: list[str], target: str) -> None:
+def _judge(
+    module: nn.Module, example: Mapping[str, Array], caught: list[warnings.WarningMessage], target: str, axes: Axes
+) -> None:
+    suspects = _lines_of_warnings(caught)
     try:
-        program = exported(module, example)
+        program = exported(module, example, axes=axes)
     except Exception as error:
-        raise _frozen_error(suspects, "values or the batch size", first_line(error), target) from None
+        # torch's layers compare sizes in Python, to check them. Beside a recurrent one torch.export cannot judge the
+        # axis: then nothing of the user's own may be left to judge, and the answers at other sizes must tell.
+        own = _lines_of_warnings([one for one in caught if not one.filename.startswith(_LAYERS)])
+        if not own and unrolled(module, error, axes):
+            _judge(module, example, caught, target, FIXED)
+            return
+        raise _frozen_error(own or suspects, f"values or {_sizes(axes)}", _detail(error), target) from None
     if any(str(node.target) in _FREEZES for node in program.graph.nodes):
         raise _frozen_error(suspects, "values", "a tensor's value becomes a Python number", target)
 
 
+def _sizes(axes: Axes) -> str:
+    return " or ".join(["the batch size", *(f"the size of {name!r}" for name in by_name(axes))])
+
+
+def _detail(error: BaseException) -> str:
+    """What a refusal says: of a size that came out fixed, the first reason, which stands below torch's headline."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip().startswith("- ")]
+    return lines[0][:300] if _is_constraint(error) and lines else first_line(error)
+
+
 def _trace(
-    module: nn.Module, example: Mapping[str, Array]
+    module: nn.Module, example: Mapping[str, Array], axes: Axes
 ) -> tuple[torch.jit.ScriptModule, list[warnings.WarningMessage]]:
     try:
         with quiet() as caught, torch.no_grad():
             # check_trace would run the same example again; the callers compare on other values and batches.
             script = torch.jit.trace(
-                Positional(module, list(example)).eval(), example_tensors(example), check_trace=False
+                Positional(module, list(example)).eval(), example_tensors(example, axes=axes), check_trace=False
             )
     except Exception as error:
         raise ConversionError(

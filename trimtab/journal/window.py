@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from trimtab.journal.rows import Array, LabelBlock, RowBlock
 
 NO_LABEL = -1
+Form = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # input → shape and dtype of a row
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Window:
         lo, hi: offsets; the window holds the rows lo ≤ offset < hi.
         labelled: rows with a label. duplicates: labels that another one for the same row replaced.
         unknown_labels: labels, arrived since the window began, for rows the journal did not hold at that moment.
-        has_inputs: bool (n,), whether the row's inputs were kept and have the shape of the window's last ones.
+        has_inputs: bool (n,), whether the row's inputs were kept and are what the window's last ones are, in the size
+            that most of these have.
         label_time_ns: int64 (n,), when the label that counts arrived; -1 where none has.
         labels_as_of_ns: when the last of the labels that were counted here arrived, 0 without any. Reading the same
             rows with labels as of this moment gives the same window, whatever arrives later.
@@ -194,16 +197,39 @@ def _inputs(blocks: Sequence[RowBlock]) -> tuple[Array, dict[str, Array] | None]
     last = next((block.inputs for block in reversed(blocks) if block.inputs), None)
     if last is None:
         return has_inputs, None
-    whole = {name: _blank((total, *values.shape[1:]), values.dtype) for name, values in last.items()}
-    form = {name: (values.shape[1:], values.dtype) for name, values in last.items()}
+    form = _commonest(blocks, last)
+    whole = {name: _blank((total, *shape), dtype) for name, (shape, dtype) in form.items()}
     start = 0
     for block in blocks:
-        if form == {name: (values.shape[1:], values.dtype) for name, values in block.inputs.items()}:
+        if form == _form(block.inputs):
             has_inputs[start : start + len(block)] = True
             for name, values in block.inputs.items():
                 whole[name][start : start + len(block)] = values
         start += len(block)
     return has_inputs, whole
+
+
+def _form(inputs: Mapping[str, Array]) -> Form:
+    return {name: (values.shape[1:], values.dtype) for name, values in inputs.items()}
+
+
+def _commonest(blocks: Sequence[RowBlock], last: Mapping[str, Array]) -> Form:
+    """The form that most rows have, of those with the names, dtypes and ranks of the last; the later of equals.
+
+    Rows of a model with free axes come in several sizes, and the last one says nothing of the others.
+    """
+
+    def kind(form: Form) -> Any:
+        return {name: (len(shape), dtype) for name, (shape, dtype) in form.items()}
+
+    wanted, counted = kind(_form(last)), dict[Any, tuple[int, Form]]()
+    for block in blocks:
+        form = _form(block.inputs)
+        if kind(form) == wanted:
+            key = tuple((name, form[name][0]) for name in sorted(form))
+            count, _ = counted.pop(key, (0, form))
+            counted[key] = (count + len(block), form)
+    return max(reversed(counted.values()), key=lambda one: one[0])[1]
 
 
 def _blank(shape: tuple[int, ...], dtype: np.dtype) -> Array:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from trimtab.free_axes import Axes
 from trimtab.recipe import names
 from trimtab.recipe.compressing import (
     Compress,
@@ -22,6 +23,7 @@ from trimtab.recipe.compressing import (
 from trimtab.recipe.drift import ColumnRule, Drift, OwnEntry, OwnName
 from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
+from trimtab.recipe.inputs import Input, axes_in, refuse_contradictions
 from trimtab.recipe.performance import Judging
 from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
 from trimtab.recipe.retraining import Retraining
@@ -50,6 +52,7 @@ __all__ = [
     "Drift",
     "Explain",
     "Images",
+    "Input",
     "Journalling",
     "Measure",
     "Model",
@@ -290,6 +293,7 @@ class Recipe(Section):
     )
     labels: list[str] | None = Field(None, min_length=2, description="class names; metadata of the release")
     intended_use: str = ""
+    inputs: dict[str, Input] = Field(default_factory=dict, description="what is free in the model's inputs, by name")
     preprocess: Preprocess = Field(default_factory=Preprocess)
     train: Train = Field(default_factory=Train)
     compress: Compress = Field(default_factory=Compress)
@@ -324,6 +328,16 @@ class Recipe(Section):
             raise ValueError("budget.min_attribution_correlation has nothing to hold: verify.explain is null")
         return self
 
+    @model_validator(mode="after")
+    def _axes_agree(self) -> Recipe:
+        refuse_contradictions(self.inputs, self.targets)
+        return self
+
+    @property
+    def axes(self) -> Axes:
+        """The axes of inputs that may change, besides the batch."""
+        return axes_in(self.inputs)
+
     @property
     def purpose(self) -> Task:
         """Task and metric as one value."""
@@ -339,7 +353,8 @@ class Recipe(Section):
         later = {key for key in ("drift", "descriptors", "retraining") if is_untouched(self.monitoring, key)}
         watching: dict[str, Any] = {"monitoring": acting | later | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        excluded = watching | ({} if self.purpose.regression else only_regression)
+        unused: dict[str, Any] = {} if self.inputs else {"inputs": True}
+        excluded = watching | unused | ({} if self.purpose.regression else only_regression)
         return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}
 
     @model_validator(mode="before")

@@ -28,7 +28,8 @@ def load_spec(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"inputs": [{"name", "dtype", "shape": ["batch", ...]}], "outputs": [...]}; a string in a shape is a
-        dynamic axis, a number a fixed size. "batch" comes first and is the same for every input.
+        dynamic axis, a number a fixed size. "batch" comes first and is the same for every input; so is every other
+        axis of one name. "axes", where it is there, has the bounds of such axes: {name: [smallest, largest]}.
 
     Raises:
         FileNotFoundError: there is no spec.json.
@@ -42,7 +43,9 @@ def load_spec(folder: Path) -> dict[str, Any]:
         for tensor in tensors:
             valid &= isinstance(tensor["name"], str) and tensor["dtype"] in DTYPES
             valid &= bool(tensor["shape"]) and tensor["shape"][0] == "batch"
-    except (KeyError, TypeError) as error:
+        for low, high in spec.get("axes", {}).values():
+            valid &= 1 <= int(low) <= int(high)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a model specification ({type(error).__name__}: {error})") from None
     if not valid:
         raise ValueError(f"{path}: not a model specification: a name, dtype or shape is wrong in {tensors}")
@@ -65,6 +68,8 @@ def check_inputs(spec: Mapping[str, Any], inputs: Mapping[str, Array]) -> dict[s
     expected = {tensor["name"]: tensor for tensor in spec["inputs"]}
     _check_names(list(expected), list(inputs))
     ready = {name: _check_one(tensor, np.asarray(inputs[name])) for name, tensor in expected.items()}
+    if spec.get("axes"):
+        _check_axes(spec, ready)
     sizes = {name: len(array) for name, array in ready.items()}
     if len(set(sizes.values())) > 1:
         raise InputError(f"inputs have different batch sizes: {sizes}; every input needs the same")
@@ -93,6 +98,24 @@ def _check_one(tensor: Mapping[str, Any], array: Array) -> Array:
     if array.dtype != tensor["dtype"]:
         array = _cast(tensor, array)
     return np.ascontiguousarray(array)
+
+
+def _check_axes(spec: Mapping[str, Any], ready: Mapping[str, Array]) -> None:
+    """Sizes of named axes: within their bounds, and one in all inputs."""
+    found: dict[str, tuple[int, str]] = {}
+    for tensor in spec["inputs"]:
+        for axis, size in zip(tensor["shape"], ready[tensor["name"]].shape, strict=True):
+            if axis not in spec["axes"]:
+                continue
+            low, high = spec["axes"][axis]
+            if not low <= size <= high:
+                raise _refused(tensor, ready[tensor["name"]], f"{axis} is {size}, and may be {low} to {high}")
+            held, where = found.setdefault(axis, (size, tensor["name"]))
+            if held != size:
+                raise InputError(
+                    f"input {tensor['name']!r}: {axis} is {size}, and {held} in {where!r}; expected one size of "
+                    f"{axis} in all inputs of a request"
+                )
 
 
 def _cast(tensor: Mapping[str, Any], array: Array) -> Array:

@@ -29,6 +29,7 @@ class Row:
         runtime: distributions the loader needs; installed: their versions here, None where one is missing.
         module: what compression of the module it carries. carries: precision → whether it carries it. why_not: of those
             it does not.
+        free_axes: whether axes besides the batch may change. why_fixed: why not.
         unavailable: why it cannot be used on this machine, "" if it can. install: the command that mends that.
     """
 
@@ -40,6 +41,8 @@ class Row:
     module: tuple[str, ...]
     carries: dict[str, bool]
     why_not: str
+    free_axes: bool
+    why_fixed: str
     installed: dict[str, str | None]
     unavailable: str
     install: str
@@ -61,6 +64,8 @@ def rows() -> list[Row]:
             module=IN_THE_MODULE,
             carries={precision: precision in entry.precisions for precision in PRECISIONS},
             why_not=entry.why_not,
+            free_axes=entry.free_axes,
+            why_fixed=entry.why_fixed,
             installed=_installed(entry, why),
             unavailable=why,
             install=entry.install,
@@ -78,16 +83,18 @@ def _installed(entry: Target, unavailable: str) -> dict[str, str | None]:
 
 
 def markdown() -> str:
-    """What of the matrix is the same on every machine, as the two Markdown tables of docs/targets.md."""
+    """What of the matrix is the same on every machine, as the Markdown tables of docs/targets.md."""
     head = ["target", "format", "runtime", "device", "operating systems", "install"]
-    where, what = [], []
+    where, what, shapes = [], [], []
     for name, entry in TARGETS.items():
         runtime, systems = ", ".join(entry.loads_with), ", ".join(entry.systems)
         where.append([f"`{name}`", entry.format, runtime, entry.device, systems, f"`{entry.install}`"])
         held = ["yes" if precision in entry.precisions else "–" for precision in IN_THE_GRAPH]
         what.append([f"`{name}`", "yes", *held, entry.why_not])
+        shapes.append([f"`{name}`", "yes", "yes" if entry.free_axes else "–", entry.why_fixed])
     carried = ["target", ", ".join(IN_THE_MODULE), *IN_THE_GRAPH.values(), "why not"]
-    return f"{_table(head, where)}\n{_table(carried, what)}"
+    free = ["target", "any number of rows", "free axes", "why not"]
+    return "\n".join([_table(head, where), _table(carried, what), _table(free, shapes)])
 
 
 def _table(head: list[str], body: list[list[str]]) -> str:

@@ -30,7 +30,7 @@ def speed_of(bench: Workbench, kwargs: Mapping[str, Json]) -> Speed:
     Raises:
         UserCodeError, ModelError: it is not built. ConversionError, UnsupportedError: a target cannot hold it.
     """
-    recipe, spec = bench.recipe, spec_of(bench.example, bench.classes)
+    recipe, spec = bench.recipe, spec_of(bench.example, bench.classes, axes=bench.recipe.axes)
     first = recipe.measure.batch_sizes[0]
     settings = recipe.measure.model_copy(update={"batch_sizes": [first], "rounds": recipe.measure.screening_rounds})
     module = deployed(bench.build(**kwargs), recipe.preprocess)

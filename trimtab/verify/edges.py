@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trimtab.free_axes import axes_of, by_name, resized, size_of, sizes_to_try
 from trimtab.runtime.door import InputError
 from trimtab.verify.predictor import Array, Predictor, answered
 from trimtab.verify.scale import Scale
 
 BATCHES = (1, 3, 17)
 ALL_AT_ONCE = 2048  # rows of the largest single call
+AXIS_ROWS = 16  # asked at each size of a free axis
 SUM_ATOL = 1e-3
 ODD = {"NaN": np.nan, "+inf": np.inf, "-inf": -np.inf}
 Inputs = Mapping[str, Array]
@@ -83,11 +85,30 @@ def value_edges(
 def axis_edges(
     reference: Predictor, candidate: Predictor, inputs: Inputs, atol: float | None, scale: Scale
 ) -> Iterator[tuple[Edge, Inputs]]:
-    """Each axis besides the batch that may change, at 1 and at twice its size; what the original refuses is said."""
+    """Each axis besides the batch that may change at the shortest size its bounds allow, an odd one, and the longest.
+
+    The first rows are cut, or repeated until they are long enough (`trimtab.free_axes`); inputs that share the axis
+    together, the others as they are. Without bounds the sizes are 1 and twice that of the data, and the original may
+    refuse them, which is said; what the bounds allow, it must answer.
+    """
+    few = {name: values[:AXIS_ROWS] for name, values in inputs.items()}
+    axes = axes_of(reference.spec)
+    for name, axis in by_name(axes).items():
+        for word, size in sizes_to_try(axis, size_of(few, axes, name)).items():
+            label, asked = f"axis {name!r} at {size} ({word})", resized(few, axes, name, size)
+            yield _compared(label, reference, candidate, asked, atol, scale), asked
+    yield from _unbounded(reference, candidate, inputs, atol, scale)
+
+
+def _unbounded(
+    reference: Predictor, candidate: Predictor, inputs: Inputs, atol: float | None, scale: Scale
+) -> Iterator[tuple[Edge, Inputs]]:
     one = {name: values[:1] for name, values in inputs.items()}
     places = {tensor["name"]: tensor["shape"] for tensor in reference.spec["inputs"]}
     symbols = dict.fromkeys(size for shape in places.values() for size in shape[1:] if isinstance(size, str))
     for symbol in symbols:
+        if symbol in reference.spec.get("axes", {}):
+            continue
         for word, resize in (("shortest", _first), ("longest", _twice)):
             asked = dict(one)
             for name, shape in places.items():
@@ -126,12 +147,15 @@ def _compared(
         if given.shape != expected.shape:
             return Edge(name, False, f"answered {given.shape}, the original {expected.shape}")
         distance = scale.distance(expected, given)
+        others = f"; {int(scale.differ(expected, given).sum())} of {len(given)} answered otherwise"
+        others = "" if atol is not None or len(given) == 1 else others
         if scale.tolerance is not None:
             ok = bool(np.isfinite(given).all()) and (atol is None or distance <= atol)
-            return Edge(name, ok, f"differs by {distance:.1e} of the largest answer")
-        total = float(given.sum(axis=1)[0])
+            return Edge(name, ok, f"differs by {distance:.1e} of the largest answer{others}")
+        sums = given.sum(axis=1)
+        total = float(sums[np.abs(sums - 1).argmax()])
         ok = abs(total - 1) <= SUM_ATOL and (atol is None or distance <= atol)
-        return Edge(name, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}")
+        return Edge(name, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}{others}")
 
     return _guarded(label, probe, asked)
 

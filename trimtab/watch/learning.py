@@ -8,7 +8,7 @@ from trimtab.journal import reader
 from trimtab.journal.window import has_label
 from trimtab.monitoring.causes import causes
 from trimtab.monitoring.revisions import standing
-from trimtab.retrain import NewRows, divide
+from trimtab.retrain import NewRows, divide, together
 from trimtab.watch.known import Known
 
 
@@ -29,10 +29,7 @@ class Learning(Known):
         places = [(one.lo, one.hi) for one in past if one.lo != verdict.lo and "damage" in causes(one)]
         places.append((verdict.lo, verdict.hi))
         parts = [self._labelled(lo, hi) for lo, hi in places]
-        names = set.intersection(*(set(inputs) for inputs, _, _ in parts))
-        inputs = {name: np.concatenate([part[0][name] for part in parts]) for name in sorted(names)}
-        labels = np.concatenate([part[1] for part in parts])
-        ids = [one for part in parts for one in part[2]]
+        inputs, labels, ids = together(parts, f"verdict {digest[:12]}")
         return divide(inputs, labels, ids, monitoring.holdout, digest, monitoring.retraining.weight, places)
 
     def _labelled(self, lo: int, hi: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:

@@ -109,9 +109,9 @@ _sequence_steps = st.one_of(
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def plans(draw: st.DrawFn, families: tuple[str, ...] = ("image", "sequence", "tokens")) -> Plan:
     """A plan of one to five steps."""
-    family = draw(st.sampled_from(["image", "sequence", "tokens"]))
+    family = draw(st.sampled_from(families))
     if family == "image":
         shape = draw(st.tuples(st.sampled_from([1, 3]), st.sampled_from([6, 9]), st.sampled_from([6, 8])))
         steps = draw(st.lists(_image_steps, min_size=1, max_size=5))
@@ -141,12 +141,18 @@ def build(plan: Plan) -> nn.Module:
     return module.eval()
 
 
-def rows(plan: Plan, n: int, seed: int) -> dict[str, np.ndarray]:
-    """Rows for a plan."""
+def rows(plan: Plan, n: int, seed: int, length: int | None = None) -> dict[str, np.ndarray]:
+    """Rows for a plan; of another length than its own, where it is a sequence."""
     rng = np.random.default_rng([plan.seed, seed])
+    shape = plan.shape if length is None else (length, *plan.shape[1:])
     if plan.family == "tokens":
-        return {"input": rng.integers(0, 50, (n, *plan.shape))}
-    return {"input": rng.standard_normal((n, *plan.shape)).astype(np.float32)}
+        return {"input": rng.integers(0, 50, (n, *shape))}
+    return {"input": rng.standard_normal((n, *shape)).astype(np.float32)}
+
+
+def is_recurrent(plan: Plan) -> bool:
+    """Whether it has a recurrent layer."""
+    return any(step[0] == "recurrent" for step in plan.steps)
 
 
 def _image(kind: str, options: list[Any], width: int) -> tuple[nn.Module, int]:

@@ -113,6 +113,35 @@ def test_rows_without_inputs_are_marked(tmp_path):
     assert window(tmp_path / "j", 1, 2).inputs is None
 
 
+def sequence(request: str, length: int):
+    return row(request, inputs={"input": np.full(length, length, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "taken"),
+    [
+        ([3, 5, 3, 3, 5, 4], 3),  # not the last one's
+        ([3, 5, 3, 5], 5),  # of equals the later one
+        ([5, 5, 3], 5),
+    ],
+)
+def test_of_rows_in_several_sizes_a_window_has_those_of_the_commonest(tmp_path, lengths, taken):
+    with Journal(tmp_path / "j") as journal:
+        journal.append([sequence(str(place), length) for place, length in enumerate(lengths)])
+    found = window(tmp_path / "j", 0, len(lengths))
+    assert found.has_inputs.tolist() == [length == taken for length in lengths]
+    assert found.inputs["input"].shape == (len(lengths), taken)
+    assert (found.inputs["input"][found.has_inputs] == taken).all()
+    compact(tmp_path / "j")
+    same(found, window(tmp_path / "j", 0, len(lengths)))
+
+
+def test_another_kind_of_input_than_the_last_is_not_taken_however_many_there_are(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        journal.append([*(row(str(place)) for place in range(3)), sequence("last", 3)])
+    assert window(tmp_path / "j", 0, 4).has_inputs.tolist() == [False, False, False, True]
+
+
 def mixed_rows(count: int) -> list:
     """Two inputs of integer and bool kind, two versions of other class counts, failures, three days."""
     rows = []

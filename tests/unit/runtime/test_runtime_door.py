@@ -136,3 +136,34 @@ def test_a_broken_specification_is_refused(broken: dict[str, Any], tmp_path: Pat
 def test_a_specification_is_read_as_written(tmp_path: Path):
     (tmp_path / "spec.json").write_text(json.dumps(PAIR))
     assert load_spec(tmp_path) == PAIR
+
+
+FREE = {**spec(("tokens", "int64", ["length"]), ("mask", "bool", ["length"])), "axes": {"length": [2, 5]}}
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_a_named_axis_takes_every_size_within_its_bounds(length: int):
+    given = {"tokens": np.zeros((3, length), np.int64), "mask": np.zeros((3, length), bool)}
+    assert check_inputs(FREE, given)["tokens"].shape == (3, length)
+
+
+@pytest.mark.parametrize("length", [0, 1, 6])
+def test_a_size_outside_the_bounds_is_refused_with_what_was_expected_and_given(length: int):
+    given = {"tokens": np.zeros((3, length), np.int64), "mask": np.zeros((3, length), bool)}
+    with pytest.raises(InputError) as caught:
+        check_inputs(FREE, given)
+    assert f"input 'tokens': length is {length}, and may be 2 to 5" in str(caught.value)
+    assert f"expected int64 of shape (batch, length), given int64 of shape (3, {length})" in str(caught.value)
+
+
+def test_two_inputs_that_disagree_about_an_axis_are_refused():
+    given = {"tokens": np.zeros((3, 4), np.int64), "mask": np.zeros((3, 5), bool)}
+    with pytest.raises(InputError, match="'mask': length is 5, and 4 in 'tokens'; expected one size of length"):
+        check_inputs(FREE, given)
+
+
+@pytest.mark.parametrize("axes", [{"length": [0, 5]}, {"length": [5, 2]}, {"length": 5}, {"length": ["a", "b"]}, []])
+def test_bounds_that_are_none_are_not_a_specification(axes: Any, tmp_path: Path):
+    (tmp_path / "spec.json").write_text(json.dumps({**FREE, "axes": axes}))
+    with pytest.raises(ValueError, match="not a model specification"):
+        load_spec(tmp_path)

@@ -256,3 +256,20 @@ def test_the_answer_holds_the_same_numbers_as_the_stock_servers():
     stock = io.StringIO()
     predictions_to_json(output, stock)
     assert orjson.loads(encode(output)) == json.loads(stock.getvalue())
+
+
+TOKENS = {**spec(ids=["length"], flags=["length"]), "axes": {"length": [2, 4]}}
+
+
+@pytest.mark.parametrize("form", ["inputs", "instances"])
+def test_a_free_axis_takes_any_size_within_its_bounds_and_says_which_otherwise(form):
+    def body(ids, flags):
+        return {form: {"ids": [ids, ids], "flags": [flags, flags]}}
+
+    assert read(body([1, 2, 3], [True, False, True]), TOKENS)["ids"].tolist() == [[1, 2, 3]] * 2
+    error = refused(body([1] * 5, [True] * 5), TOKENS)
+    assert "'ids': length is 5, and may be 2 to 4; expected int64 of shape (batch, length), given" in str(error)
+    assert (error.status, error.code) == (400, "INVALID_PARAMETER_VALUE")
+    assert "'flags': length is 2, and 3 in 'ids'" in str(refused(body([1, 2, 3], [True, False]), TOKENS))
+    ragged = refused({form: {"ids": [[1, 2], [1, 2, 3]], "flags": [[True, True]] * 2}}, TOKENS)
+    assert ragged.status == 400

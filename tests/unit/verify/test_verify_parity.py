@@ -169,6 +169,33 @@ def test_a_graph_frozen_at_the_length_of_its_example_is_wrong_at_the_longest_of_
     assert "the original refuses it: too short for the kernel" in shortest.detail
 
 
+@pytest.mark.parametrize(("atol", "frozen"), [(1e-4, True), (None, False)])
+def test_an_axis_with_bounds_is_asked_at_its_ends_and_at_an_odd_size(atol: float | None, frozen: bool) -> None:
+    rows = {"input": np.random.default_rng(0).normal(size=(ROWS, 6, 4)).astype(np.float32)}
+    rows["input"][:, 0] *= 9
+    original, candidate = Lengths(None), Lengths(6)
+    for one in (original, candidate):
+        one.spec["axes"] = {"steps": [2, 15]}
+    parity = compare(original, candidate, rows, atol, 0.95)
+    asked = {one.name: one.ok for one in parity.edges if "axis" in one.name}
+    assert asked == {
+        "axis 'steps' at 2 (shortest)": True,
+        "axis 'steps' at 7 (odd)": not frozen,
+        "axis 'steps' at 15 (longest)": not frozen,
+    }
+    assert parity.edges_ok is not frozen
+
+
+def test_what_the_bounds_allow_the_original_must_answer_too() -> None:
+    rows = {"input": np.random.default_rng(0).normal(size=(ROWS, 6, 4)).astype(np.float32)}
+    original = Lengths(None, refuses=2)
+    original.spec["axes"] = {"steps": [2, 15]}
+    parity = compare(original, Lengths(None), rows, 1e-4, 0.95)
+    (wrong,) = [one for one in parity.edges if not one.ok and "axis" in one.name]
+    assert "at 2 (shortest)" in wrong.name
+    assert "too short for the kernel" in wrong.detail
+
+
 def test_the_worst_rows_are_explained_only_where_something_is_wrong(inputs: dict[str, Array]) -> None:
     asked: list[Array] = []
 

@@ -145,7 +145,8 @@ class _Sketch:
 
     def __init__(self, bench: Workbench, module: nn.Module, folder: Path) -> None:
         self.bench, self.folder = bench, folder
-        self.spec, self.source = spec_of(bench.example, bench.classes), deployed(module, bench.recipe.preprocess)
+        self.spec = spec_of(bench.example, bench.classes, axes=bench.recipe.axes)
+        self.source = deployed(module, bench.recipe.preprocess)
         self.written: dict[str, Path] = {}
         self.rewritten: dict[str, Path] = {}
         self.refused: dict[str, UnsupportedError] = {}  # precision → why; its other targets hear the same
