@@ -24,6 +24,7 @@ from trimtab.recipe.guarding import Journalling, Tls, released
 from trimtab.recipe.images import Images
 from trimtab.recipe.performance import Judging
 from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
+from trimtab.recipe.registry import Registering
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
 from trimtab.recipe.serving import Batching, Serving
@@ -61,6 +62,7 @@ __all__ = [
     "Quantize",
     "QuantizeOpenvino",
     "Recipe",
+    "Registering",
     "Schedule",
     "Search",
     "Section",
@@ -297,6 +299,7 @@ class Recipe(Section):
     verify: Verify = Field(default_factory=Verify)
     serving: Serving = Field(default_factory=Serving)
     monitoring: Monitoring = Field(default_factory=Monitoring)
+    registry: Registering = Field(default_factory=Registering)
 
     @model_validator(mode="after")
     def _own_training_has_something_to_do(self) -> Recipe:
@@ -330,13 +333,13 @@ class Recipe(Section):
         """The recipe as results are identified by it; without keys that came later and that it does not use.
 
         Of classification, that is what only regression has. A release has the figures of every metric; what follows
-        from a verdict, and how one is shown, is no part of it.
+        from a verdict, how one is shown, and what hands may do is no part of it.
         """
         acting = {"policy", "service", "alerts", "sweep", "mode", "report"}
         later = {key for key in ("drift", "descriptors") if is_untouched(self.monitoring, key)}
         watching: dict[str, Any] = {"monitoring": acting | later | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        excluded = watching | ({} if self.purpose.regression else only_regression)
+        excluded = {"registry": True} | watching | ({} if self.purpose.regression else only_regression)
         return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}
 
     @model_validator(mode="before")
