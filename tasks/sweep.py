@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 
 from trimtab.errors import Conflict
 from trimtab.recipe import load_recipe
+from trimtab.registry.allowance import allow
 from trimtab.registry.connection import Registry
 from trimtab.registry.mend import mend
 from trimtab.settings import Settings
@@ -18,9 +19,11 @@ from trimtab.settings import Settings
 @task(name="sweep", task_run_name="sweep the registry", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
 def sweep_registry(recipe: str, home: str) -> list[str]:
     """What was found and done, one sentence each; a release that is running is left alone."""
-    settings, name = Settings.load(Path(home)).ensure_home(), load_recipe(recipe).name
+    settings, parsed = Settings.load(Path(home)).ensure_home(), load_recipe(recipe)
+    registry = Registry.from_settings(settings)
     try:
-        done = mend(settings, Registry.from_settings(settings), name)
+        allow(registry.ledger, parsed.name, parsed.registry.allow_unverified, "sweep")
+        done = mend(settings, registry, parsed.name)
     except Conflict as running:
         done = [f"left alone: {running.what}"]
     for line in done:

@@ -76,7 +76,7 @@ def table(name: str, found: list[Change]) -> Table:
         shown.add_column(head, overflow="fold", no_wrap=head not in ("who", "why"))
     for change in found:
         what = f"{change.kind} (by hand)" if change.outside else change.kind
-        before = "–" if change.before is None else str(change.before)
-        cells = (change.time[:19], what, before, str(change.after), change.who, change.why, (change.gate or "")[:12])
+        before, after = ("–" if version is None else str(version) for version in (change.before, change.after))
+        cells = (change.time[:19], what, before, after, change.who, change.why, (change.gate or "")[:12])
         shown.add_row(*(cell.replace("[", "\\[") for cell in cells))
     return shown

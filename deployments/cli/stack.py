@@ -46,9 +46,13 @@ def start(recipe: Path | None, home: Path | None) -> Settings:
     from deployments.automations import automate, watch_silence
 
     watch_silence(settings)
-    if recipe:
+    if recipe and parsed:
         from deployments.deploy import deploy
+        from trimtab.ledger import Ledger
+        from trimtab.registry.allowance import allow
+        from trimtab.registry.author import author
 
+        allow(Ledger(settings.ledger), parsed.name, parsed.registry.allow_unverified, author())
         for done in [*deploy(settings, recipe), *automate(settings, recipe, str(name))]:
             stderr.print(f"deployed {done}", markup=False)
     return settings

@@ -1,4 +1,4 @@
-"""When a server is ready: it answers over HTTP (the worker: Prefect's API says it is online)."""
+"""When a server is ready: it answers over HTTP (the worker: Prefect's API says it is online; another: by its beat)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from deployments.hands.beat import beats
 from deployments.stack.config import MARKER
 from deployments.stack.services import POOL, Service
 from deployments.stack.supervise import ProcessInfo, Supervisor
@@ -45,7 +46,7 @@ def is_ready(http: httpx.Client, service: Service, info: ProcessInfo, prefect: s
         if service.url:
             answers = http.get(service.url + service.health).status_code in service.alive
             return answers and _listens(info.pid, int(service.url.rpartition(":")[2]))
-        return _worker_online(http, prefect, info.start)
+        return beats(service.beat, info.start) if service.beat else _worker_online(http, prefect, info.start)
     return False
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from deployments.hands.beat import beat_file
 from deployments.stack.guard import Guard
 from deployments.stack.ports import HOST, Ports
 from trimtab.serving.limits import LONGEST_DRAIN_S
@@ -24,11 +26,12 @@ class Service:
     Attributes:
         name: also the name of its log and of its supervisor program.
         command: argument vector.
-        url: base address, "" for the worker, which listens nowhere.
+        url: base address, "" for those that listen nowhere.
         health: path that answers when it is ready.
         alive: HTTP statuses that count as ready.
         stop_s: seconds between SIGTERM and SIGKILL.
         needed: by a release; the others start beside one.
+        beat: file of a server that listens nowhere, which it touches while it does its work.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Service:
     alive: tuple[int, ...] = (200,)
     stop_s: int = 10
     needed: bool = True
+    beat: Path | None = None
 
 
 def services(settings: Settings, ports: Ports) -> list[Service]:
@@ -47,6 +51,7 @@ def services(settings: Settings, ports: Ports) -> list[Service]:
         _mlflow(settings, ports),
         Service("worker", (*RUN, "deployments.stack.worker"), stop_s=15, needed=False),
         _evidently(settings, ports),
+        _registry_watch(settings, ports),
         *(_scoring(settings, ports, release) for release in ports.scoring),
     ]
 
@@ -105,6 +110,19 @@ def _evidently(settings: Settings, ports: Ports) -> Service:
         *("--host", HOST, "--port", str(ports.evidently)),
     )
     return Service("evidently", command, f"http://{HOST}:{ports.evidently}", "/", needed=False)
+
+
+def _registry_watch(settings: Settings, ports: Ports) -> Service:
+    command = (
+        *PYTHON,
+        "-m",
+        "deployments.hands",
+        "--home",
+        str(settings.home),
+        "--mlflow",
+        f"http://{HOST}:{ports.mlflow}",
+    )
+    return Service("registry-watch", command, needed=False, beat=beat_file(settings.home))
 
 
 def _scoring(settings: Settings, ports: Ports, release: str) -> Service:

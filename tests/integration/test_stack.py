@@ -14,6 +14,7 @@ import pytest
 from receivers import json_receiver, mailbox
 from stack_world import World, wait_for, world
 
+from benchmarks.registry.world import World as Releases
 from deployments.automations import automate
 from deployments.deploy import deploy
 from deployments.stack import down, status, up
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 def test_every_server_answers_and_a_port_in_use_is_left_to_its_owner(world: World) -> None:
     found = {service.name: service for service in status(world.settings)}
 
-    assert set(found) == {"prefect", "mlflow", "worker", "evidently"}
+    assert set(found) == {"prefect", "mlflow", "worker", "evidently", "registry-watch"}
     assert all(service.ready and service.log.exists() for service in found.values())
     assert read_ports(world.settings).prefect != world.blocked  # type: ignore[union-attr]
     assert set(world.first.started) == set(found)
@@ -108,6 +109,25 @@ def test_an_event_starts_the_reaction_with_its_verdict(world: World) -> None:
 
     wait_for("the reaction", lambda: world.lines("reacted.txt"))
     assert world.lines("reacted.txt") == ["0123456789"]
+
+
+def test_a_hand_in_mlflow_is_honoured_or_put_back_with_an_alert_by_the_process_that_watches(world: World) -> None:
+    releases = Releases(str(world.settings.mlflow_tracking_uri), world.home, "by-hand")
+    first, second = releases.release(0.0), releases.release(1.0)
+    releases.promote(first)
+    move = releases.registry.client.transition_model_version_stage
+
+    move("by-hand", str(second), "Production", archive_existing_versions=True)
+    wait_for("the alias", lambda: releases.disagreements() == [] and releases.serves_consistently() == second)
+    move("by-hand", str(releases.made_by_hand()), "Production", archive_existing_versions=True)
+    (alert,) = wait_for("the alert", lambda: releases.registry.ledger.read("alerts/by-hand"))
+
+    assert alert.entry["subject"].endswith("is not served; version 2 serves")
+    assert "no record of having passed the gate" in alert.entry["body"]
+    assert releases.serves_consistently() == second
+    assert any(alert.entry["subject"] in line for line in world.lines("alerts.log"))
+    (run,) = world.api("POST", "/flow_runs/filter", {"flow_runs": {"name": {"any_": [alert.entry["subject"]]}}})
+    assert run["deployment_id"] is None
 
 
 def test_automations_are_updated_in_place_and_one_that_was_switched_off_stays_off(world: World) -> None:

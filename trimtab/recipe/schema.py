@@ -26,6 +26,7 @@ from trimtab.recipe.images import Images
 from trimtab.recipe.inputs import Input, axes_in, refuse_contradictions
 from trimtab.recipe.performance import Judging
 from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
+from trimtab.recipe.registry import Registering
 from trimtab.recipe.retraining import Retraining
 from trimtab.recipe.searching import TRAIN, Search, Values
 from trimtab.recipe.section import Section
@@ -65,6 +66,7 @@ __all__ = [
     "Quantize",
     "QuantizeOpenvino",
     "Recipe",
+    "Registering",
     "Retraining",
     "Schedule",
     "Search",
@@ -304,6 +306,7 @@ class Recipe(Section):
     verify: Verify = Field(default_factory=Verify)
     serving: Serving = Field(default_factory=Serving)
     monitoring: Monitoring = Field(default_factory=Monitoring)
+    registry: Registering = Field(default_factory=Registering)
 
     @model_validator(mode="after")
     def _own_training_has_something_to_do(self) -> Recipe:
@@ -347,13 +350,13 @@ class Recipe(Section):
         """The recipe as results are identified by it; without keys that came later and that it does not use.
 
         Of classification, that is what only regression has. A release has the figures of every metric; what follows
-        from a verdict, and how one is shown, is no part of it.
+        from a verdict, how one is shown, and what hands may do is no part of it.
         """
         acting = {"policy", "service", "alerts", "sweep", "mode", "report"}
         later = {key for key in ("drift", "descriptors", "retraining") if is_untouched(self.monitoring, key)}
         watching: dict[str, Any] = {"monitoring": acting | later | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
-        unused: dict[str, Any] = {} if self.inputs else {"inputs": True}
+        unused: dict[str, Any] = {"registry": True} | ({} if self.inputs else {"inputs": True})
         excluded = watching | unused | ({} if self.purpose.regression else only_regression)
         return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}
 

@@ -15,9 +15,21 @@ from mlflow.exceptions import MlflowException
 
 from trimtab.registry import versions
 from trimtab.registry.failpoint import around
+from trimtab.registry.shown import ARCHIVED, CHALLENGER, CHAMPION, PREVIOUS, PRODUCTION, Shown
 
-CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-PRODUCTION, ARCHIVED = "Production", "Archived"
+__all__ = [
+    "ARCHIVED",
+    "CHALLENGER",
+    "CHAMPION",
+    "PREVIOUS",
+    "PRODUCTION",
+    "Champion",
+    "aliases",
+    "align_stages",
+    "as_shown",
+    "point",
+    "transition",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,16 @@ def aliases(client: MlflowClient, name: str) -> dict[str, int]:
             raise
         return {}
     return {alias: int(version) for alias, version in found.items()}
+
+
+def as_shown(client: MlflowClient, name: str) -> Shown:
+    """Aliases and stages as they are now."""
+    every = versions.every(client, name)
+    return Shown(
+        aliases(client, name),
+        {int(version.version): str(version.current_stage) for version in every},
+        {int(version.version): int(version.last_updated_timestamp or 0) for version in every},
+    )
 
 
 def point(client: MlflowClient, name: str, alias: str, version: int | None) -> None:

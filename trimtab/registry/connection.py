@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from trimtab.errors import RegistryError
 from trimtab.ledger import Ledger
 from trimtab.registry.keys import Keyring
+from trimtab.registry.names import lock_file
 from trimtab.settings import Settings
 from trimtab.store import os_lock
 
@@ -79,7 +80,7 @@ class Registry:
     @contextlib.contextmanager
     def lock(self, what: str, name: str) -> Iterator[None]:
         """One at a time on this machine: waits for the others ("register" or "promote" of a release name)."""
-        with os_lock(self.locks / f"{what}-{name}.lock", wait=True, what=f"{what} {name}"):
+        with os_lock(lock_file(self.locks, what, name), wait=True, what=f"{what} {name}"):
             yield
 
 

@@ -9,6 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from trimtab.registry import history, pages, retention, versions
 from trimtab.registry.alias import CHAMPION, PREVIOUS, PRODUCTION, aliases
+from trimtab.registry.allowance import refusal
 from trimtab.registry.connection import RELEASE_KEY, Registry, mlflow_errors
 from trimtab.registry.names import release_name
 from trimtab.registry.promotions import Log, read_log
@@ -56,7 +57,8 @@ def _unfinished(registry: Registry, name: str, log: Log) -> list[str]:
 def _serving(registry: Registry, name: str, log: Log, at: dict[str, int]) -> list[str]:
     roles = {log.previous: "is the way back", at.get(PREVIOUS): "is the way back"}
     roles |= {at.get(CHAMPION): "is the champion", log.champion: "is the champion"}
-    reasons = {v: versions.unfit(registry, name, v) for v in roles if v is not None}
+    # Whether a hand or a promotion made it champion, and whether the recipe lets one do so: as it is settled.
+    reasons = {v: refusal(registry, name, v) for v in roles if v is not None}
     return [f"version {v} {roles[v]}, but must not serve: {reason}" for v, reason in reasons.items() if reason]
 
 

@@ -7,12 +7,6 @@ release key.
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -23,12 +17,11 @@ from trimtab.errors import RegistryError
 from trimtab.registry import strict_json
 from trimtab.registry.keys import Keyring
 from trimtab.registry.package import SIGNATURE
+from trimtab.registry.rest import API, answered, check_ok, json_object, rest
 from trimtab.registry.signing import UNSIGNED_FIX, Signed, read_signature, verify_folder, verify_release
 from trimtab.store import new_folder
 
-TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds, each for one step: connect, one chunk read or written
 CHUNK = 1 << 20  # bytes
-API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 KEY_TAG = "trimtab.release_key"  # as in `connection`, which imports mlflow
 FOLDER = "artifacts/release"  # as in `contents`
@@ -50,14 +43,14 @@ def version_under(tracking_uri: str, name: str, alias: str) -> int | None:
     Raises:
         RegistryError: as for `current_champion`.
     """
-    with _client(tracking_uri) as client:
+    with rest(tracking_uri) as client:
         response = client.get(f"{API}/registered-models/alias", params={"name": name, "alias": alias})
-        body = _object(response)
+        body = json_object(response)
         code = str(body.get("error_code", ""))
         absent = code == NO_ALIAS and f"alias {alias} not found" in str(body.get("message", ""))
         if code == "RESOURCE_DOES_NOT_EXIST" or absent:
             return None
-        _check_ok(response)
+        check_ok(response)
         return _number(body, response)
 
 
@@ -67,7 +60,7 @@ def check_version(tracking_uri: str, name: str, version: int) -> None:
     Raises:
         RegistryError: it does not, or is not; or the server does not answer.
     """
-    with _client(tracking_uri) as client:
+    with rest(tracking_uri) as client:
         _release_key(client, name, version)
 
 
@@ -82,7 +75,7 @@ def download(tracking_uri: str, name: str, version: int, into: Path, keys: Keyri
             version's tag says, a file that is missing, added, changed or outside the folder, one that must not be
             loaded, or the server does not answer.
     """
-    with _client(tracking_uri) as client:
+    with rest(tracking_uri) as client:
         key = _release_key(client, name, version)
         root = _artifact_root(client, name, version)
         with new_folder(into) as draft:
@@ -96,7 +89,7 @@ def download_model(tracking_uri: str, name: str, version: int, into: Path, keys:
     Raises:
         RegistryError: as for `download`.
     """
-    with _client(tracking_uri) as client:
+    with rest(tracking_uri) as client:
         key = _release_key(client, name, version)
         root = _artifact_root(client, name, version)
         with new_folder(into) as draft:
@@ -119,7 +112,7 @@ def _signature(client: httpx.Client, root: str, where: str) -> bytes:
             raise RegistryError(f"has no {SIGNATURE}: it is not signed", where=where, fix=UNSIGNED_FIX)
         if response.status_code != httpx.codes.OK:
             response.read()
-        _check_ok(response)
+        check_ok(response)
         content = b""
         for chunk in response.iter_bytes(CHUNK):
             content += chunk
@@ -129,7 +122,9 @@ def _signature(client: httpx.Client, root: str, where: str) -> bytes:
 
 
 def _release_key(client: httpx.Client, name: str, version: int) -> str:
-    found = _object(_ok(client.get(f"{API}/model-versions/get", params={"name": name, "version": str(version)})))
+    found = json_object(
+        answered(client.get(f"{API}/model-versions/get", params={"name": name, "version": str(version)}))
+    )
     tags = found.get("model_version", {}).get("tags", [])
     keys = [str(tag.get("value")) for tag in tags if tag.get("key") == KEY_TAG]
     if len(keys) != 1:
@@ -144,7 +139,9 @@ def _release_key(client: httpx.Client, name: str, version: int) -> str:
 def _artifact_root(client: httpx.Client, name: str, version: int) -> str:
     """Path of the version's artifacts below the server's artifact store."""
     query = {"name": name, "version": str(version)}
-    uri = str(_object(_ok(client.get(f"{API}/model-versions/get-download-uri", params=query))).get("artifact_uri"))
+    uri = str(
+        json_object(answered(client.get(f"{API}/model-versions/get-download-uri", params=query))).get("artifact_uri")
+    )
     if urlsplit(uri).scheme != "mlflow-artifacts":
         raise RegistryError(
             f"the artifacts are at {uri}, which the MLflow server does not hand out",
@@ -163,58 +160,10 @@ def _fetch(client: httpx.Client, url: str, path: Path) -> None:
     with client.stream("GET", url) as response:
         if response.status_code != httpx.codes.OK:
             response.read()
-        _check_ok(response)
+        check_ok(response)
         with path.open("wb") as stream:
             for chunk in response.iter_bytes(CHUNK):
                 stream.write(chunk)
-
-
-@contextmanager
-def _client(tracking_uri: str) -> Iterator[httpx.Client]:
-    try:
-        with httpx.Client(base_url=tracking_uri, timeout=TIMEOUT, auth=_auth(), verify=_tls()) as client:
-            yield client
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RegistryError(
-            f"the MLflow server does not answer: {error or type(error).__name__}",
-            where=tracking_uri,
-            fix="see that it runs (`trimtab status`) and read its log",
-        ) from None
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """Loading the certificates takes longer (40 ms) than everything else in a poll; once a process is enough."""
-    return httpx.create_ssl_context()
-
-
-def _auth() -> httpx.BasicAuth | None:
-    """The user and password that the MLflow client reads too."""
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    return httpx.BasicAuth(user, password) if user and password else None
-
-
-def _ok(response: httpx.Response) -> httpx.Response:
-    _check_ok(response)
-    return response
-
-
-def _check_ok(response: httpx.Response) -> None:
-    if response.status_code != httpx.codes.OK:
-        raise RegistryError(
-            f"MLflow answered {response.status_code}: {response.text[:300]}", where=str(response.request.url)
-        )
-
-
-def _object(response: httpx.Response) -> dict[str, Any]:
-    try:
-        value = json.loads(response.content)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        _check_ok(response)
-        raise RegistryError("the answer is not a JSON object", where=str(response.request.url))
-    return value
 
 
 def _number(body: dict[str, Any], response: httpx.Response) -> int:

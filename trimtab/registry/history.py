@@ -14,8 +14,8 @@ from typing import Any
 
 from trimtab.candidate import digest_of
 from trimtab.errors import StateError
-from trimtab.ledger import Ledger
-from trimtab.registry.promotions import fold, stream
+from trimtab.ledger import Entry, Ledger
+from trimtab.registry.promotions import OUTSIDE, fold, stream
 from trimtab.registry.staging_log import moves
 
 
@@ -24,9 +24,10 @@ class Change:
     """A change of what serves.
 
     Attributes:
-        time: UTC, ISO 8601. kind: "promote", "rollback", or "to Staging", "to Archived", which change nothing served.
-        outside: by hand in MLflow, honoured afterwards.
-        before, after: versions; `before` is None for the first, and for a move to a stage.
+        time: UTC, ISO 8601. kind: "promote", "rollback", or what changes nothing served: "to Staging", "to Archived",
+            and of a hand in MLflow "put back" and "lost".
+        outside: by hand in MLflow; honoured afterwards, unless it was put back.
+        before, after: versions; `before` is None for the first, and for a move to a stage; `after` for nothing.
         evidence: SHA-256 of what the promotion was given as evidence, None if nothing was.
         gate: SHA-256 of the gate's decision that `after` was registered with.
         seq, hash: number and hash of its entry in the ledger.
@@ -36,7 +37,7 @@ class Change:
     who: str
     kind: str
     before: int | None
-    after: int
+    after: int | None
     why: str
     evidence: str | None
     gate: str | None
@@ -68,7 +69,7 @@ class Mark:
 
 
 def changes(ledger: Ledger, name: str) -> list[Change]:
-    """Every finished promotion, rollback and move to a stage, oldest first."""
+    """Every finished promotion, rollback and move to a stage, and what was put back, oldest first."""
     entries = ledger.read(stream(name))
     hashes = {item.seq: item.hash for item in entries}
     registered = (item.entry for item in ledger.read(f"versions/{name}") if item.entry["act"] == "registered")
@@ -105,7 +106,28 @@ def changes(ledger: Ledger, name: str) -> list[Change]:
         )
         for done in moves(entries)[0]
     ]
-    return sorted([*served, *staged], key=lambda one: one.seq)
+    return sorted([*served, *staged, *_put_back(entries)], key=lambda one: one.seq)
+
+
+def _put_back(entries: Sequence[Entry]) -> list[Change]:
+    """What hands in MLflow set that is not so any more, or cannot be mended."""
+    return [
+        Change(
+            time=item.time,
+            who=item.entry.get("who", OUTSIDE),
+            kind="put back" if item.entry["act"] == "restored" else "lost",
+            before=item.entry["refused"] if item.entry["act"] == "restored" else item.entry["version"],
+            after=item.entry["version"] if item.entry["act"] == "restored" else None,
+            why=item.entry["why"],
+            evidence=None,
+            gate=None,
+            outside=True,
+            seq=item.seq,
+            hash=item.hash,
+        )
+        for item in entries
+        if item.entry["act"] in ("restored", "lost")
+    ]
 
 
 def tampering(ledger: Ledger, name: str, mark: Mark | None = None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trimtab.errors import RegistryError
 from trimtab.recipe import names
 
@@ -16,3 +18,8 @@ def release_name(name: str) -> str:
         return names.release_name(name)
     except ValueError as error:
         raise RegistryError(f"{name[:300]!r} {error}", where="release name", fix=names.ALLOWED) from None
+
+
+def lock_file(locks: Path, what: str, name: str) -> Path:
+    """The file by which one at a time is at it on this machine: "register" or "promote" of a release name."""
+    return locks / f"{what}-{name}.lock"

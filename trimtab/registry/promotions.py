@@ -2,11 +2,14 @@
 
 Entries of stream "promotions/<name>", by `act`:
 
-    promoting  {kind, version, from, who, why, evidence}   the intent, before anything is touched
+    promoting  {kind, version, from, who, why, evidence}   the intent, before anything is touched; with {outside: true}
+                                                           that of honouring what somebody set in MLflow
     promoted   {intent}                                    that intent is done (alias and stages are set)
     undone     {intent, why}                               that intent was given up; what served before serves
-    outside    {kind, version, from, who, why}             somebody moved the alias in MLflow, and it was honoured
-    restored   {refused, version, why}                     somebody moved it to an unverified version; put back
+    restored   {refused, version, who, why}                what somebody set in MLflow was put back: to an unverified
+                                                           version, or (refused: null) to nothing
+    lost       {version, who, why}                         the champion was taken away and cannot be put back
+    outside    {kind, version, from, who, why}             as `promoting` and `promoted` with outside; no longer written
 
 What serves is the top of a stack: a promotion puts a version on it, a rollback takes the top off.
 Example: promote 3, promote 7, rollback leaves [3]; the way back ("previous") from [3, 7] is 3.
@@ -141,5 +144,5 @@ def _promotion(name: str, item: Entry) -> Promotion:
         evidence=entry.get("evidence"),
         seq=item.seq,
         time=item.time,
-        outside=entry["act"] == "outside",
+        outside=entry["act"] == "outside" or entry.get("outside", False),
     )

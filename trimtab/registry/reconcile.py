@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from trimtab.registry import moves, pages, versions
-from trimtab.registry.alias import CHAMPION, PREVIOUS, PRODUCTION, aliases, align_stages, point, transition
+from trimtab.registry import hands, moves, pages, versions
+from trimtab.registry.alias import aliases, align_stages, as_shown, point, transition
+from trimtab.registry.allowance import refusal
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
-from trimtab.registry.promotions import OUTSIDE, PROMOTE, ROLLBACK, after, read_log, stream, way_back
+from trimtab.registry.promotions import OUTSIDE, PROMOTE, ROLLBACK, Log, after, read_log, stream, way_back
+from trimtab.registry.shown import CHAMPION, PREVIOUS, PRODUCTION
 from trimtab.registry.staging_log import moves as moves_in
 
 
@@ -18,7 +20,7 @@ def settle(registry: Registry, name: str) -> list[str]:
     Returns:
         What was found and done, one sentence each.
     """
-    said = [*finish_move(registry, name), *_settle_intent(registry, name), *_settle_alias(registry, name)]
+    said = [*finish_move(registry, name), *_settle_intent(registry, name), *_settle_hand(registry, name)]
     return [*said, *moves.settle(registry, name), *pages.renew(registry, name)]
 
 
@@ -59,53 +61,74 @@ def _settle_intent(registry: Registry, name: str) -> list[str]:
         return []
     wanted = log.pending.version
     at = aliases(registry.client, name).get(CHAMPION)
-    reason = versions.unfit(registry, name, wanted)
+    reason = (refusal if log.pending.outside else versions.unfit)(registry, name, wanted)
     if reason is None and at not in (log.pending.previous, wanted):
         reason = f"the alias was moved to {at} meanwhile"
     if reason is None:
         complete(registry, name)
         return [f"the {log.pending.kind} to version {wanted} had been cut short and was finished"]
-    # The alias itself is put right by _settle_alias: without the intent, the ledger says what served before.
+    # The alias itself is put right by _settle_hand: without the intent, the ledger says what served before.
     _record(registry, name, log.head, "undone", {"intent": log.pending.seq, "why": reason})
     return [f"the {log.pending.kind} to version {wanted} had been cut short and was undone: {reason}"]
 
 
-def _settle_alias(registry: Registry, name: str) -> list[str]:
+def _settle_hand(registry: Registry, name: str) -> list[str]:
     log = read_log(registry.ledger, name)
-    at = aliases(registry.client, name).get(CHAMPION)
-    if at == log.champion:
-        return _show_again(registry, name, log.serving)
-    if at is not None and (reason := versions.unfit(registry, name, at)) is None:
-        kind = ROLLBACK if at in log.serving[:-1] else PROMOTE
-        entry = {"kind": kind, "version": at, "from": log.champion, "who": OUTSIDE, "why": "alias moved in MLflow"}
-        _record(registry, name, log.head, "outside", entry)
-        _show(registry, name, after(log.serving, kind, at))
-        return [f"version {at} was made champion {OUTSIDE} (before: {log.champion}); honoured and recorded"]
-    if at is None:
-        return _bring_back(registry, name)
-    _record(registry, name, log.head, "restored", {"refused": at, "version": log.champion, "why": reason})
+    hand = hands.seen(log.champion, as_shown(registry.client, name))
+    if hand is None:
+        return _show_again(registry, name, log)
+    if hand.version is None:
+        return _put_back(registry, name, log, hand)
+    what = f"version {hand.version} was made champion {OUTSIDE} ({hand.half})"
+    if (reason := refusal(registry, name, hand.version)) is None:
+        _honour(registry, name, log, hand.version, f"{hand.half} moved in MLflow")
+        return [f"{what}, before: {log.champion}; honoured and recorded"]
     whole = _exists(registry, name, log.champion)
+    kept = log.champion if whole else None
+    _outside(registry, name, log, "restored", refused=hand.version, version=kept, why=reason)
     _show(registry, name, log.serving if whole else ())
-    now = f"put back to {log.champion}" if whole else "alias removed, nothing serves"
-    return [f"version {at} was made champion {OUTSIDE}, but {reason}; {now}"]
+    now = "nothing serves" if kept is None else f"put back to {kept}"
+    return [f"{what}, but {reason}; {now}"]
 
 
-def _bring_back(registry: Registry, name: str) -> list[str]:
-    """The alias is gone: deleted by hand, or with its version (MLflow drops a deleted version's aliases silently)."""
-    log = read_log(registry.ledger, name)
+def _honour(registry: Registry, name: str, log: Log, version: int, why: str) -> None:
+    """As a promotion of ours is made: from an intent, so that half of it is not taken for another hand."""
+    kind = ROLLBACK if version in log.serving[:-1] else PROMOTE
+    intent = {"act": "promoting", "kind": kind, "version": version, "from": log.champion, "who": OUTSIDE, "why": why}
+    with around("promote.outside"):
+        registry.ledger.record(stream(name), {**intent, "outside": True}, log.head)
+    complete(registry, name)
+
+
+def _put_back(registry: Registry, name: str, log: Log, hand: hands.Hand) -> list[str]:
+    """A half is gone: by hand, or with its version (MLflow drops a deleted version's aliases silently)."""
     assert log.champion is not None
-    if reason := versions.unfit(registry, name, log.champion):
+    if hand.half == "alias" and (reason := refusal(registry, name, log.champion)):
+        if not _is_told(registry, name, log.champion):
+            _outside(registry, name, log, "lost", version=log.champion, why=reason)
         return [f"nothing is champion: {reason}; roll back or promote another version"]
-    _record(registry, name, log.head, "restored", {"refused": None, "version": log.champion, "why": "alias deleted"})
+    gone = "alias deleted" if hand.half == "alias" else f"stage {PRODUCTION} taken away"
+    _outside(registry, name, log, "restored", refused=None, version=log.champion, why=gone)
     _show(registry, name, log.serving)
-    return [f"the alias of version {log.champion} was deleted {OUTSIDE}; put back"]
+    return [f"version {log.champion} serves: {gone} {OUTSIDE}; put back"]
 
 
-def _show_again(registry: Registry, name: str, serving: tuple[int, ...]) -> list[str]:
-    if not serving:
+def _is_told(registry: Registry, name: str, champion: int) -> bool:
+    """Whether the ledger has it already that this champion is lost."""
+    for item in reversed(registry.ledger.read(stream(name))):
+        if item.entry["act"] in ("promoted", "outside", "restored"):
+            return False
+        if item.entry["act"] == "lost":
+            return bool(item.entry["version"] == champion)
+    return False
+
+
+def _show_again(registry: Registry, name: str, log: Log) -> list[str]:
+    changed = _show(registry, name, log.serving) if log.serving else []
+    if not changed:
         return []
-    changed = _show(registry, name, serving)
-    return [f"stages or aliases of versions {changed} were changed {OUTSIDE}; brought in step"] if changed else []
+    _outside(registry, name, log, "restored", refused=None, version=log.champion, why=f"alias {PREVIOUS} moved")
+    return [f"the alias {PREVIOUS} was moved {OUTSIDE}; put back"]
 
 
 def _show(registry: Registry, name: str, serving: tuple[int, ...]) -> list[int]:
@@ -130,3 +153,7 @@ def _exists(registry: Registry, name: str, version: int | None) -> bool:
 def _record(registry: Registry, name: str, head: int, act: str, details: dict[str, Any]) -> None:
     with around(f"promote.{act}"):
         registry.ledger.record(stream(name), {"act": act, **details}, head)
+
+
+def _outside(registry: Registry, name: str, log: Log, act: str, **details: Any) -> None:
+    _record(registry, name, log.head, act, {**details, "who": OUTSIDE})

@@ -53,7 +53,7 @@ def every(client: MlflowClient, name: str) -> list[ModelVersion]:
             return sorted(found, key=lambda version: int(version.version))
 
 
-def unfit(registry: Registry, name: str, version: int, *, deeply: bool = True) -> str | None:
+def unfit(registry: Registry, name: str, version: int, *, deeply: bool = True, unrecorded: bool = False) -> str | None:
     """Why a version must not serve, in words; None if it may.
 
     It may if the ledger has it registered (which happens only after the gate), MLflow still has it, under the key
@@ -61,11 +61,14 @@ def unfit(registry: Registry, name: str, version: int, *, deeply: bool = True) -
 
     Args:
         deeply: download the files and verify them; else only see that they are there.
+        unrecorded: take the key that the version itself states where the ledger has none; what it must be signed as
+            does not change.
     """
-    key = recorded(registry.ledger, name).get(version)
+    key, found = recorded(registry.ledger, name).get(version), find(registry.client, name, version)
+    if key is None and unrecorded and found is not None:
+        key = found.tags.get(RELEASE_KEY)
     if key is None:
         return f"version {version} has no record of having passed the gate"
-    found = find(registry.client, name, version)
     if found is None:
         return f"version {version} does not exist in MLflow"
     if found.status != "READY" or found.tags.get(RELEASE_KEY) != key:

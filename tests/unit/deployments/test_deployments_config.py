@@ -39,7 +39,7 @@ def test_supervisor_reads_back_the_command_and_the_paths_of_any_folder(tmp_path:
 
     programs = understood(settings)
 
-    assert set(programs) == {"prefect", "mlflow", "worker", "evidently", "scoring-digits"}
+    assert set(programs) == {"prefect", "mlflow", "worker", "evidently", "registry-watch", "scoring-digits"}
     for service in wanted:
         assert tuple(shlex.split(programs[service.name].command)) == service.command
         assert programs[service.name].stdout_logfile == str(settings.logs / f"{service.name}.log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ class Client:
         self.aliases: dict[str, int] = {}
         self.tags: dict[str, str] = {}
         self.models: dict[str, Any] = {}
+        self.clock = itertools.count(1)
 
     def get_registered_model(self, name: str) -> Any:
         return SimpleNamespace(aliases={key: str(value) for key, value in self.aliases.items()}, tags=dict(self.tags))
@@ -56,6 +58,7 @@ class Client:
 
     def transition_model_version_stage(self, name: str, version: str, stage: str, **_: Any) -> None:
         self.versions[int(version)].current_stage = stage
+        self.versions[int(version)].last_updated_timestamp = next(self.clock)
 
     def delete_model_version(self, name: str, version: str) -> None:
         del self.versions[int(version)]
@@ -85,6 +88,13 @@ class World:
         patch.setattr(versions, "bytes_of", lambda registry, model_id: 1000 if model_id in self.client.models else 0)
 
     def release(self, version: int) -> int:
+        self.made_elsewhere(version)
+        entry = {"act": "registered", "version": version, "release_key": f"k{version}", "evidence": "e" * 64}
+        self.registry.ledger.record(versions.stream(NAME), entry, None)
+        return version
+
+    def made_elsewhere(self, version: int) -> None:
+        """A version of which the ledger knows nothing."""
         model = f"m-{version}"
         self.client.models[model] = SimpleNamespace(model_id=model)
         self.client.versions[version] = SimpleNamespace(
@@ -92,15 +102,15 @@ class World:
             source=f"models:/{model}",
             tags={RELEASE_KEY: f"k{version}"},
             current_stage="None",
+            last_updated_timestamp=next(self.client.clock),
             status="READY",
             description=f"# Version {version}",
         )
-        entry = {"act": "registered", "version": version, "release_key": f"k{version}", "evidence": "e" * 64}
-        self.registry.ledger.record(versions.stream(NAME), entry, None)
-        return version
 
-    def _unfit(self, registry: Registry, name: str, version: int, *, deeply: bool = True) -> str | None:
-        if version not in versions.recorded(registry.ledger, name):
+    def _unfit(
+        self, registry: Registry, name: str, version: int, *, deeply: bool = True, unrecorded: bool = False
+    ) -> str | None:
+        if version not in versions.recorded(registry.ledger, name) and not unrecorded:
             return f"version {version} has no record of having passed the gate"
         if version not in self.client.versions:
             return f"version {version} does not exist in MLflow"

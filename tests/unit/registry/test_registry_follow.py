@@ -91,7 +91,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
         with httpx.Client(base_url=uri, transport=httpx.MockTransport(fake.answer)) as made:
             yield made
 
-    monkeypatch.setattr(follow, "_client", client)
+    monkeypatch.setattr(follow, "rest", client)
     return fake
 
 
