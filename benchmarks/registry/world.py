@@ -73,9 +73,9 @@ class World:
     def submission(self, mark: float = 0.0, *, answer: str = "pass") -> Submission:
         """A release of a linear model; another mark makes another release."""
         mark = float(mark)
-        folder = self.folder / f"release-{mark}"
+        folder = self.folder / f"{self.name}-release-{mark}"
         if not folder.exists():
-            pack_release(self.folder / f"converted-{mark}", folder, self.name, mark, self.ballast)
+            pack_release(self.folder / f"{self.name}-converted-{mark}", folder, self.name, mark, self.ballast)
         return Submission(
             folder=folder,
             loader_source=LOADER.format(mark=mark),

@@ -78,7 +78,7 @@ def bench(tmp_path: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> 
         stored=stored,
         keep=keep,
         stored_converted=lambda *_: object(),
-        recipe=SimpleNamespace(model=SimpleNamespace(augment=None), preprocess=Preprocess(scale=0.5)),
+        recipe=SimpleNamespace(model=SimpleNamespace(augment=None), preprocess=Preprocess(scale=0.5), axes={}),
     )
 
 
