@@ -59,7 +59,8 @@ def measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with served(folder, given.database) as (server, ledger):
 
         def world(name: str) -> World:
-            return World(server, folder, name, ledger, BALLAST)
+            (folder / name).mkdir()  # a release says whose it is: no two names share one
+            return World(server, folder / name, name, ledger, BALLAST)
 
         times = seconds(world("timed"))
         say(f"register {times['seconds_register']} s, promote {times['seconds_promote']} s")
@@ -69,7 +70,9 @@ def measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         attacked = world("attacked")
         release = attacked.submission().folder
         sign_folder(release, attacked.name, attacked.registry.keys)
-        hostile, through = accepted(release, attacked.registry.keys, attacked.name, folder)
+        aside = folder / "aside"
+        aside.mkdir()
+        hostile, through = accepted(release, attacked.registry.keys, attacked.name, aside)
     return {
         "kills": sum(found.failpoints.values()),
         "failpoints": dict(sorted(found.failpoints.items())),

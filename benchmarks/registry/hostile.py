@@ -28,9 +28,10 @@ from trimtab.store import file_digest
 DIGEST = "0" * 64
 BAD_NAMES = (
     *("../evil", "/etc/passwd", "a/../../b", "a//b", "./a", "a/.", "", ".", "..", "a\\b", "a\nb", "a/", "a\x00b"),
-    *("sub", "model.onnx/x", "release.json/", "‮gnp.exe", "x" * 300, "signature.json", "manifest.json"),
+    *("release.json/", "‮gnp.exe", "x" * 300, "signature.json", "manifest.json"),
     *("\ud800", "a/../b", "~/../x", "C:\\x"),
 )
+ABSENT_NAMES = ("sub", "model.onnx/x")
 BAD_DIGESTS: tuple[Any, ...] = (None, 5, "", "0" * 63, "G" * 64, ["0" * 64])
 BAD_SIGNATURES = {
     "empty": b"",
@@ -158,6 +159,9 @@ def _claims(release: Path, name: str, aside: Path) -> Iterator[Attack]:
     yield Attack("the whole of another version", partial(_other_version, name=name), "is of release")
     for file in BAD_NAMES:
         yield Attack(f"a manifest that names {file[:20]!r}", partial(_entry, file=file, digest=DIGEST), MANIFEST, True)
+    for file in ABSENT_NAMES:
+        attack = partial(_entry, file=file, digest=DIGEST)
+        yield Attack(f"a manifest that names {file!r}", attack, f"{file} is missing", True)
     for digest in BAD_DIGESTS:
         entry = partial(_entry, file="release.json", digest=digest)
         yield Attack(f"a digest {str(digest)[:20]!r}", entry, "'release.json'", True)

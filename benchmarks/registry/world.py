@@ -73,9 +73,9 @@ class World:
     def submission(self, mark: float = 0.0, *, answer: str = "pass") -> Submission:
         """A release of a linear model; another mark makes another release."""
         mark = float(mark)
-        folder = self.folder / f"{self.name}-release-{mark}"
+        folder = self.folder / f"release-{mark}"
         if not folder.exists():
-            pack_release(self.folder / f"{self.name}-converted-{mark}", folder, self.name, mark, self.ballast)
+            pack_release(self.folder / f"converted-{mark}", folder, self.name, mark, self.ballast)
         return Submission(
             folder=folder,
             loader_source=LOADER.format(mark=mark),
@@ -89,14 +89,6 @@ class World:
     def release(self, mark: float) -> int:
         """Register it."""
         return register(self.registry, self.submission(mark))
-
-    def made_by_hand(self) -> int:
-        """A version that somebody registered in MLflow without us."""
-        client = self.registry.client
-        model = client.create_logged_model(self.experiment, "mine", self.run)
-        client.finalize_logged_model(model.model_id, "READY")
-        source = f"models:/{model.model_id}"
-        return int(client.create_model_version(self.name, source, self.run, model_id=model.model_id).version)
 
     def versions(self, mark: float) -> list[int]:
         """Versions in MLflow of this release."""

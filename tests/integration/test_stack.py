@@ -262,7 +262,7 @@ def test_down_cancels_what_is_in_flight_and_leaves_nothing(world: World) -> None
     assert servers(settings) == []
     assert flow_runs(settings) == {}
     assert not (world.home / "stack.json").exists()
-    assert [service.state for service in status(settings)] == ["DOWN"] * 5
+    assert {service.state for service in status(settings)} == {"DOWN"}
     stack = up(Settings.load(world.home))
     assert stack.settings.prefect_api_url == settings.prefect_api_url
     assert world.state(run) in ("CANCELLED", "CRASHED")
