@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.registry.hostile import accepted
 from benchmarks.registry.kills import kills, seconds
-from benchmarks.registry.promoters import race
+from benchmarks.registry.promoters import PROMOTERS, race
 from benchmarks.registry.servers import QUIET, create_database, mlflow_server, postgres_server
 from benchmarks.registry.world import World
 from trimtab.registry.signing import sign_folder
@@ -35,7 +35,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--promotions", type=int, default=200)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.promotions % PROMOTERS:
+        parser.error(f"--promotions must be a multiple of {PROMOTERS}: each of the promoters makes as many")
+    return given
 
 
 @contextlib.contextmanager

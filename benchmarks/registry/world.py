@@ -90,6 +90,14 @@ class World:
         """Register it."""
         return register(self.registry, self.submission(mark))
 
+    def made_by_hand(self) -> int:
+        """A version that somebody registered in MLflow without us."""
+        client = self.registry.client
+        model = client.create_logged_model(self.experiment, "mine", self.run)
+        client.finalize_logged_model(model.model_id, "READY")
+        source = f"models:/{model.model_id}"
+        return int(client.create_model_version(self.name, source, self.run, model_id=model.model_id).version)
+
     def versions(self, mark: float) -> list[int]:
         """Versions in MLflow of this release."""
         key = release_key(self.submission(mark).folder)
