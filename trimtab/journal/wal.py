@@ -11,47 +11,23 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from trimtab.errors import Conflict, StateError
-from trimtab.journal.exchanges import Exchange, block_of, together
+from trimtab.journal.entries import Entry, JournalError, Settle, encoded
+from trimtab.journal.exchanges import Exchange
 from trimtab.journal.known import KnownRows
 from trimtab.journal.log import Log
-from trimtab.journal.records import Part, encode_labels, encode_rows, parts_of
+from trimtab.journal.records import Part, encode_labels, encode_rows
 from trimtab.journal.rows import LabelRow, Row
 from trimtab.journal.segments import Place, sync_directory
 
+__all__ = ["Journal", "JournalError"]
 _logger = logging.getLogger(__name__)
-
-
-class JournalError(StateError):
-    """The journal cannot take rows now (disk full or unwritable, too much waiting, closed); nothing was written."""
-
-
-Settle = Callable[[Any], None]
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What one caller waits for: an exchange, encoded rows with the request id and row index of each, or labels.
-
-    Attributes:
-        settle: told the outcome, a `JournalError` where it is not in the journal.
-    """
-
-    settle: Settle
-    size: int
-    data: bytes = b""
-    exchange: Exchange | None = None
-    request_ids: Sequence[str] = ()
-    rows: Sequence[int] = ()
-    labels: Sequence[LabelRow] = ()
 
 
 class Journal:
@@ -72,7 +48,7 @@ class Journal:
     ) -> None:
         self.folder = folder
         self._max_pending_bytes, self._idle_s = max_pending_bytes, idle_s
-        self._pending: list[_Entry] = []
+        self._pending: list[Entry] = []
         self._pending_bytes = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -124,7 +100,7 @@ class Journal:
         """
         data, future = encode_rows(rows), Future[int]()
         ids, indices = [row.request_id for row in rows], [row.row for row in rows]
-        self._enqueue(_Entry(partial(_settle, future), len(data), data, request_ids=ids, rows=indices))
+        self._enqueue(Entry(partial(_settle, future), len(data), data, request_ids=ids, rows=indices))
         return future
 
     def submit_exchange(self, exchange: Exchange, settle: Settle) -> None:
@@ -138,7 +114,7 @@ class Journal:
             JournalError: as `submit`.
         """
         ids, indices = [exchange.request_id] * exchange.count, range(exchange.count)
-        self._enqueue(_Entry(settle, exchange.nbytes, exchange=exchange, request_ids=ids, rows=indices))
+        self._enqueue(Entry(settle, exchange.nbytes, exchange=exchange, request_ids=ids, rows=indices))
 
     def label(self, request_id: str, row: int, label: int, time_ns: int) -> bool:
         """Write the true class of a row and return when it is durable; the last one for a row counts.
@@ -155,7 +131,7 @@ class Journal:
         """Several labels with one sync; the future says of each whether its row is known."""
         # Encoded here once more than needed: what cannot be written must fail its caller, not the whole group.
         data, future = encode_labels(labels, [False] * len(labels)), Future[list[bool]]()
-        self._enqueue(_Entry(partial(_settle, future), len(data), labels=labels))
+        self._enqueue(Entry(partial(_settle, future), len(data), labels=labels))
         return future
 
     def close(self) -> None:
@@ -175,7 +151,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _enqueue(self, entry: _Entry) -> None:
+    def _enqueue(self, entry: Entry) -> None:
         with self._changed:
             if self._closed:
                 raise JournalError("is closed")
@@ -212,13 +188,13 @@ class Journal:
         except OSError as error:
             _logger.error("journal: the segment of another day stays open: %s", error)
 
-    def _commit(self, group: list[_Entry]) -> None:
+    def _commit(self, group: list[Entry]) -> None:
         rows = self._log.rows
         fresh: set[tuple[str, int]] = set()
         looked_up = any(entry.labels for entry in group)
         parts: list[Part] = []
-        answers: list[tuple[_Entry, int | list[bool]]] = []
-        for data, entries in _encoded(group):
+        answers: list[tuple[Entry, int | list[bool]]] = []
+        for data, entries in encoded(group):
             for entry in entries:
                 rows += len(entry.rows)
                 if looked_up:
@@ -241,30 +217,6 @@ class Journal:
         if not place.is_labels:
             block = place.rows()
             self._known.add(block.request_id, block.row.tolist())
-
-
-def _encoded(group: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
-    """Records of the entries that have any, in order; exchanges beside one another share theirs."""
-    for shared, run in groupby(group, key=lambda entry: entry.exchange is not None):
-        if shared:
-            yield from _records(list(run))
-        else:
-            for entry in run:
-                yield [entry.data], [entry]
-
-
-def _records(entries: list[_Entry]) -> Iterator[tuple[list[Part], list[_Entry]]]:
-    """Records of exchanges; one that cannot be written fails its caller, not the others."""
-    try:
-        runs = together([entry.exchange for entry in entries if entry.exchange is not None])
-        yield [part for run in runs for part in parts_of(block_of(run))], entries
-    except Exception as error:
-        if len(entries) > 1:
-            for entry in entries:
-                yield from _records([entry])
-            return
-        _logger.error("journal: rows not written: %s", error)
-        entries[0].settle(JournalError(f"cannot take these rows: {error}"))
 
 
 def _settle(future: Future[Any], outcome: Any) -> None:
