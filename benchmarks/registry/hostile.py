@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.registry.forbidden import FORBIDDEN, TOUCHED
@@ -31,7 +31,6 @@ BAD_NAMES = (
     *("release.json/", "‮gnp.exe", "x" * 300, "signature.json", "manifest.json"),
     *("\ud800", "a/../b", "~/../x", "C:\\x"),
 )
-ABSENT_NAMES = ("sub", "model.onnx/x")
 BAD_DIGESTS: tuple[Any, ...] = (None, 5, "", "0" * 63, "G" * 64, ["0" * 64])
 BAD_SIGNATURES = {
     "empty": b"",
@@ -88,6 +87,7 @@ def attacks(release: Path, name: str, aside: Path) -> Iterator[Attack]:
     yield from _changes(files)
     yield from _links(files, aside)
     yield from _claims(release, name, aside)
+    yield from _names(files)
     for what, (file, content) in FORBIDDEN.items():
         forbidden = partial(_forbidden, name=name, file=file, content=content)
         yield Attack(f"signed with {what}", forbidden, f"{file} ", resigned=True)
@@ -157,14 +157,18 @@ def _claims(release: Path, name: str, aside: Path) -> Iterator[Attack]:
     yield Attack("a new manifest over changed files", _changed_with_manifest, "was changed after it was signed")
     yield Attack("another version's manifest", partial(_other_manifest, name=name), "was changed")
     yield Attack("the whole of another version", partial(_other_version, name=name), "is of release")
-    for file in BAD_NAMES:
-        yield Attack(f"a manifest that names {file[:20]!r}", partial(_entry, file=file, digest=DIGEST), MANIFEST, True)
-    for file in ABSENT_NAMES:
-        attack = partial(_entry, file=file, digest=DIGEST)
-        yield Attack(f"a manifest that names {file!r}", attack, f"{file} is missing", True)
     for digest in BAD_DIGESTS:
         entry = partial(_entry, file="release.json", digest=digest)
         yield Attack(f"a digest {str(digest)[:20]!r}", entry, "'release.json'", True)
+
+
+def _names(files: list[str]) -> Iterator[Attack]:
+    """Manifests that name what no release folder can hold, or what this one does not."""
+    folders = {parent.as_posix() for file in files for parent in PurePosixPath(file).parents} - {"."}
+    for file in (*BAD_NAMES, f"{files[0]}/x", *sorted(folders)):
+        yield Attack(f"a manifest that names {file[:20]!r}", partial(_entry, file=file, digest=DIGEST), MANIFEST, True)
+    absent = partial(_entry, file="absent.bin", digest=DIGEST)
+    yield Attack("a manifest that names an absent file", absent, "absent.bin is missing", True)
 
 
 def _rewrite(folder: Path, keys: Keyring, *, file: str, change: Callable[[bytes], bytes]) -> None:
