@@ -4,11 +4,13 @@
 #   prefect         the Prefect server
 #   mlflow          the MLflow server: tracking, registry, artifacts
 #   worker          the Prefect worker; flow runs are its children
+#   registry-watch  what sees hands in MLflow and has them settled
 #   scoring NAME    the scoring service of a release name
 #   evidently       the Evidently UI
 #   deploy RECIPE   create or update the recipe's deployments and automations, then end
 #   healthy URL     exit code 0 if URL answers 200
 #   healthy worker  exit code 0 if Prefect has a worker of our pool online
+#   healthy beat    exit code 0 if registry-watch has had a round that went well within a minute
 set -euo pipefail
 
 # Every role runs in the environment of a local stack (deployments/environment.py), telemetry off.
@@ -40,9 +42,12 @@ except TrimtabError as error:
 
 # The standard library only: it runs every few seconds in every container. No proxy lies between our servers.
 health='
-import json, os, sys, urllib.request
+import json, os, sys, time, urllib.request
 http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-if sys.argv[1] != "worker":
+if sys.argv[1] == "beat":
+    last = os.stat(os.environ["TRIMTAB_HOME"] + "/supervisor/registry-watch.beat").st_mtime
+    sys.exit(time.time() - last > 60)
+elif sys.argv[1] != "worker":
     http.open(sys.argv[1], timeout=5)
 else:
     pool = os.environ["TRIMTAB_PREFECT_API_URL"] + "/work_pools/trimtab/workers/filter"
@@ -52,7 +57,7 @@ else:
 '
 
 usage() {
-  echo 'usage: entrypoint.sh prefect|mlflow|worker|scoring NAME|evidently|deploy RECIPE|healthy URL|healthy worker' >&2
+  echo 'usage: entrypoint.sh prefect|mlflow|worker|registry-watch|scoring NAME|evidently|deploy RECIPE|healthy URL|worker|beat' >&2
   exit 64
 }
 
@@ -87,6 +92,10 @@ case $role in
   worker)
     need TRIMTAB_HOME TRIMTAB_PREFECT_API_URL TRIMTAB_MLFLOW_TRACKING_URI TRIMTAB_SCORING TRIMTAB_LEDGER_URL
     become python -P -m deployments.stack.launch deployments.stack.worker
+    ;;
+  registry-watch)
+    need TRIMTAB_HOME TRIMTAB_PREFECT_API_URL TRIMTAB_MLFLOW_TRACKING_URI TRIMTAB_LEDGER_URL
+    become python -P -m deployments.hands --home "$TRIMTAB_HOME" --mlflow "$TRIMTAB_MLFLOW_TRACKING_URI"
     ;;
   evidently)
     need TRIMTAB_HOME

@@ -110,15 +110,23 @@ def stock(folder: Path, release: Path) -> Iterator[httpx.Client]:
     """`mlflow models serve` on a release as it is registered."""
     model, source, needs = folder / "model", runtime.bundle(TARGET), runtime.requirements(TARGET)
     pyfunc_model.build(model, release, source, needs, "m-1", "r-1")
+    with stock_server(Path(sys.executable), str(model), f"sqlite:///{folder / 'none.db'}", folder) as client:
+        yield client
+
+
+@contextmanager
+def stock_server(python: Path, model: str, tracking: str, folder: Path, **more: str) -> Iterator[httpx.Client]:
+    """`mlflow models serve -m MODEL` by the MLflow of that interpreter, on a free port; `more` is its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", str(model)]
+    command = [str(python), "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", model]
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'none.db'}",
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        **more,
     }
     log = (folder / "stock.log").open("wb")
     child = subprocess.Popen(

@@ -107,7 +107,7 @@ def test_an_alias_set_by_hand_takes_the_stage_with_it(watched: Watched, version:
     assert len(watched.settled) == 1
     assert watched.world.serves_consistently() == version
     last = changes(watched.world.registry.ledger, watched.world.name)[-1]
-    assert (last.before, last.after, last.outside, last.who) == (2, version, True, "by hand in MLflow")
+    assert (last.before, last.after, last.outside, last.who) == (2, version, True, "outside")
     assert watched.alerts_owed() == []
 
 

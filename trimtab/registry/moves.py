@@ -10,7 +10,7 @@ from trimtab.registry.alias import CHALLENGER, CHAMPION, aliases, point
 from trimtab.registry.challenges import Challenge, Challenges, read_challenges, stream
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
-from trimtab.registry.promotions import OUTSIDE
+from trimtab.registry.promotions import BY_HAND, OUTSIDE
 
 
 def move(registry: Registry, name: str, version: int | None, who: str, why: str) -> Challenge:
@@ -64,10 +64,10 @@ def _by_hand(registry: Registry, name: str, log: Challenges, at: int | None) -> 
     if reason is not None:
         _outside(registry, name, log, None, f"version {at}: {reason}")
         _point(registry, name, None)
-        return f"version {at} was made challenger {OUTSIDE}, but {reason}; alias removed"
+        return f"version {at} was made challenger {BY_HAND}, but {reason}; alias removed"
     _outside(registry, name, log, at, "alias moved in MLflow")
     what = "the challenger was taken away" if at is None else f"version {at} was made challenger"
-    return f"{what} {OUTSIDE} (before: {log.version}); honoured and recorded"
+    return f"{what} {BY_HAND} (before: {log.version}); honoured and recorded"
 
 
 def _point(registry: Registry, name: str, version: int | None) -> None:

@@ -24,7 +24,8 @@ from typing import Any
 from trimtab.ledger import Entry, Ledger
 
 PROMOTE, ROLLBACK = "promote", "rollback"
-OUTSIDE = "by hand in MLflow"
+OUTSIDE = "outside"  # as author of what was set by hand in MLflow, which keeps no name
+BY_HAND = "by hand in MLflow"
 
 
 def stream(name: str) -> str:

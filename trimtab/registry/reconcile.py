@@ -9,7 +9,7 @@ from trimtab.registry.alias import aliases, align_stages, as_shown, point, trans
 from trimtab.registry.allowance import refusal
 from trimtab.registry.connection import Registry
 from trimtab.registry.failpoint import around
-from trimtab.registry.promotions import OUTSIDE, PROMOTE, ROLLBACK, Log, after, read_log, stream, way_back
+from trimtab.registry.promotions import BY_HAND, OUTSIDE, PROMOTE, ROLLBACK, Log, after, read_log, stream, way_back
 from trimtab.registry.shown import CHAMPION, PREVIOUS, PRODUCTION
 from trimtab.registry.staging_log import moves as moves_in
 
@@ -79,7 +79,7 @@ def _settle_hand(registry: Registry, name: str) -> list[str]:
         return _show_again(registry, name, log)
     if hand.version is None:
         return _put_back(registry, name, log, hand)
-    what = f"version {hand.version} was made champion {OUTSIDE} ({hand.half})"
+    what = f"version {hand.version} was made champion {BY_HAND} ({hand.half})"
     if (reason := refusal(registry, name, hand.version)) is None:
         _honour(registry, name, log, hand.version, f"{hand.half} moved in MLflow")
         return [f"{what}, before: {log.champion}; honoured and recorded"]
@@ -110,7 +110,7 @@ def _put_back(registry: Registry, name: str, log: Log, hand: hands.Hand) -> list
     gone = "alias deleted" if hand.half == "alias" else f"stage {PRODUCTION} taken away"
     _outside(registry, name, log, "restored", refused=None, version=log.champion, why=gone)
     _show(registry, name, log.serving)
-    return [f"version {log.champion} serves: {gone} {OUTSIDE}; put back"]
+    return [f"version {log.champion} serves: {gone} {BY_HAND}; put back"]
 
 
 def _is_told(registry: Registry, name: str, champion: int) -> bool:
@@ -128,7 +128,7 @@ def _show_again(registry: Registry, name: str, log: Log) -> list[str]:
     if not changed:
         return []
     _outside(registry, name, log, "restored", refused=None, version=log.champion, why=f"alias {PREVIOUS} moved")
-    return [f"the alias {PREVIOUS} was moved {OUTSIDE}; put back"]
+    return [f"the alias {PREVIOUS} was moved {BY_HAND}; put back"]
 
 
 def _show(registry: Registry, name: str, serving: tuple[int, ...]) -> list[int]:

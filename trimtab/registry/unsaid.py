@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trimtab.ledger import Entry
-from trimtab.registry.promotions import OUTSIDE
+from trimtab.registry.promotions import BY_HAND
 
 AGAIN_AFTER = timedelta(hours=1)  # a script that sets the same version every minute is one cause
 CAUSE = "hand in MLflow"
@@ -58,10 +58,10 @@ def _alert(name: str, item: Entry) -> Alert | None:
         return None
     if entry["act"] == "restored" and entry["refused"] is not None:
         serves = f"version {entry['version']} serves" if entry["version"] is not None else "nothing serves"
-        subject = f"version {entry['refused']} was put in Production {OUTSIDE} and is not served; {serves}"
+        subject = f"version {entry['refused']} was put in Production {BY_HAND} and is not served; {serves}"
         fix = f"register it with `trimtab release`, or promote another with `trimtab promote {name} VERSION`"
     elif entry["act"] == "lost":
-        subject = f"nothing is champion: version {entry['version']} was taken away {OUTSIDE}"
+        subject = f"nothing is champion: version {entry['version']} was taken away {BY_HAND}"
         fix = (
             f"`trimtab rollback {name}` or `trimtab promote {name} VERSION`; what a service has loaded goes on serving"
         )

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 
 import trimtab
 from deployments.environment import PACKAGE_ROOT, environment
+from deployments.hands.beat import beat, beat_file
 from deployments.stack.ports import Ports
 from deployments.stack.services import POOL, Service, scoring_name, services
 from deployments.telemetry import TELEMETRY_OFF
@@ -82,7 +84,7 @@ def test_a_dependency_is_a_service_that_can_meet_its_condition() -> None:
 
 def test_a_service_waits_for_every_service_its_work_needs() -> None:
     needed = {"prefect": {"postgres"}, "mlflow": {"postgres"}, "worker": {"postgres", "prefect", "mlflow"}}
-    needed |= {"scoring-digits": {"mlflow"}, "deploy": {"prefect"}}
+    needed |= {"registry-watch": needed["worker"], "scoring-digits": {"mlflow"}, "deploy": {"prefect"}}
     assert {name: set(service["depends_on"]) for name, service in SERVICES.items() if "depends_on" in service} == needed
 
 
@@ -141,7 +143,7 @@ def test_our_variables_are_settings_and_telemetry_is_off(name: str, monkeypatch:
     settings = Settings.load()
     for release, url in settings.scoring.items():
         assert SERVICES[urlsplit(url).hostname or ""]["command"] == ["scoring", release]
-    assert settings.ledger.startswith("postgresql+psycopg2://ledger:") == (name == "worker")
+    assert settings.ledger.startswith("postgresql+psycopg2://ledger:") == (name in ("worker", "registry-watch"))
 
 
 def test_addresses_lead_to_services_by_the_port_they_listen_on() -> None:
@@ -200,7 +202,7 @@ def test_the_entry_point_starts_what_the_local_stack_starts(name: str, tmp_path:
 @pytest.mark.parametrize("name", sorted(set(OURS) - ONE_SHOT))
 def test_health_and_time_to_stop_are_those_of_the_local_stack(name: str, tmp_path: Path) -> None:
     service = local(tmp_path)[name]
-    asked = f"http://127.0.0.1:{PORTS[name]}{service.health}" if service.url else "worker"
+    asked = f"http://127.0.0.1:{PORTS[name]}{service.health}" if service.url else "beat" if service.beat else "worker"
     assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "/opt/trimtab/entrypoint.sh", "healthy", asked]
     assert SERVICES[name]["stop_grace_period"] == f"{service.stop_s}s"
 
@@ -267,6 +269,7 @@ def api() -> Iterator[str]:
 def test_a_health_check_tells_healthy_from_not(api: str, tmp_path: Path) -> None:
     (tmp_path / "python").symlink_to(sys.executable)
     around = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRIMTAB_PREFECT_API_URL": api, "http_proxy": "http://127.0.0.1:9"}
+    around["TRIMTAB_HOME"] = str(tmp_path)
 
     def healthy(what: str) -> bool:
         return not subprocess.run(
@@ -279,6 +282,11 @@ def test_a_health_check_tells_healthy_from_not(api: str, tmp_path: Path) -> None
     assert healthy("worker")
     Prefect.workers = [{"status": "OFFLINE"}]
     assert not healthy("worker")
+    assert not healthy("beat")
+    beat(beat_file(tmp_path))
+    assert healthy("beat")
+    os.utime(beat_file(tmp_path), (time.time() - 61, time.time() - 61))
+    assert not healthy("beat")
 
 
 def test_the_image_installs_the_run_time_lock_and_the_postgres_driver_but_no_developer_tools(tmp_path: Path) -> None:
