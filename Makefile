@@ -36,7 +36,7 @@ unit: env        ## Unit tests only
 integration: env ## Tests that start real servers
 	@$(BIN)/python -m pytest -m "integration and not slow"
 
-faults: env      ## The slow tests: registry and releases killed at every failpoint in turn, late labels
+faults: env      ## The slow tests: registry and releases killed at every failpoint in turn, a killed search, late labels, stock serving, a release in an environment of its own
 	@$(BIN)/python -m pytest -m slow
 
 stories: env     ## What the watch promises, end to end on real servers: [STORIES="healthy breaker …"], ten minutes

@@ -128,6 +128,7 @@ def test_killed_in_each_stage_the_next_run_finishes_and_nothing_is_done_twice_or
     assert running(world, "release") == []  # the run that finished has told Prefect of those that were killed
 
 
+@pytest.mark.slow
 def test_a_search_killed_while_exploring_and_between_rungs_goes_on_and_makes_no_candidate_twice(world: World):
     recipe = world.recipe("searched", seed=11, compress=SEARCH, width=1024)
     made: dict[Path, int] = {}

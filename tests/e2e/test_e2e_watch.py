@@ -97,6 +97,7 @@ def wait_for_version(url: str, version: str) -> None:
     raise AssertionError(httpx.get(f"{url}/version").text)
 
 
+@pytest.mark.slow
 def test_stock_mlflow_serves_the_champion_under_the_same_supervision(world: World):
     recipe = world.recipe("stock", seed=2, backend="mlflow")
     world.trimtab("up", recipe)

@@ -43,6 +43,7 @@ from trimtab.settings import Settings
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 NAME = "tiny"
 PATIENCE_S = 120.0
+LARGE = 150_000  # rows: more than two parts of a batch
 
 
 @dataclass
@@ -256,7 +257,7 @@ def test_rows_reach_the_journal_through_the_service_that_holds_it(deployed: Worl
 
 
 def test_a_batch_that_was_killed_goes_on_in_its_own_run(deployed: World) -> None:
-    source, _ = parquet(deployed.folder / "large.parquet", 300_000)
+    source, _ = parquet(deployed.folder / "large.parquet", LARGE)
     output = deployed.folder / "large-scores.parquet"
     arguments = ("--input", str(source), "--output", str(output), "--key", "id", "--batch-rows", "16")
     manifest = deployed.folder / f".{output.name}.scoring" / "manifest.json"
@@ -271,9 +272,9 @@ def test_a_batch_that_was_killed_goes_on_in_its_own_run(deployed: World) -> None
 
     code, summary = deployed.scored(*arguments)
 
-    assert (code, summary["rows"]) == (0, 300_000), summary
+    assert (code, summary["rows"]) == (0, LARGE), summary
     assert summary["resumed"] >= 65_536
-    assert pq.read_table(output)["id"].to_pylist() == list(range(300_000))
+    assert pq.read_table(output)["id"].to_pylist() == list(range(LARGE))
     client = Tracking(deployed.settings.tracking_uri(), deployed.settings.locks).client
     run = client.get_run(summary["run_id"])
     same = client.search_runs([run.info.experiment_id], f"tags.`{BATCH_KEY}` = '{run.data.tags[BATCH_KEY]}'")

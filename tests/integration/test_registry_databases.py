@@ -72,6 +72,7 @@ def test_on_postgresql_a_release_is_registered_promoted_and_rolled_back_also_aft
     assert len(history(world.registry, world.name)) == 7
 
 
+@pytest.mark.slow
 def test_on_postgresql_eight_promoters_leave_one_champion_a_whole_history_and_a_reader_that_always_saw_one(
     address: tuple[str, str], tmp_path: Path
 ) -> None:
