@@ -18,6 +18,7 @@ import uvloop
 
 MOST_CONNECTIONS = 512
 DRAIN_S = 60.0
+MOST_IDLE_S = 2.0  # servers end a kept connection after some seconds, perhaps just when it is used again
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Answered:
     body: bytes
 
 
-class Overwhelmed(Exception):
-    """The server falls so far behind that all connections wait for it.
+class Unanswered(Exception):
+    """The server falls so far behind that all connections wait for it, or ended one instead of answering.
 
     Args:
         sent: requests that it got.
@@ -47,6 +48,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes] | None = None
+        self.idle_since = 0.0
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -75,8 +77,8 @@ def poisson(
     """All answers to requests that were due at `rate` a second on average, for so long.
 
     Raises:
-        Overwhelmed: more than `MOST_CONNECTIONS` wait at once, or the last ones longer than a minute.
-        ConnectionResetError: the server ended a connection instead of answering.
+        Unanswered: more than `MOST_CONNECTIONS` wait at once, the last ones longer than a minute, or the server ended a
+            connection instead of answering.
     """
     return uvloop.run(_poisson(url, bodies, headers, rate, seconds, random.Random(seed)))
 
@@ -92,14 +94,14 @@ async def _poisson(
     loop = asyncio.get_running_loop()
 
     async def ask(which: int, due: float) -> None:
-        if idle:
-            connection = idle.pop()
-        else:
+        connection = _kept(idle)
+        if connection is None:
             _, connection = await loop.create_connection(_Connection, address.hostname, address.port)
         whole = await connection.ask(requests[which])
         seconds = time.perf_counter() - due
         head, _, body = whole.partition(b"\r\n\r\n")
         answered.append(Answered(which, seconds, int(head.split(b" ", 2)[1]), body))
+        connection.idle_since = time.perf_counter()
         idle.append(connection)
 
     due = begin = time.perf_counter()
@@ -119,10 +121,20 @@ async def _poisson(
     if overwhelmed or late:
         for task in late:
             task.cancel()
-        raise Overwhelmed(f"{len(late) or MOST_CONNECTIONS} requests wait at {rate:.0f} a second", number)
+        raise Unanswered(f"{len(late) or MOST_CONNECTIONS} requests wait at {rate:.0f} a second", number)
     if len(answered) != number:
-        raise ConnectionResetError(f"{number - len(answered)} of {number} requests were not answered")
+        raise Unanswered(f"{number - len(answered)} of {number} requests were not answered", number)
     return answered
+
+
+def _kept(idle: list[_Connection]) -> _Connection | None:
+    """The connection that was used last, unless it has been idle for so long that its server may be ending it."""
+    while idle:
+        connection = idle.pop()
+        if time.perf_counter() - connection.idle_since < MOST_IDLE_S and not connection.transport.is_closing():
+            return connection
+        connection.transport.close()
+    return None
 
 
 def _length(head: bytes) -> int:

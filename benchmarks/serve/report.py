@@ -23,6 +23,7 @@ def capacity(measured: Measured, server: str, cell: str = "json_b1") -> float | 
 def report(
     measured: Measured,
     limits: Mapping[int, Sequence[float]],
+    beside: Mapping[int, Sequence[float]],
     journal: Mapping[str, float],
     open_loop: Mapping[str, Mapping[str, Any]],
     about: Mapping[str, Any],
@@ -30,12 +31,14 @@ def report(
     """The object as it is printed.
 
     Args:
-        limits: batch → calls a second of the bare runtime, one a round.
+        limits: batch → calls a second of the bare runtime, one a round. beside: of each of two such loops at once.
         journal: rows, answered, mb_s. open_loop: server → rate → p99 in milliseconds.
         about: how it was measured, and why cells are missing.
     """
     servers = sorted({server for server, _ in measured})
-    limit = {f"b{batch}": round(statistics.median(limits[batch]), 1) for batch in BATCHES}
+    limit, both = (
+        {f"b{batch}": round(statistics.median(rates[batch]), 1) for batch in BATCHES} for rates in (limits, beside)
+    )
     binary = capacity(measured, OURS, "binary_b8")
     return {
         "commit": commit(),
@@ -43,6 +46,7 @@ def report(
         "req_s": {server: {cell: _median(measured, server, cell, "req_s") for cell in CELLS} for server in servers},
         "p99_ms": {server: {cell: _median(measured, server, cell, "p99_ms") for cell in CELLS} for server in servers},
         "limit": limit,
+        "limit_of_two_at_once": both,
         "ratio": {cell: _ratio(measured, cell)[0] for cell in CELLS},
         "share_of_limit_b8": round(binary / limit["b8"], 3) if binary else None,
         "journal": journal,
