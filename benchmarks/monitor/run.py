@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     given = parser.parse_args()
     begin = time.perf_counter()
+    import pandas as pd  # noqa: F401  # pyarrow imports it when it first gives a column to numpy
     import pyarrow.parquet  # noqa: F401
     import scipy.stats  # noqa: F401
 
