@@ -29,6 +29,7 @@ class Entry:
 
     Attributes:
         settle: told the outcome, a `JournalError` where it is not in the journal.
+        early: settled when it is written, not only when it is synced.
     """
 
     settle: Settle
@@ -38,11 +39,13 @@ class Entry:
     request_ids: Sequence[str] = ()
     rows: Sequence[int] = ()
     labels: Sequence[LabelRow] = ()
+    early: bool = False
 
 
 def encoded(group: list[Entry]) -> Iterator[tuple[list[Part], list[Entry]]]:
-    """Records of the entries that have any, in order; exchanges beside one another share theirs."""
-    for shared, run in groupby(group, key=lambda entry: entry.exchange is not None):
+    """Records of the entries that have any, in order; exchanges beside one another that are settled at the same moment
+    share theirs."""
+    for (shared, _), run in groupby(group, key=lambda entry: (entry.exchange is not None, entry.early)):
         if shared:
             yield from _records(list(run))
         else:

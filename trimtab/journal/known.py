@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,13 +20,15 @@ class KnownRows:
     def __init__(self) -> None:
         self._recent: set[int] = set()
         self._sorted: list[np.ndarray] = []
+        self._adding = threading.Lock()
 
     def add(self, request_ids: Iterable[str], rows: Iterable[int]) -> None:
-        """Add rows."""
-        self._recent.update(map(hash, zip(request_ids, rows, strict=True)))
-        if len(self._recent) >= _LIMIT:
-            self._sorted.append(np.sort(np.fromiter(self._recent, np.int64, len(self._recent))))
-            self._recent = set()
+        """Add rows; from any thread."""
+        with self._adding:
+            self._recent.update(map(hash, zip(request_ids, rows, strict=True)))
+            if len(self._recent) >= _LIMIT:
+                self._sorted.append(np.sort(np.fromiter(self._recent, np.int64, len(self._recent))))
+                self._recent = set()
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         code = hash(key)

@@ -1,10 +1,11 @@
-"""The active segment: write and sync, take back what could not be synced, begin the next one when it is large."""
+"""The active segment: write, sync, take back what could not be synced, begin the next one when it is large."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,8 +33,12 @@ _PARTS = 1000  # of one call; Linux takes 1,024
 _logger = logging.getLogger(__name__)
 
 
+class SyncFailed(OSError):
+    """What was written before is not durable, and must be written again (`Log.start_over`)."""
+
+
 class Log:
-    """The end of the write-ahead log. Not thread-safe: one writer thread of one process owns it.
+    """The end of the write-ahead log. Not thread-safe but for `sync`: one process owns it.
 
     Args:
         folder: the journal.
@@ -45,9 +50,11 @@ class Log:
         self._folder, self._segment_bytes = folder, segment_bytes
         self._mark = MarkWriter(folder)
         self._handle = -1
-        self._dirty = False
+        self._torn = False  # a write failed, and may have left a part
         self._length = 0  # of the file, with the zeros behind what is written
-        self._size = self.rows = self._day = 0
+        self._end = self._synced = (0, 0)  # bytes of the active segment, rows of all
+        self._day = 0
+        self._turning = threading.Lock()  # a file must not be closed while it is synced
         segments, mark = list_segments(folder), read_mark(folder)
         if mark is not None and (not segments or segments[-1].number < mark.segment):
             raise StateError(
@@ -58,57 +65,77 @@ class Log:
         else:
             self._begin(create_segment(folder, 1, 0), 0)
 
-    def commit(self, parts: Sequence[Part], rows: int) -> None:
-        """Make records durable; on an error nothing of them is left in the log.
+    def write(self, parts: Sequence[Part], rows: int) -> None:
+        """Write records; on an error nothing of them is left in the log.
 
         Args:
             parts: whole records, one after the other. rows: how many rows they hold.
 
         Raises:
-            OSError: the disk is full, unwritable or broken.
+            OSError: the disk is full, unwritable or broken. SyncFailed: what was written before could not be synced.
         """
-        if self._dirty:
-            self._take_back()
+        if self._torn:
+            os.ftruncate(self._handle, self._size)
+            self._length, self._torn = self._size, False
         self.turn()
-        self._dirty = True
+        self._torn = True
         end = self._write(parts)
-        os.fdatasync(self._handle)
-        self._dirty = False
-        self._size = end
-        self.rows += rows
-        self._publish()
+        self._torn = False
+        self._end = (end, self.rows + rows)
+
+    def sync(self) -> None:
+        """Make durable what was written before; on any thread, while another one writes.
+
+        Raises:
+            OSError: it is not durable; `start_over`.
+        """
+        with self._turning:
+            end = self._end
+            os.fdatasync(self._handle)
+            self._publish(end)
+
+    def start_over(self) -> None:
+        """Cut off what could not be synced, and go on in a fresh segment.
+
+        After a failed fsync the kernel may drop its pages and call the next fsync a success.
+
+        Raises:
+            OSError: that is not possible either.
+        """
+        with self._turning:
+            self._end, self._torn = self._synced, False
+            self._trim()
+            self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
 
     def turn(self) -> None:
         """Begin the next segment if this one is large or of another day: only closed ones are compacted, and only what
         is compacted can be deleted when it is old.
 
         Raises:
-            OSError: as for `commit`.
+            OSError: as for `write`.
         """
-        if self._dirty:
-            return
         if self._size == HEAD_SIZE:
             self._day = _today()
         elif self._size >= self._segment_bytes or self._day != _today():
-            self._trim()
-            self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
+            with self._turning:
+                self._trim()
+                self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
 
     def close(self) -> None:
-        """Close the files; everything committed is durable already."""
+        """Close the files; everything that was synced is durable already."""
         with contextlib.suppress(OSError):  # opening the journal cuts such a tail again
-            if self._dirty:
-                self._take_back()
             self._trim()
         os.close(self._handle)
         self._mark.close()
 
-    def _take_back(self) -> None:
-        # After a failed write or sync the file may hold part of a batch that callers were told is not there, and
-        # after a failed fsync the kernel may drop its pages and call the next fsync a success. So the file is cut
-        # back to what was synced before, and writing goes on in a fresh one.
-        self._trim()
-        self._begin(create_segment(self._folder, self._segment.number + 1, self.rows), self.rows)
-        self._dirty = False
+    @property
+    def rows(self) -> int:
+        """That were written, in all segments."""
+        return self._end[1]
+
+    @property
+    def _size(self) -> int:
+        return self._end[0]
 
     def _write(self, parts: Sequence[Part]) -> int:
         """Where the file is written to afterwards."""
@@ -129,10 +156,13 @@ class Log:
         return at
 
     def _trim(self) -> None:
-        """Cut the file behind what was synced; a closed segment is records to its end."""
+        """Cut the file behind its last record, and sync it; a closed segment is records to its end."""
         os.ftruncate(self._handle, self._size)
-        os.fsync(self._handle)
         self._length = self._size
+        try:
+            os.fsync(self._handle)
+        except OSError as error:
+            raise SyncFailed(*error.args) from error
 
     def _recover(self, segment: Segment, mark: Mark | None, visit: Callable[[Place], None]) -> None:
         data = segment.path.read_bytes()
@@ -141,21 +171,20 @@ class Log:
             check_whole(found, mark.size, segment.path)
         self._open(segment)
         self._day = int(segment.path.stat().st_mtime // _DAY_S)
-        self._size = found[-1].record.end if found else HEAD_SIZE
-        self.rows = rows_before(data, segment.path)
+        rows = rows_before(data, segment.path) + sum(0 if place.is_labels else place.record.count for place in found)
+        self._end = (found[-1].record.end if found else HEAD_SIZE, rows)
         unfinished = len(data[self._size :].rstrip(b"\0"))
         if unfinished:
             _logger.warning("journal: cut %d bytes of an unfinished write", unfinished)
         self._trim()  # and sync: records of the last moment before a kill may be written but not synced
         for place in found:
-            self.rows += 0 if place.is_labels else place.record.count
             visit(place)
-        self._publish()
+        self._publish(self._end)
 
     def _begin(self, segment: Segment, rows: int) -> None:
         self._open(segment)
-        self._size, self._length, self.rows, self._day = HEAD_SIZE, HEAD_SIZE, rows, _today()
-        self._publish()
+        self._end, self._length, self._day = (HEAD_SIZE, rows), HEAD_SIZE, _today()
+        self._publish(self._end)
 
     def _open(self, segment: Segment) -> None:
         handle = os.open(segment.path, os.O_WRONLY | os.O_CLOEXEC)
@@ -163,8 +192,10 @@ class Log:
             os.close(self._handle)
         self._handle, self._segment = handle, segment
 
-    def _publish(self) -> None:
-        self._mark.write(Mark(self._segment.number, self._size, self.rows))
+    def _publish(self, end: tuple[int, int]) -> None:
+        """What lies before an end is synced: readers may see it."""
+        self._synced = end
+        self._mark.write(Mark(self._segment.number, *end))
 
 
 def _today() -> int:

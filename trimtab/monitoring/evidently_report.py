@@ -12,6 +12,7 @@ import numpy as np
 
 from trimtab.errors import StateError
 from trimtab.monitoring.columns import PREDICTED, PREDICTION
+from trimtab.monitoring.drawn_once import drawn_once
 from trimtab.monitoring.drift import ColumnResult, Pair, pairs_of
 from trimtab.monitoring.engine import evidently, quiet
 from trimtab.monitoring.frames import Frames, datasets, frames
@@ -118,7 +119,8 @@ def drift_report(pair: Frames, timestamp: datetime) -> Snapshot:
         per_column_method=dict(pair.methods),
         per_column_threshold=dict(pair.limits),
     )
-    run: Snapshot = engine.Report([preset]).run(*datasets(pair), timestamp=timestamp)
+    with drawn_once():
+        run: Snapshot = engine.Report([preset]).run(*datasets(pair), timestamp=timestamp)
     return run
 
 

@@ -33,6 +33,9 @@ class Journalling(Section):
     hash: list[str] = Field(
         default_factory=list, description="inputs of one whole number a row, written as a keyed hash"
     )
+    acknowledge: Literal["written", "synced"] = Field(
+        "written", description="what an answer waits for: its rows survive the end of the service, or a power cut too"
+    )
     retention_days: int | None = Field(
         None, ge=1, description="rows and labels older than this are deleted once nothing needs them; null: never"
     )
@@ -70,6 +73,8 @@ def released(serving: Serving) -> dict[str, Any]:
     plain = serving.model_dump(mode="json", exclude=OF_THE_PLACE)
     plain = {key: value for key, value in plain.items() if key not in LATER or not is_untouched(serving, key)}
     plain["journal_inputs"] = serving.journal.inputs == "full"
-    if plain["journal"] == Journalling().model_dump(mode="json", exclude={"retention_days"}):
+    if serving.journal.acknowledge == "written":
+        del plain["journal"]["acknowledge"]
+    if plain["journal"] == Journalling().model_dump(mode="json", exclude={"retention_days", "acknowledge"}):
         del plain["journal"]
     return plain

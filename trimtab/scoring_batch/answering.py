@@ -90,7 +90,9 @@ class Journalled:
                 where=error.where,
                 fix="let the service answer and journal the rows: --through-service; or stop it first",
             ) from None
-        self._recorder = Recorder(self._journal, Metrics(), Keeper(lambda: salt(settings.journal_salt)), SLOW_DISK_S)
+        # A part that is done is not answered again, also after a power cut.
+        keeper = Keeper(lambda: salt(settings.journal_salt))
+        self._recorder = Recorder(self._journal, Metrics(), keeper, SLOW_DISK_S, synced=True)
         self._loop = asyncio.Runner()
 
     def answer(self, inputs: Inputs, request_id: str) -> Array:

@@ -22,7 +22,8 @@ from trimtab.journal.rows import DESCRIPTORS, HASH, REDACTED
 
 Array = np.ndarray
 Mode = Literal["full", "sample", "descriptors", "none"]
-_KEYS = {"inputs", "sample", "redact", "hash", "retention_days"}
+Acknowledged = Literal["written", "synced"]
+_KEYS = {"inputs", "sample", "redact", "hash", "retention_days", "acknowledge"}
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class Keeping:
         sample: the share, of "sample" alone.
         redact: inputs that are never written.
         hashed: inputs of one whole number a row, in whose place a keyed hash is written.
+        acknowledge: what an answer waits for: "written", its rows survive the end of the service; "synced", a power
+            cut too.
     """
 
     inputs: Mode = "full"
     sample: float = 1.0
     redact: tuple[str, ...] = ()
     hashed: tuple[str, ...] = ()
+    acknowledge: Acknowledged = "written"
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Keeping:
@@ -56,10 +60,12 @@ class Keeping:
             raise ValueError("`journal` has unknown keys, or is no section")
         mode, sample = given.get("inputs", "full"), float(given.get("sample", 0.1))
         redact, hashed = (tuple(given.get(key, ())) for key in ("redact", "hash"))
-        names = (*redact, *hashed)
+        names, acknowledge = (*redact, *hashed), given.get("acknowledge", "written")
         if mode not in get_args(Mode) or not 0 < sample <= 1 or not all(isinstance(name, str) for name in names):
             raise ValueError("`journal` has a value that is not allowed")
-        return cls(mode, sample if mode == "sample" else 1.0, redact, hashed)
+        if acknowledge not in get_args(Acknowledged):
+            raise ValueError("`journal` has a value that is not allowed")
+        return cls(mode, sample if mode == "sample" else 1.0, redact, hashed, acknowledge)
 
     @classmethod
     def from_text(cls, text: str) -> Keeping:

@@ -33,27 +33,35 @@ class Recorder:
         keeper: decides what of the inputs is written.
         wait_s: longest an answer waits for a slow disk before it goes out as "shed".
         counts_rows: whether the metric of the journal's rows is this journal's.
+        synced: whether answers wait for a sync whatever their release says.
     """
 
     def __init__(
-        self, journal: Journal, metrics: Metrics, keeper: Keeper, wait_s: float = WAIT_S, *, counts_rows: bool = True
+        self,
+        journal: Journal,
+        metrics: Metrics,
+        keeper: Keeper,
+        wait_s: float = WAIT_S,
+        *,
+        counts_rows: bool = True,
+        synced: bool = False,
     ) -> None:
         self._journal, self._metrics, self._keeper = journal, metrics, keeper
         self._wait_s, self._counts_rows = wait_s, counts_rows
-        self._failing = False
+        self._failing, self._synced = False, synced
         self._handover = Handover()
 
     async def answered(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], output: Array, latency_s: float
     ) -> Outcome:
         """Record the rows of an answer; returns when they are durable, or given up."""
-        return await self._write(self._exchange(loaded, request_id, inputs, latency_s, output, None))
+        return await self._write(loaded, self._exchange(loaded, request_id, inputs, latency_s, output, None))
 
     async def failed(
         self, loaded: Loaded, request_id: str, inputs: Mapping[str, Array], kind: str, latency_s: float
     ) -> Outcome:
         """Record the rows of a request the model failed on."""
-        return await self._write(self._exchange(loaded, request_id, inputs, latency_s, None, kind))
+        return await self._write(loaded, self._exchange(loaded, request_id, inputs, latency_s, None, kind))
 
     async def labels(self, labels: list[LabelRow]) -> list[bool]:
         """Record labels; returns when they are durable, with which rows are known.
@@ -77,12 +85,13 @@ class Recorder:
         version, now = loaded.version, time.time_ns()
         return Exchange(request_id, version, count, now, latency_s * 1000, kept, output, error, loaded.regression)
 
-    async def _write(self, exchange: Exchange) -> Outcome:
+    async def _write(self, loaded: Loaded, exchange: Exchange) -> Outcome:
         loop = self._handover.here()
         landing: asyncio.Future[int] = loop.create_future()
         limit = loop.call_later(self._wait_s, _give_up, landing)
         try:
-            self._journal.submit_exchange(exchange, partial(self._handover.give, _land, landing))
+            synced = self._synced or loaded.limits.keeping.acknowledge == "synced"
+            self._journal.submit_exchange(exchange, partial(self._handover.give, _land, landing), synced=synced)
             total = await landing
         except (JournalError, TimeoutError) as error:
             self._metrics.journal_shed.inc(exchange.count)

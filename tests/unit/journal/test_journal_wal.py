@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +302,7 @@ def test_too_much_waiting_for_a_slow_disk_is_refused_at_once(tmp_path, monkeypat
         assert go_on.wait(10)
         synced(handle)
 
-    with Journal(tmp_path / "j", max_pending_bytes=500) as journal:
+    with Journal(tmp_path / "j", max_pending_bytes=1000) as journal:
         monkeypatch.setattr(os, "fdatasync", slow)
         journal.submit([row("a")])
         assert started.wait(10)
@@ -362,3 +364,104 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path):
     assert total >= len(acknowledged)
     found = window(folder, 0, total)
     assert found.request_id.tolist() == [f"r{index}" for index in range(total)]
+
+
+def early(journal: Journal, name: str, settled: dict[str, Any], rows: int = 1) -> None:
+    """Rows of a request that is answered when they are written."""
+    answer = np.repeat(np.array([[0.25, 0.75]], np.float32), rows, axis=0)
+    journal.submit_exchange(exchange(name, rows, answer), lambda outcome: settled.update({name: outcome}), synced=False)
+
+
+def refused(journal: Journal, name: str, settled: dict[str, Any]) -> bool:
+    try:
+        early(journal, name, settled)
+    except JournalError as error:
+        return "too slow" in str(error)
+    return False
+
+
+def wait_for(seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_written_row_is_acknowledged_before_its_sync_survives_a_kill_and_is_shown_to_readers_after_it(
+    tmp_path, monkeypatch
+):
+    folder, synced, go_on = tmp_path / "j", os.fdatasync, threading.Event()
+    settled: dict[str, Any] = {}
+    with Journal(folder) as journal:
+        monkeypatch.setattr(os, "fdatasync", lambda handle: (go_on.wait(20), synced(handle)))
+        for index in range(3):
+            early(journal, f"r{index}", settled, rows=2)
+            wait_for(lambda index=index: f"r{index}" in settled)  # though no sync has ended
+        assert settled == {"r0": 2, "r1": 4, "r2": 6}
+        assert end(folder) == 0
+        shutil.copytree(folder, tmp_path / "killed")  # as `kill -9` leaves it
+        label = journal.submit_labels([LabelRow("r1", 1, 1, 1)])
+        go_on.set()
+        assert label.result(10) == [True]
+        assert end(folder) == 6
+    with Journal(tmp_path / "killed") as journal:
+        assert journal.rows == 6
+    assert window(tmp_path / "killed", 0, 6).request_id.tolist() == ["r0", "r0", "r1", "r1", "r2", "r2"]
+
+
+def test_what_was_acknowledged_is_written_again_after_a_failed_sync_and_who_waited_for_it_is_told(
+    tmp_path, monkeypatch
+):
+    folder, synced, broken = tmp_path / "j", os.fdatasync, threading.Event()
+    settled: dict[str, Any] = {}
+
+    def failing(handle):
+        if broken.is_set():
+            raise OSError(errno.EIO, "Input/output error")
+        synced(handle)
+
+    monkeypatch.setattr("trimtab.journal.writing.RETRY_S", 0.01)
+    with Journal(folder) as journal:
+        journal.append([row("before")])
+        monkeypatch.setattr(os, "fdatasync", failing)
+        broken.set()
+        early(journal, "kept", settled)
+        wait_for(lambda: "kept" in settled)
+        with pytest.raises(JournalError, match="Input/output error"):
+            journal.append([row("refused")])
+        early(journal, "kept too", settled)
+        wait_for(lambda: "kept too" in settled)
+        broken.clear()
+        assert journal.append([row("after")]) == 4
+    assert window(folder, 0, 4).request_id.tolist() == ["before", "kept", "kept too", "after"]
+    with Journal(folder) as journal:
+        assert journal.rows == 4
+
+
+def test_nothing_more_needs_to_come_for_what_is_owed_to_be_written_again(tmp_path, monkeypatch):
+    folder, synced, failed = tmp_path / "j", os.fdatasync, []
+    settled: dict[str, Any] = {}
+
+    def once(handle):
+        if not failed:
+            failed.append(handle)
+            raise OSError(errno.EIO, "Input/output error")
+        synced(handle)
+
+    monkeypatch.setattr("trimtab.journal.writing.RETRY_S", 0.01)
+    monkeypatch.setattr(os, "fdatasync", once)
+    with Journal(folder) as journal:
+        early(journal, "kept", settled)
+        wait_for(lambda: end(folder) == 1)
+    assert window(folder, 0, 1).request_id.tolist() == ["kept"]
+
+
+def test_rows_that_a_slow_disk_does_not_sync_are_bounded_though_they_are_acknowledged(tmp_path, monkeypatch):
+    synced, go_on = os.fdatasync, threading.Event()
+    settled: dict[str, Any] = {}
+    with Journal(tmp_path / "j", max_pending_bytes=2000) as journal:
+        monkeypatch.setattr(os, "fdatasync", lambda handle: (go_on.wait(20), synced(handle)))
+        taken = [not refused(journal, f"r{index}", settled) for index in range(100)]
+        go_on.set()
+    assert taken == sorted(taken, reverse=True)
+    assert 1 < sum(taken) == len(settled) == end(tmp_path / "j") < 100

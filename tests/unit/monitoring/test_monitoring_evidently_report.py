@@ -122,6 +122,18 @@ def test_a_large_window_is_shown_by_its_summary_with_the_scores_of_the_verdict()
     assert accuracy["value"] == pytest.approx(verdict.performance.accuracy.value, abs=0.02)
 
 
+def test_every_column_is_drawn_once_on_the_page_and_not_again_for_its_metric() -> None:
+    verdict, shown, html = page_of(world.window(contrast=0.5))
+    model = shown.to_snapshot_model()
+    drawn = [result for result in model.metric_results.values() if '"plotly' in result.json().lower()]
+    of_columns = [one.display_name for one in model.metric_results.values() if "drift for" in one.display_name]
+    assert len(of_columns) == len(verdict.columns)
+    assert not [one.display_name for one in drawn if "drift for" in one.display_name]
+    for column in verdict.columns:
+        assert f"{column.name}" in html
+    assert html.count("DATA DISTRIBUTION") >= len(verdict.columns)
+
+
 def test_snapshots_gather_in_one_project_with_the_windows_time(tmp_path: Path) -> None:
     _, shown, _ = page_of(world.window(n=8))
     first, second = (add_to_workspace(tmp_path / "workspace", "digits", shown) for _ in range(2))

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from trimtab.journal.wal import Journal
 from trimtab.serving.app import build
+from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
 from trimtab.serving.release import Loaded
 from trimtab.serving.service import Service
@@ -48,13 +49,16 @@ class Sums:
         return {"probabilities": np.stack([total, np.ones_like(total), np.full_like(total, 2)], 1).astype(np.float32)}
 
 
+SYNCED = {"keeping": Keeping(acknowledge="synced")}  # what was answered is there to be read at once
+
+
 def loaded(of: dict[str, Any] = VECTOR, *, images: dict[str, Any] | None = None, **limits: Any) -> Loaded:
     facts = {
         "candidate": "abc", "target": "onnxruntime-cpu", "precision": "fp32", "classes": 3,
         "serving": {"images": images},
     }  # fmt: skip
     rows = {tensor["name"]: _row(tensor) for tensor in of["inputs"]}
-    return Loaded("tiny", "7", Sums(of), Limits(**limits), facts, time.time_ns(), rows)
+    return Loaded("tiny", "7", Sums(of), Limits(**{**SYNCED, **limits}), facts, time.time_ns(), rows)
 
 
 def _row(tensor: dict[str, Any]) -> np.ndarray:

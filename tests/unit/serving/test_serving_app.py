@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from trimtab.journal.reader import window
+from trimtab.journal.reader import end, window
 from trimtab.journal.wal import Journal
 from trimtab.serving.app import build
 from trimtab.serving.keeping import Keeping
@@ -49,9 +49,12 @@ class Softmax:
         return {"probabilities": (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)}
 
 
+SYNCED = {"keeping": Keeping(acknowledge="synced")}  # what was answered is there to be read at once
+
+
 def loaded(version="1", predictor=None, **limits) -> Loaded:
     facts = {"candidate": "abc", "target": "onnxruntime-cpu", "precision": "fp32", "classes": 3}
-    return Loaded("tiny", version, predictor or Softmax(), Limits(**limits), facts, time.time_ns())
+    return Loaded("tiny", version, predictor or Softmax(), Limits(**{**SYNCED, **limits}), facts, time.time_ns())
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def test_an_answered_request_is_in_the_journal(service, client, tmp_path):
     assert (found.latency_ms > 0).all()
 
 
-def test_the_answer_waits_until_its_rows_are_synced(service, client, monkeypatch):
+def test_the_answer_waits_until_its_rows_are_synced_where_the_release_says_so(service, client, monkeypatch):
     service.swap(loaded())
     real, synced = os.fdatasync, []
     monkeypatch.setattr(os, "fdatasync", lambda handle: (real(handle), synced.append(1)))
@@ -97,8 +100,36 @@ def test_the_answer_waits_until_its_rows_are_synced(service, client, monkeypatch
     assert synced == [1]
 
 
+def test_the_answer_waits_for_the_write_of_its_rows_and_not_for_a_sync(service, client, monkeypatch, tmp_path):
+    service.swap(loaded(keeping=Keeping()))
+    real, go_on = os.fdatasync, threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda handle: (go_on.wait(20), real(handle)))
+    answer = client.post("/invocations", json=ONE, headers={"X-Request-Id": "r1"})
+    assert answer.headers["x-trimtab-journal"] == "durable"
+    assert end(tmp_path / "journal") == 0
+    shutil.copytree(tmp_path / "journal", tmp_path / "killed")
+    go_on.set()
+    assert client.post("/labels", json=[{"request_id": "r1", "label": 1}]).json()["known"] == 1
+    assert window(tmp_path / "journal", 0, 1).label.tolist() == [1]
+    with Journal(tmp_path / "killed") as journal:
+        assert journal.rows == 1
+
+
+def test_a_disk_that_takes_nothing_sheds_what_would_not_have_waited_for_a_sync(service, client, monkeypatch):
+    service.swap(loaded(keeping=Keeping()))
+
+    def full(handle, parts, at):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    answer = client.post("/invocations", json=ONE)
+    assert (answer.status_code, answer.headers["x-trimtab-journal"]) == (200, "shed")
+    monkeypatch.undo()
+    assert client.post("/invocations", json=ONE).headers["x-trimtab-journal"] == "durable"
+
+
 def test_inputs_are_left_out_of_the_journal_where_the_release_says_so(service, client, tmp_path):
-    service.swap(loaded(keeping=Keeping("none")))
+    service.swap(loaded(keeping=Keeping("none", acknowledge="synced")))
     client.post("/invocations", json=ONE)
     assert window(tmp_path / "journal", 0, 1).inputs is None
 

@@ -21,6 +21,7 @@ from trimtab.journal.wal import Journal
 from trimtab.serving import trying
 from trimtab.serving.app import build
 from trimtab.serving.challenger import Challengers
+from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
 from trimtab.serving.release import Loaded
 from trimtab.serving.routing import alias_for
@@ -48,9 +49,14 @@ class Model:
         return {"probabilities": answer}
 
 
+SYNCED = {"keeping": Keeping(acknowledge="synced")}  # what was answered is there to be read at once
+
+
 def loaded(version: str, model: Model, *, serving: Any = None, **limits: Any) -> Loaded:
     facts = {"candidate": "abc", "target": "onnxruntime-cpu", "precision": "fp32", "classes": 3}
-    return Loaded("tiny", version, model, Limits(**limits), {**facts, "serving": serving or {}}, time.time_ns())
+    return Loaded(
+        "tiny", version, model, Limits(**{**SYNCED, **limits}), {**facts, "serving": serving or {}}, time.time_ns()
+    )
 
 
 class World:
