@@ -1,8 +1,9 @@
 """A column as a summary: what is tested and shown of it, whatever the number of rows.
 
 Up to 8,192 rows a summary holds every value. Beyond, a numeric column is 8,192 of its quantiles and a column of
-categories is counts in proportion (a little fewer than 8,192, where that comes nearer), null shares kept. k quantiles
-of h finite values differ from them by at most 1/(2k) + 1/h in the distribution function (sup norm), and with them the
+categories is counts in proportion (a little fewer than 8,192, where that comes nearer), null shares kept. Where many
+rows share a value, it is a little fewer quantiles too: as many as keep the shares of such values. k quantiles of h
+finite values differ from them by at most 1/(2k) + 1/h in the distribution function (sup norm), and with them the
 Kolmogorov–Smirnov distance; k rounded shares of C categories differ by at most C/(4k) in total variation.
 `docs/monitoring.md` has the bounds of the other scores.
 """
@@ -20,6 +21,7 @@ Array = np.ndarray
 MOST = 8192
 OTHER = "other"
 NAMED_NEW = 5
+SHARED = 0.01  # of the rows, from which a value's share is kept
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,33 @@ def _quantiles(finite: Array, k: int) -> Array:
     h = len(finite)
     if h <= k:
         return finite.astype(np.float64)
-    return finite[((np.arange(k) + 0.5) * h / k).astype(np.int64)].astype(np.float64)
+    found = _spaced(finite, k)
+    fewer = _fitting(finite, found)
+    return (found if fewer == k else _spaced(finite, fewer)).astype(np.float64)
+
+
+def _spaced(finite: Array, k: int) -> Array:
+    taken: Array = finite[((np.arange(k) + 0.5) * len(finite) / k).astype(np.int64)]
+    return taken
+
+
+def _fitting(finite: Array, quantiles: Array) -> int:
+    """How many quantiles to take: as many as these or a little less, down to 1/64 less, so that values which many rows
+    share have the shares nearest to the real ones.
+
+    Of h sorted values, k quantiles take those at floor((i + ½) h / k), so a value at the places a ≤ j < b is taken
+    ⌈b k / h − ½⌉ − ⌈a k / h − ½⌉ times.
+    """
+    h, k = len(finite), len(quantiles)
+    values, times = np.unique(quantiles, return_counts=True)
+    shared = values[times > SHARED * k]
+    if not len(shared):
+        return k
+    first, last = (np.searchsorted(finite, shared, side) for side in ("left", "right"))
+    totals = np.arange(k, k - max(1, k // 64), -1)[:, None]
+    taken = np.ceil(last * totals / h - 0.5) - np.ceil(first * totals / h - 0.5)
+    off = ((taken / totals - (last - first) / h) ** 2).sum(axis=1)
+    return int(totals[int(off.argmin()), 0])
 
 
 def _count(column: ColumnProfile, finite: Array) -> tuple[dict[str, int], tuple[tuple[str, int], ...], int]:
