@@ -177,10 +177,12 @@ def test_a_deployment_answers_and_explains_through_mlflows_command_line(deployed
     np.testing.assert_allclose(predicted["predictions"]["probabilities"], expected)
     assert predicted["version"] == version == "1"
 
+    time.sleep(1)  # what was answered is synced
     before = end(deployed.settings.journal / NAME)
     explained = json.loads(deployed.said("explain", *payload).strip().splitlines()[-1])
     assert np.shape(explained["attributions"]) == (2, 16)
     assert explained["decided"] == expected.argmax(axis=1).tolist()
+    time.sleep(1)
     assert end(deployed.settings.journal / NAME) == before  # nothing of it reached the service
 
 
@@ -193,7 +195,7 @@ def test_another_name_serves_another_version_beside_it_until_it_is_deleted(deplo
 
     deployed.said("update", "--name", "trial", "-m", f"models:/{NAME}/3")
     assert deployed.answered("trial", rows_of(1))[1] == "3"
-    assert end(deployed.settings.journal / "trial") == 2
+    wait_for("both answers in the journal", lambda: end(deployed.settings.journal / "trial") == 2)
     url = deployed.settings.scoring["trial"]
 
     deployed.said("delete", "--name", "trial")
@@ -252,6 +254,7 @@ def test_rows_reach_the_journal_through_the_service_that_holds_it(deployed: Worl
     code, summary = deployed.scored("--input", str(source), "--output", str(output), "--through-service", "--restart")
 
     assert (code, summary["rows"]) == (0, 60), summary
+    wait_for("the rows in the journal", lambda: end(journal) == before + 60)
     kept = window(journal, before, end(journal))
     assert kept.request_id.tolist() == pq.read_table(output)["request_id"].to_pylist()
 

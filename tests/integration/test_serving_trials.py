@@ -111,8 +111,8 @@ def test_a_challenger_is_followed_tried_compared_promoted_and_taken_away(tmp_pat
         assert (pair["shadowed"], pair["canaried"], pair["failed"]) == (2 * champions, 121 - 2 * champions, 0)
         assert (pair["champion"], pair["challenger"], pair["rows"]) == ("1", "2", 4 * champions)
         assert "trimtab_shadow_total" in client.get("/metrics").text
-        assert end(home / "journal" / "tiny") == 2 * (10 + 2 * champions)
-        assert end(home / "journal" / "tiny@challenger") == 2 * (121 - 2 * champions)
+        wait_for(lambda: end(home / "journal" / "tiny") == 2 * (10 + 2 * champions))  # once synced
+        wait_for(lambda: end(home / "journal" / "tiny@challenger") == 2 * (121 - 2 * champions))
 
         mlflow.challenger = 3
         refused = wait_for(lambda: (client.get("/version").json()["challenger"] or {}).get("refused"))
