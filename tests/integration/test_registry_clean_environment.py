@@ -22,7 +22,7 @@ from trimtab.registry.tracking import Tracking
 
 # It fetches and installs MLflow, ONNX Runtime and what they need: minutes.
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
-NAME = "vector"
+NAME, MODEL = "tiny", "vector"
 NO_PICKLE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 ROWS = [[0.1, 0.2, 0.3], [1.0, -2.0, 3.0]]
 ASK = f"""
@@ -60,7 +60,7 @@ def test_it_loads_and_serves_where_only_its_own_requirements_are_installed(
 
 def registered(server: str, folder: Path) -> Path:
     """A release, registered and champion."""
-    release = write_release(folder / "release", NAME)
+    release = write_release(folder / "release", MODEL)
     registry = Registry.connect(server, Ledger(f"sqlite:///{folder / 'ledger.db'}"), folder / "locks", folder / "keys")
     tracking = Tracking(server, folder / "locks")
     run = tracking.start_release_run(tracking.experiment(NAME), "made by a test", "release", {}, {})
@@ -72,10 +72,11 @@ def registered(server: str, folder: Path) -> Path:
 
 def environment_of(server: str, folder: Path) -> Path:
     """The interpreter of a new environment with what the version's own requirements.txt names, and nothing else."""
-    from mlflow.artifacts import download_artifacts
+    import mlflow
 
-    needs = download_artifacts(
-        f"models:/{NAME}@champion/requirements.txt", dst_path=str(folder / "needs"), tracking_uri=server
+    mlflow.set_tracking_uri(server)
+    needs = mlflow.artifacts.download_artifacts(
+        f"models:/{NAME}@champion/requirements.txt", dst_path=str(folder / "needs")
     )
     subprocess.run([sys.executable, "-m", "venv", folder / "clean"], check=True)
     python = folder / "clean" / "bin" / "python"
