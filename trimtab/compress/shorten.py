@@ -71,12 +71,11 @@ def shorten(
     """
     rows = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in example.items()}
     two = {name: value[:2] for name, value in rows.items()}
-    shapes = _shapes(model, rows, forward)
     left = residual_blocks(model, two, forward) if blocks else []
     named = [] if isinstance(blocks, int) else list(blocks)
     _check_names(model, named, left)
     asked = blocks if isinstance(blocks, int) else len(named)
-    before = count(model, two, forward)
+    before, shapes = count(model, two, forward), _shapes(model, rows, forward)
     answers = _OF_NUMBERS if regression else _OF_CLASSES
     trial, original = copy.deepcopy(model), answers[0](model, rows, forward)
     history: History = []
