@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serving_world import asked
+from serving_world import SYNCED, asked
 from torch import Tensor, nn
 
 from trimtab.convert import convert
@@ -59,7 +59,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(release: Path) -> Loaded:
-    return load_release(release, "7", processes=0)
+    return load_release(release, "7", processes=0, **SYNCED)
 
 
 @pytest.fixture
