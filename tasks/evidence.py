@@ -77,7 +77,8 @@ def measure_finalists(
             given = _answers(bench, predictors[build_name(build)])
             own = _decisions(bench, given)
             pictures[build_name(build)] = shown(bench, own)
-            parity = _parity(bench, made[build.candidate], build, predictors[build_name(build)], confidence)
+            predictor = predictors[build_name(build)]
+            parity = _parity(bench, made[build.candidate], build, predictor, baseline, confidence)
             evidence = replace(
                 _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence),
                 trust=None
@@ -154,7 +155,9 @@ def _evidence(
     )
 
 
-def _parity(bench: Workbench, candidate: Candidate, build: Converted, predictor: Any, confidence: float) -> Parity:
+def _parity(
+    bench: Workbench, candidate: Candidate, build: Converted, predictor: Any, original: Any, confidence: float
+) -> Parity:
     """Against its own torch module; a rewritten graph against the module it was made from."""
     inputs, settings, exact = bench.splits[GATE].inputs, bench.recipe.verify, build.precision == "fp32"
     reference = eager(bench, candidate if exact else parent_of(bench, candidate))
@@ -169,6 +172,7 @@ def _parity(bench: Workbench, candidate: Candidate, build: Converted, predictor:
         tolerance=settings.tolerance if bench.task.regression else None,
         explain=lambda asked: first_difference(reference.module, build.target, folder, asked, quantized=not exact),
         max_disagreement=bench.recipe.budget.max_disagreement,
+        original=original,
     )
 
 

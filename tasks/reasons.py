@@ -7,7 +7,7 @@ from typing import Any
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.assess import parent_of, predicted
 from trimtab.compress.opening import open_torch
-from trimtab.convert.graph import deployed
+from trimtab.convert.of_recipe import deployed_of
 from trimtab.verify.attribution.agreement import Agreement
 from trimtab.verify.attribution.explainer import explainer
 from trimtab.verify.attribution.occlusion import ROWS_A_CALL
@@ -44,4 +44,4 @@ class Reasons:
 
     def _module(self, candidate: Candidate) -> Any:
         bench = self._bench
-        return deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
+        return deployed_of(bench, open_torch(bench, candidate), deciding=True)

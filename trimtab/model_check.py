@@ -12,6 +12,7 @@ from trimtab import pixels
 from trimtab.data import Array
 from trimtab.errors import DataError, ModelError, UserCodeError
 from trimtab.free_axes import by_name, misfit, resized, size_of, sizes_to_try
+from trimtab.further import further_of
 from trimtab.runtime.availability import refuse_unavailable
 from trimtab.workbench import Workbench
 
@@ -30,7 +31,8 @@ def check_model(bench: Workbench) -> ModelFacts:
     Raises:
         UnsupportedError: a target of the recipe cannot be used on this machine.
         UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k), or
-            the input no image of `serving.images`. DataError: the data have not the axes of `inputs`.
+            the input no image of `serving.images`, or an output of `model.also` cannot be kept.
+        DataError: the data have not the axes of `inputs`.
     """
     for target in bench.recipe.targets:
         refuse_unavailable(target)
@@ -69,7 +71,33 @@ def check_module(bench: Workbench, model: nn.Module, where: str) -> ModelFacts:
     for name, axis in by_name(axes).items():
         for size in sizes_to_try(axis, size_of(bench.example, axes, name)).values():
             _forward(bench, model, resized(bench.example, axes, name, size), f"{where}: {name} {size}")
+    check_further(bench, model, where)
     return ModelFacts(sum(p.numel() for p in model.parameters()), tuple(output.shape))
+
+
+def check_further(bench: Workbench, model: nn.Module, where: str) -> None:
+    """See that outputs kept beside the one that decides are those of the model as the recipe builds it.
+
+    Args:
+        model: in evaluation mode. where: what an error names.
+
+    Raises:
+        ModelError: one cannot be kept, has the name of an input, or another shape.
+    """
+    also = bench.recipe.outputs.also
+    if not also:
+        return
+    if clash := [name for name in also if name in bench.example]:
+        raise ModelError(f"{clash[0]} is an input of the model", where="model.also", fix="give the output another name")
+    for own, promised in zip(
+        further_of(bench.forward, model, bench.example, bench.recipe.axes), bench.further, strict=True
+    ):
+        if own != promised:
+            raise ModelError(
+                f"output {own['name']!r} has the shape {own['shape']}, and {promised['shape']} as the recipe builds it",
+                where=where,
+                fix="outputs of a release keep their shapes: leave it as it is, or take the output out of model.also",
+            )
 
 
 def _forward(bench: Workbench, model: nn.Module, rows: Mapping[str, Array], where: str) -> Tensor:

@@ -36,6 +36,7 @@ class Target:
             with `unavailable()`: why it cannot run on this machine, "" if it can.
         precisions: what it carries, of `PRECISIONS`; why_not: the reason why not the others.
         free_axes: whether it holds axes besides the batch that may change; why_fixed: the reason why not.
+        further_outputs: whether it holds outputs beside the one that decides; why_one: the reason why not.
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.
         convert_worker, load_worker: worker environment (`trimtab.worker`) in which that happens instead, which
@@ -53,6 +54,8 @@ class Target:
     why_not: str = ""
     free_axes: bool = True
     why_fixed: str = ""
+    further_outputs: bool = True
+    why_one: str = ""
     converts_with: tuple[str, ...] = ()
     convert_worker: str = ""
     load_worker: str = ""
@@ -127,7 +130,7 @@ TARGETS: dict[str, Target] = {
         format="safetensors and code",
         converter="eager_format",
         runtime="eager_cpu",
-        parts=("preprocessing",),
+        parts=("preprocessing", "picking"),
         loads_with=("torch", "safetensors"),
         why_not="a compressed graph is ONNX or OpenVINO and no longer the user's module",
     ),
@@ -142,6 +145,8 @@ TARGETS: dict[str, Target] = {
         systems=("Linux", "macOS"),
         free_axes=False,
         why_fixed="a .tflite file holds the model at fixed shapes, once for each number of rows",
+        further_outputs=False,
+        why_one="reading several outputs of a .tflite file is not built yet",
     ),
     "executorch-cpu": Target(
         format="ExecuTorch",
@@ -153,6 +158,8 @@ TARGETS: dict[str, Target] = {
         systems=("Linux", "macOS"),
         free_axes=False,
         why_fixed="memory is planned for one shape of a row",
+        further_outputs=False,
+        why_one="reading several outputs of a .pte file is not built yet",
     ),
     "savedmodel-cpu": Target(
         format="TensorFlow SavedModel",

@@ -29,7 +29,9 @@ from trimtab.task import Task
 from trimtab.worker import ENVIRONMENTS
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from trimtab.preprocess import Ask
 
 DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino", "nncf")
 METHODS = 4  # to be raised when a method gives another result for the same parameters: old candidates are not reused
@@ -147,7 +149,7 @@ class Workbench:
         return InputsDigest(
             data=data_digest(self.splits),
             weights=file_digest(self.code.folder / weights) if weights else "none",
-            code=digest_of([self.code.digest(), self.recipe.model.model_dump(), self.recipe.preprocess.model_dump()]),
+            code=digest_of([self.code.digest(), self.recipe.model.identity(), self.recipe.preprocess.model_dump()]),
             versions=digest_of(
                 {
                     **{"trimtab": __version__, "methods": METHODS},
@@ -185,12 +187,25 @@ class Workbench:
         """
         return self.code.build_model(**overrides)
 
-    def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits (n, classes), or of regression numbers (n, k), from raw inputs: pre-processing, the user's module."""
-        from trimtab.preprocess import logits, numbers
+    @cached_property
+    def forward(self) -> Ask:
+        """(module, raw inputs) → logits (n, classes), or numbers (n, k): pre-processing, the user's module."""
+        from trimtab.preprocess import Ask
 
-        answer = numbers if self.task.regression else logits
-        return answer(model, inputs, self.recipe.preprocess)
+        return Ask(self.recipe.preprocess, self.task.regression, self.recipe.outputs)
+
+    @cached_property
+    def further(self) -> list[dict[str, Any]]:
+        """Outputs kept beside the one that decides, as in spec.json: those of the model as the recipe builds it.
+
+        Raises:
+            ModelError: one cannot be kept.
+        """
+        if not self.recipe.outputs.also:
+            return []
+        from trimtab.further import further_of
+
+        return further_of(self.forward, self.build().eval(), self.example, self.recipe.axes)
 
     def folder(self, candidate: str) -> Path:
         """Where a candidate's files lie."""

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.convert.user import nets
 from trimtab.convert import Code
-from trimtab.runtime.eager import call
+from trimtab.runtime.eager import call, several
 
 Inputs = dict[str, NDArray[np.generic]]
 BATCH, RATE = 64, 2e-3
@@ -60,7 +60,8 @@ def trained(module: nn.Module, inputs: Inputs, labels: NDArray[np.int64], classe
             optimizer.step()
     module.eval()
     with torch.inference_mode():
-        answers = call(module, {name: torch.tensor(values) for name, values in unknown.items()}).argmax(1).numpy()
+        given = several(call(module, {name: torch.tensor(values) for name, values in unknown.items()}))
+    answers = given[0].argmax(1).numpy()
     return Task(module, known, unknown, classes, float((answers == labels[order[cut:]]).mean()))
 
 

@@ -138,6 +138,18 @@ def _swap_inputs(folder: Path) -> None:
     _edit(folder, change)
 
 
+def _swap_outputs(folder: Path) -> None:
+    """Two outputs of one shape, each under the other's name."""
+    other = {"near": "far", "far": "near"}
+
+    def change(graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            node.input[:] = [other.get(name, name) for name in node.input]
+            node.output[:] = [other.get(name, name) for name in node.output]
+
+    _edit(folder, change)
+
+
 def _insert(graph: onnx.GraphProto, before: onnx.NodeProto, nodes: list[onnx.NodeProto], slot: int = 0) -> None:
     """Put nodes that begin with what `before` reads at `slot` in front of it; the last one's result is read instead."""
     place = list(graph.node).index(before)
@@ -275,6 +287,7 @@ MUTATIONS = (
     ),
     Mutation("input dropped", "pair", ("inputs are ['left']", "expected ['left', 'right']"), _drop_input),
     Mutation("inputs swapped", "pair", ("first differs at model.first (Linear",), _swap_inputs),
+    Mutation("outputs swapped", "several", ("output 'near': answers differ",), _swap_outputs),
     Mutation("int64 narrowed", "tokens", ("first differs at model.embedding (Embedding",), _narrow),
     Mutation("softmax missing", "image", ("softmax", "is missing", "result of model.head (Linear"), _miss_softmax),
     Mutation("softmax over the wrong axis", "image", ("first differs at softmax", "Softmax"), _softmax_over_rows),

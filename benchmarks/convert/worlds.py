@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from trimtab import runtime
 from trimtab.convert import check, convert
 from trimtab.convert.first_difference import first_difference
-from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.graph import deployed, measured_spec
 from trimtab.errors import TrimtabError
+from trimtab.outputs import ONE, Outputs
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.eager import Predictor as Eager
 from trimtab.verify.parity import compare
 
 ROWS, ATOL, CONFIDENCE, MAX_DISAGREEMENT = 400, 1e-4, 0.95, 0.05
+SEVERAL = Outputs("logits", {"near": "hidden.0", "far": "hidden.1"})
 Array = np.ndarray
 
 
@@ -69,6 +71,19 @@ class Tokens(nn.Module):
         return self.head(self.embedding(tokens).mean(1))
 
 
+class Several(nn.Module):
+    """Two features of one size beside the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
+        near = torch.relu(self.near(x))
+        far = torch.tanh(self.far(near))
+        return {"logits": self.head(far), "hidden": (near, far)}
+
+
 class Branch(nn.Module):
     """Decides by the number of rows: an export would keep one of the two branches."""
 
@@ -98,7 +113,7 @@ class World:
     @property
     def spec(self) -> dict[str, object]:
         """As in spec.json."""
-        return spec_of(self.example, 3)
+        return measured_spec(self.module, self.example)
 
 
 def worlds() -> dict[str, World]:
@@ -117,14 +132,15 @@ def worlds() -> dict[str, World]:
         World("image-int8", onnx, image, images, quantized=True),
         World("pair", onnx, _seeded(Pair), pairs),
         World("tokens", onnx, _seeded(Tokens), tokens),
+        World("several", onnx, _seeded(Several, outputs=SEVERAL), flat),
         World("branch", script, _seeded(Branch), flat),
     ]
     return {world.name: world for world in made}
 
 
-def _seeded(model: Callable[[], nn.Module], preprocess: Preprocess | None = None) -> nn.Module:
+def _seeded(model: Callable[[], nn.Module], preprocess: Preprocess | None = None, outputs: Outputs = ONE) -> nn.Module:
     torch.manual_seed(1)
-    return deployed(model(), preprocess or Preprocess())
+    return deployed(model(), preprocess or Preprocess(), outputs=outputs)
 
 
 def make(world: World, folder: Path) -> None:
@@ -179,6 +195,7 @@ def objection(world: World, folder: Path) -> str | None:
     wrong = [f"{edge.name}: {edge.detail}" for edge in parity.edges if edge.decides and not edge.ok]
     if world.quantized and parity.disagreement.value > MAX_DISAGREEMENT:
         wrong.append(f"{parity.disagreement.value:.1%} of decisions differ")
+    wrong += [f"output {one.name} differs" for one in parity.further if not world.quantized and one.largest > ATOL]
     if not world.quantized and parity.max_abs > ATOL:
         wrong.append(f"probabilities differ by up to {parity.max_abs:.3g}")
     return f"{'; '.join(wrong)}; {parity.where}" if wrong else None

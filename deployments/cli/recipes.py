@@ -95,6 +95,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         "rows": {name: len(split) for name, split in bench.splits.items()},
         "inputs": {name: [str(v.dtype), *map(int, v.shape[1:])] for name, v in bench.example.items()},
         **({"free_axes": {axis.name: [axis.low, axis.high] for axis in free.values()}} if free else {}),
+        **({"further": further} if (further := {one["name"]: one["shape"] for one in bench.further}) else {}),
         **({"outputs": bench.outputs, "metric": bench.task.metric} if numbers else {"classes": bench.classes}),
         "slices": {name: int(mask.sum()) for name, mask in bench.slices.items()},
         "parameters": facts.parameters,
@@ -111,6 +112,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
 def _text(found: dict[str, Any]) -> str:
     rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
     inputs = ", ".join(f"{name} {kind[0]} {tuple(kind[1:])}" for name, kind in found["inputs"].items())
+    further = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in found.get("further", {}).items())
     slices = ", ".join(f"{name} {count}" for name, count in found["slices"].items())
     budget, numbers = found["budget"], "outputs" in found
     task = Task("regression", found["metric"]) if numbers else Task()
@@ -134,6 +136,7 @@ def _text(found: dict[str, Any]) -> str:
             f"[green]valid[/green]  {found['name']}: {found['parameters']:,} parameters, {answers}",
             f"  data     {rows}",
             f"  inputs   {inputs}",
+            *([f"  outputs  {further}, beside the answer"] if further else []),
             *([f"  slices   {slices}"] if slices else []),
             "a release would",
             f"  1. {start}",

@@ -65,6 +65,7 @@ def table(found: list[Row]) -> Table:
         versions = ", ".join(f"{name} {row.installed[name]}" for name in row.runtime if row.installed[name])
         carried = [word for precision, word in IN_THE_GRAPH.items() if row.carries[precision]]
         carried += ["free axes"] if row.free_axes else []
+        carried += ["further outputs"] if row.further_outputs else []
         here = "no" if row.unavailable else versions
         shown.add_row(row.target, row.format, row.device, here, ", ".join(carried) or "–", ", ".join(row.systems))
     return shown

@@ -11,7 +11,7 @@ from trimtab import runtime
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.opening import open_torch
 from trimtab.compress.search import Point
-from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.of_recipe import deployed_of, spec_for
 from trimtab.data import Array
 from trimtab.errors import StateError
 from trimtab.runtime.eager import Predictor as Eager
@@ -25,9 +25,8 @@ SHAPING = frozenset({"prune", "shorten", "student"})  # methods after which a gr
 
 def eager(bench: Workbench, candidate: Candidate) -> Eager:
     """The candidate's torch module as a Predictor: pre-processing and softmax included."""
-    module = deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
-    spec = spec_of(bench.example, bench.outputs, bench.task.output, bench.recipe.axes)
-    return Eager(module, spec, bench.recipe.measure.threads)
+    module = deployed_of(bench, open_torch(bench, candidate))
+    return Eager(module, spec_for(bench), bench.recipe.measure.threads)
 
 
 def open_build(bench: Workbench, build: Converted) -> Any:
@@ -58,12 +57,12 @@ def build_name(build: Converted) -> str:
 
 
 def predicted(predictor: Any, inputs: Mapping[str, Array]) -> Array:
-    """Probabilities (n, classes), or numbers (n, k), for all rows, in batches: the predictor's one output."""
+    """Probabilities (n, classes), or numbers (n, k), for all rows, in batches: the output that decides."""
     n = len(next(iter(inputs.values())))
     parts = []
     for start in range(0, n, BATCH):
-        (part,) = predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()}).values()
-        parts.append(part)
+        answer = predictor.predict({name: values[start : start + BATCH] for name, values in inputs.items()})
+        parts.append(next(iter(answer.values())))
     return np.concatenate(parts)
 
 

@@ -10,7 +10,7 @@ from trimtab.candidate import Candidate, Converted
 from trimtab.compress.opening import arguments_of, open_torch
 from trimtab.convert import convert
 from trimtab.convert.code import code_of
-from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.of_recipe import deployed_of, spec_for
 from trimtab.store import new_folder
 from trimtab.workbench import Workbench
 
@@ -29,12 +29,12 @@ def convert_candidate(bench: Workbench, candidate: Candidate, target: str) -> Co
         ConversionError: the exporter failed or its result does not answer like torch.
         UnsupportedError: the target does not carry the candidate's precision.
     """
-    spec = spec_of(bench.example, bench.outputs, bench.task.output, bench.recipe.axes)
+    spec = spec_for(bench)
     source: nn.Module | Path
     if candidate.format in GRAPH_FILES:
         source = bench.folder(candidate.id) / GRAPH_FILES[candidate.format]
     else:
-        source = deployed(open_torch(bench, candidate), bench.recipe.preprocess, bench.task.regression)
+        source = deployed_of(bench, open_torch(bench, candidate))
     code, opset = code_of(bench, arguments_of(candidate)), bench.recipe.convert.opset
     with new_folder(bench.target_folder(candidate.id, target)) as draft:
         return convert(candidate.id, target, source, bench.example, spec, draft, precision_of(candidate), code, opset)

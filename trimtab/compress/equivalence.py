@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,19 @@ from torch import Tensor, nn
 from trimtab.compress.replay import History
 
 # These take a mean or a scale over channels, so a zero channel still counts where a removed one does not.
+Answer = TypeVar("Answer")
 MIXES_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
 
 
-def zeroed(model: nn.Module, cuts: History, answer: Callable[[], Tensor]) -> Tensor | None:
+def zeroed(model: nn.Module, cuts: History, answer: Callable[[], Answer]) -> Answer | None:
     """`answer()` with every weight named by the cuts set to zero; the weights are put back afterwards.
 
     Args:
         model: before the cuts.
-        answer: () → logits of this model.
+        answer: () → logits of this model, or all its outputs.
 
     Returns:
-        The logits, or None where zeroing and removing differ by nature (`MIXES_CHANNELS`).
+        What it gave, or None where zeroing and removing differ by nature (`MIXES_CHANNELS`).
     """
     layers = [model.get_submodule(cut["layer"]) for cut in cuts if "layer" in cut]
     if any(isinstance(layer, MIXES_CHANNELS) for layer in layers):

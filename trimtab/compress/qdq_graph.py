@@ -39,9 +39,27 @@ def prepared(fp32_onnx: Path, folder: Path) -> tuple[Path, onnx.ModelProto]:
     ready = folder / "ready.onnx"
     quant_pre_process(str(fp32_onnx), str(ready))
     graph = onnx.load(ready)
+    _set_apart(graph)
     _name_nodes(graph)
     onnx.save(graph, ready)
     return ready, graph
+
+
+def _set_apart(graph: onnx.ModelProto) -> None:
+    """Outputs that only a Relu or Clip reads besides go through an Identity.
+
+    ONNX Runtime 1.32 gives what such a node reads the range of what it gives, if nothing else reads it, and forgets
+    that the graph itself may: the output would lose all that is negative.
+    """
+    for value in graph.graph.output:
+        read = [node.op_type for node in graph.graph.node if value.name in node.input]
+        if len(read) == 1 and read[0] in ("Relu", "Clip"):
+            inner, outer = f"{value.name}_inside", value.name
+            _rename(graph, outer, inner)
+            known = graph.graph.value_info.add()
+            known.CopyFrom(value)
+            known.name = inner
+            graph.graph.node.append(onnx.helper.make_node("Identity", [inner], [outer], f"{outer}_apart"))
 
 
 def _name_nodes(graph: onnx.ModelProto) -> None:
@@ -129,13 +147,22 @@ def free_output(graph: onnx.ModelProto) -> None:
         quantize_node = made_by.get(dequantize.input[0])
         if quantize_node is None or readers[dequantize.output[0]] > 1 or readers[quantize_node.output[0]] > 1:
             continue
-        softmax.input[0] = quantize_node.input[0]
+        if softmax.input[0] in outputs:  # the logits are an output themselves
+            _rename(graph, quantize_node.input[0], softmax.input[0])
+        else:
+            softmax.input[0] = quantize_node.input[0]
         graph.graph.node.remove(dequantize)
         graph.graph.node.remove(quantize_node)
-    _free_numbers(graph, made_by, readers, outputs)
+    _free_numbers(graph, {out: node for node in graph.graph.node for out in node.output}, readers, outputs)
     read = {name for node in graph.graph.node for name in node.input}
     for item in [item for item in graph.graph.initializer if item.name not in read]:
         graph.graph.initializer.remove(item)
+
+
+def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
+    for node in graph.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def _free_numbers(
@@ -147,7 +174,7 @@ def _free_numbers(
     a softmax is met: the walk ends at whatever is none of these.
     """
     constants = _constants(graph)
-    for name in outputs:
+    for name in sorted(outputs):
         reader: tuple[onnx.NodeProto, int] | None = None  # node and which of its inputs; None: the graph itself
         while (node := made_by.get(name)) is not None:
             if node.op_type == "DequantizeLinear":

@@ -23,7 +23,7 @@ from trimtab.compress.count import Reduction, count
 from trimtab.compress.divergence import divergence_of, divergence_of_numbers, log_probabilities, numbers
 from trimtab.compress.replay import Dropped, History, replay
 from trimtab.errors import UnsupportedError
-from trimtab.optimize.predicting import Forward
+from trimtab.optimize.predicting import Forward, evaluating, everything
 
 Array = np.ndarray
 Answers = tuple[Callable[[nn.Module, dict[str, Tensor], Forward], Tensor], Callable[[Tensor, Tensor], float]]
@@ -75,14 +75,14 @@ def shorten(
     named = [] if isinstance(blocks, int) else list(blocks)
     _check_names(model, named, left)
     asked = blocks if isinstance(blocks, int) else len(named)
-    before = count(model, two, forward)
+    before, shapes = count(model, two, forward), _shapes(model, rows, forward)
     answers = _OF_NUMBERS if regression else _OF_CLASSES
     trial, original = copy.deepcopy(model), answers[0](model, rows, forward)
     history: History = []
     divergence: list[float] = []
     while len(history) < asked:
         candidates = [named[len(history)]] if named else left
-        distances = _distances(trial, candidates, rows, forward, original, answers)
+        distances = _distances(trial, candidates, rows, forward, original, shapes, answers)
         found = min(distances, key=lambda entry: entry[1], default=None)
         if found is None:
             raise _needed(model, candidates[0]) if named else _too_few(model, asked, len(history))
@@ -110,7 +110,8 @@ def ranked(model: nn.Module, example: Mapping[str, Array], forward: Forward) -> 
     rows = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in example.items()}
     blocks = residual_blocks(model, {name: value[:2] for name, value in rows.items()}, forward)
     trial, original = copy.deepcopy(model), log_probabilities(model, rows, forward)
-    return sorted(_distances(trial, blocks, rows, forward, original), key=lambda entry: entry[1])
+    shapes = _shapes(model, rows, forward)
+    return sorted(_distances(trial, blocks, rows, forward, original, shapes), key=lambda entry: entry[1])
 
 
 def _distances(
@@ -119,21 +120,32 @@ def _distances(
     rows: dict[str, Tensor],
     forward: Forward,
     original: Tensor,
+    shapes: list[tuple[int, ...]],
     answers: Answers = _OF_CLASSES,
 ) -> list[tuple[str, float]]:
-    """(block, divergence of the answers without it), in the order of the names; blocks the model needs are left out."""
+    """(block, divergence of the answers without it), in the order of the names.
+
+    Left out are blocks the model needs, and those without which an output that a release keeps has another shape.
+    """
     answer_of, divergence = answers
     distances: list[tuple[str, float]] = []
     for name in names:
         with _without(model, name):
             try:
-                answer = answer_of(model, rows, forward)
+                answer, now = answer_of(model, rows, forward), _shapes(model, rows, forward)
             except Exception:
                 # The model's own code reaches into this block and may raise anything: it cannot be dropped.
                 continue
-        if answer.shape == original.shape and np.isfinite(distance := divergence(original, answer)):
+        if answer.shape == original.shape and now == shapes and np.isfinite(distance := divergence(original, answer)):
             distances.append((name, distance))
     return distances
+
+
+def _shapes(model: nn.Module, rows: dict[str, Tensor], forward: Forward) -> list[tuple[int, ...]]:
+    """Of all outputs that a release keeps, for two rows."""
+    with evaluating(model), torch.no_grad():
+        few = {name: value[:2] for name, value in rows.items()}
+        return [tuple(one.shape) for one in everything(forward, model, few)]
 
 
 @contextmanager

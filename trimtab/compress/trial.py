@@ -5,7 +5,8 @@ Pruning", arXiv:2301.12900). Worked example: in conv1(1→4) → bn1 → conv2(4
 and the input planes of conv2 form one group of 4 channels; conv1 is its root.
 
 A group after whose removal the model does not run, answers in another shape, or answers otherwise than with those
-channels zeroed, is put back whole. So is one that would cut a weight which two layers share.
+channels zeroed, is put back whole. So is one that would cut a weight which two layers share. Answers are all outputs
+that a release keeps: the graph begins at each, so that what makes one is never cut.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from trimtab.compress.gradients import Gradients, hold
 from trimtab.compress.importance import channel_blocks, channel_scores
 from trimtab.compress.replay import Cut, History, replay
 from trimtab.errors import ModelError
-from trimtab.optimize.predicting import Forward
+from trimtab.optimize.predicting import Forward, everything
 from trimtab.recipe.schema import Norm
 
 ROOTS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -62,7 +63,7 @@ class Trial:
         self.history: History = []
         self.skipped: dict[str, str] = {}
         self._start()
-        self.shape = self._answer().shape
+        self.shapes = [tuple(answer.shape) for answer in self._answers()]
 
     def _start(self) -> None:
         """A fresh copy with the history so far applied, and its dependency graph."""
@@ -77,10 +78,10 @@ class Trial:
                 self.graph = tp.DependencyGraph().build_dependency(
                     self.model,
                     example_inputs=dict(self.rows),
-                    forward_fn=self.forward,
+                    forward_fn=lambda model, rows: everything(self.forward, model, rows),
                     # One operation more, so that the last layer is followed by an output node and all that is
-                    # coupled to the output can be told by it.
-                    output_transform=lambda answer: answer * 1.0,
+                    # coupled to the output can be told by it. What no weight leads to is not part of the graph.
+                    output_transform=lambda answers: [one * 1.0 for one in answers if one.grad_fn is not None],
                     verbose=False,
                 )
         except Exception as error:
@@ -91,9 +92,9 @@ class Trial:
             ) from error
         self.names = {module: name for name, module in self.model.named_modules()}
 
-    def _answer(self) -> Tensor:
+    def _answers(self) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return self.forward(self.model, self.rows)
+            return everything(self.forward, self.model, self.rows)
 
     def roots(self) -> dict[str, set[str]]:
         """Name of the layer whose output channels start a group → that and all others that do so; each group once."""
@@ -190,14 +191,18 @@ class Trial:
         cuts = list(self.cuts(doomed))
         if shared := torn(self.model, cuts):
             return f"layers share a weight that would be cut: {'; '.join(shared)}"
-        expected = zeroed(self.model, cuts, self._answer)
+        expected = zeroed(self.model, cuts, self._answers)
         self.history += cuts
         doomed.prune()
-        answer = self._answer()
-        if answer.shape != self.shape:
-            raise ValueError(f"the output would become {tuple(answer.shape)}, it is {tuple(self.shape)}")
-        if expected is not None and not torch.allclose(answer, expected, rtol=1e-3, atol=1e-4):
-            raise ValueError("removing its channels is not the same as zeroing them: they are coupled in another way")
+        answers = self._answers()
+        for answer, shape in zip(answers, self.shapes, strict=True):
+            if answer.shape != shape:
+                raise ValueError(f"an output would become {tuple(answer.shape)}, it is {shape}")
+        for answer, zeros in zip(answers, expected or answers, strict=True):
+            if not torch.allclose(answer, zeros, rtol=1e-3, atol=1e-4):
+                raise ValueError(
+                    "removing its channels is not the same as zeroing them: they are coupled in another way"
+                )
         return ""
 
     def cuts(self, group: Any) -> Iterator[Cut]:

@@ -18,6 +18,7 @@ from torch import nn
 from trimtab.convert.graph import Deployed, refuse_unfit
 from trimtab.convert.job import Code, Job
 from trimtab.errors import UnsupportedError
+from trimtab.outputs import ONE
 from trimtab.weights import save_weights, tied_names
 
 _SIMPLE = (int, float, bool, str, type(None))
@@ -40,13 +41,14 @@ def write(job: Job) -> list[str]:
             where=job.target,
             fix="convert a candidate of a recipe, or pass `code`",
         )
-    model = job.module.model
+    model, kept = job.module.model, job.module.kept
     facts = {
         "callable": job.code.callable,
         "kwargs": dict(job.code.kwargs),
         "changes": _changes(job.code.build(), model, job.target),
         "tied": tied_names(model),
         "preprocess": job.module.preprocess.model_dump(),
+        **({} if kept == ONE else {"outputs": [kept.answer, *kept.also.values()]}),
     }
     (job.out / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     save_weights(model, job.out / "weights.safetensors")

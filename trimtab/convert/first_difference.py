@@ -39,7 +39,13 @@ NEAR = 0.5  # the same measure: what is nearer than this to a layer's result is 
 
 
 def first_difference(
-    module: nn.Module, target: str, folder: Path, inputs: Mapping[str, Array], *, quantized: bool = False
+    module: nn.Module,
+    target: str,
+    folder: Path,
+    inputs: Mapping[str, Array],
+    *,
+    quantized: bool = False,
+    output: int = 0,
 ) -> FirstDifference | str:
     """Open a converted folder that does not answer like its module, and find where it goes wrong.
 
@@ -50,6 +56,7 @@ def first_difference(
         target, folder: what was converted.
         inputs: name → array (n, ...), rows whose answer is wrong.
         quantized: results of the graph are rounded to few bits: they only have to be near.
+        output: which output is answered wrong, by its place in the specification.
 
     Returns:
         The first difference, or a sentence that says why none can be named. It never raises: it explains a failure that
@@ -58,7 +65,7 @@ def first_difference(
     if target not in OPENERS:
         return f"layers cannot be compared: {target} does not give its intermediate results"
     try:
-        original, graph = layer_values(module, inputs), operations(target, folder, inputs)
+        original, graph = layer_values(module, inputs, output), operations(target, folder, inputs, output)
         if not graph:
             return "layers cannot be compared: the graph shows no result that depends on an input"
         return locate(original, graph, quantized=quantized)

@@ -1,7 +1,7 @@
 """The graph that is deployed: raw inputs → pre-processing → the user's module → softmax → probabilities.
 
-Of a regression it ends with the module's numbers, called "prediction". It is built once as a torch module; every format
-is made from it, so every runtime answers the same thing.
+Of a regression it ends with the module's numbers, called "prediction". What the recipe keeps beside that follows it. It
+is built once as a torch module; every format is made from it, so every runtime answers the same thing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trimtab.errors import UnsupportedError
 from trimtab.free_axes import FIXED, Axes, FreeAxis, by_name, traceable
-from trimtab.preprocess import SINGLE_INPUT, logits, numbers
+from trimtab.further import further_outputs
+from trimtab.outputs import ONE, Outputs
+from trimtab.preprocess import SINGLE_INPUT, Ask
 from trimtab.recipe.schema import Preprocess
-from trimtab.runtime.eager import call
+from trimtab.runtime.eager import call, several
 from trimtab.task import PREDICTION, PROBABILITIES
 
 Array = NDArray[Any]
@@ -30,35 +32,45 @@ class Deployed(nn.Module):
     """A user's module with its pre-processing before and softmax after it.
 
     Args:
-        model: gives logits (batch, classes).
-        preprocess: as in the recipe.
+        model: gives logits (batch, classes), and what else is in `outputs`.
+        preprocess: as in the recipe. outputs: which of the module's outputs are meant.
 
     Attributes:
-        output: what the answer is called.
+        output: what the answer is called. answers: names of all outputs, that first.
     """
 
     output = PROBABILITIES
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(self, model: nn.Module, preprocess: Preprocess, outputs: Outputs = ONE) -> None:
         super().__init__()
         self.model = model
         self.preprocess = preprocess
+        self.kept = outputs
+        self.answers = (self.output, *outputs.also)  # no property: torch.jit.trace would compile it
 
-    def forward(self, *single: Tensor, **named: Tensor) -> Tensor:
-        """Probabilities float32 (batch, classes) for one input by position, or several by keyword."""
+    def forward(self, *single: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Probabilities float32 (batch, classes) for one input by position, or several by keyword.
+
+        With further outputs a tuple of all, float32, in the order of `answers`.
+        """
         inputs = {SINGLE_INPUT: single[0]} if single else named
-        return torch.softmax(logits(self.model, inputs, self.preprocess).float(), dim=1)
+        ask = Ask(self.preprocess, self.output == PREDICTION, self.kept)
+        decides, *others = (value.float() for value in ask.everything(self.model, inputs))
+        return (self.finished(decides), *others) if others else self.finished(decides)
+
+    def finished(self, decides: Tensor) -> Tensor:
+        """What the deciding output becomes."""
+        return torch.softmax(decides, dim=1)
 
 
 class DeployedNumbers(Deployed):
-    """A regression with its pre-processing before it, and nothing after."""
+    """A regression with its pre-processing before it, and nothing after: numbers float32 (batch, k)."""
 
     output = PREDICTION
 
-    def forward(self, *single: Tensor, **named: Tensor) -> Tensor:
-        """Numbers float32 (batch, k) for one input by position, or several by keyword."""
-        inputs = {SINGLE_INPUT: single[0]} if single else named
-        return numbers(self.model, inputs, self.preprocess).float()
+    def finished(self, decides: Tensor) -> Tensor:
+        """The numbers as they are."""
+        return decides
 
 
 class Positional(nn.Module):
@@ -69,14 +81,14 @@ class Positional(nn.Module):
         self.module = module
         self.names = tuple(names)
 
-    def forward(self, *values: Tensor) -> Tensor:
+    def forward(self, *values: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The module's answer for values in the order of the names."""
         return call(self.module, dict(zip(self.names, values, strict=True)))
 
 
-def deployed(model: nn.Module, preprocess: Preprocess, regression: bool = False) -> nn.Module:
+def deployed(model: nn.Module, preprocess: Preprocess, regression: bool = False, outputs: Outputs = ONE) -> nn.Module:
     """The deployed graph of a model, in eval mode; it shares the model's weights, and puts the model in eval mode."""
-    return (DeployedNumbers if regression else Deployed)(model, preprocess).eval()
+    return (DeployedNumbers if regression else Deployed)(model, preprocess, outputs).eval()
 
 
 def output_of(module: nn.Module) -> str:
@@ -84,13 +96,43 @@ def output_of(module: nn.Module) -> str:
     return str(getattr(module, "output", OUTPUT))
 
 
-def spec_of(example: Mapping[str, Array], classes: int, output: str = OUTPUT, axes: Axes = FIXED) -> dict[str, Any]:
-    """What goes into spec.json: name, dtype and shape of each input (batch first) and of the answer.
+def outputs_of(module: nn.Module) -> list[str]:
+    """Names of all outputs of a deployed module, the one that decides first."""
+    return list(getattr(module, "answers", [output_of(module)]))
+
+
+def measured_spec(module: nn.Module, example: Mapping[str, Array], axes: Axes = FIXED) -> dict[str, Any]:
+    """As `spec_of`, with the outputs that a deployed module gives for these rows.
+
+    Raises:
+        UnsupportedError: as `spec_of`. ModelError: an output cannot be kept.
+    """
+    names = outputs_of(module)
+    runner = Positional(module, list(example)).eval()
+
+    def answers(rows: Mapping[str, Array]) -> tuple[Tensor, ...]:
+        with torch.inference_mode():
+            return several(runner(*(torch.from_numpy(np.ascontiguousarray(values)) for values in rows.values())))
+
+    decides = answers(traceable(example, axes))[0]
+    further = further_outputs(lambda rows: answers(rows)[1:], names[1:], example, axes)
+    return spec_of(example, int(decides.shape[1]), names[0], axes, further)
+
+
+def spec_of(
+    example: Mapping[str, Array],
+    classes: int,
+    output: str = OUTPUT,
+    axes: Axes = FIXED,
+    further: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """What goes into spec.json: name, dtype and shape of each input (batch first) and of each output.
 
     Args:
-        classes: numbers a row that it answers.
-        output: what the answer is called, as `output_of` the module.
+        classes: numbers a row of the output that decides, which comes first.
+        output: what that is called, as `output_of` the module.
         axes: those of inputs that may change; with any, "axes" has their bounds.
+        further: outputs beside it, as they stand in spec.json.
 
     Raises:
         UnsupportedError: an input's dtype is not float32, int64 or bool.
@@ -104,7 +146,7 @@ def spec_of(example: Mapping[str, Array], classes: int, output: str = OUTPUT, ax
         {"name": name, "dtype": values.dtype.name, "shape": _shape(values, axes.get(name, {}))}
         for name, values in example.items()
     ]
-    outputs = [{"name": output, "dtype": "float32", "shape": ["batch", classes]}]
+    outputs = [{"name": output, "dtype": "float32", "shape": ["batch", classes]}, *map(dict, further)]
     bounds = {axis.name: [axis.low, axis.high] for axis in by_name(axes).values()}
     return {"inputs": inputs, "outputs": outputs, **({"axes": bounds} if bounds else {})}
 

@@ -65,9 +65,9 @@ class Job:
         return self.source
 
     @property
-    def output(self) -> str:
-        """What the graph has to call its answer."""
-        return str(self.spec["outputs"][0]["name"])
+    def outputs(self) -> list[str]:
+        """What the graph has to call its outputs, the one that decides first."""
+        return [str(tensor["name"]) for tensor in self.spec["outputs"]]
 
 
 class Format(Protocol):

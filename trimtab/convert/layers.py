@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trimtab.convert.graph import output_of
-from trimtab.runtime.eager import call
+from trimtab.runtime.eager import call, several
 from trimtab.task import PREDICTION
 
 Array = NDArray[Any]
@@ -44,12 +44,12 @@ class Value:
         return f"{self.layer} ({self.kind})" if self.kind else self.layer
 
 
-def layer_values(module: nn.Module, inputs: Mapping[str, Array]) -> list[Value]:
+def layer_values(module: nn.Module, inputs: Mapping[str, Array], output: int = 0) -> list[Value]:
     """Every floating-point result of a module for some rows; the last is its answer.
 
     Args:
         module: the deployed module, in eval mode; one whose operations cannot be seen gives its answer only.
-        inputs: name → array (n, ...).
+        inputs: name → array (n, ...). output: which output is the answer, by its place.
 
     Raises whatever the module raises.
     """
@@ -57,7 +57,7 @@ def layer_values(module: nn.Module, inputs: Mapping[str, Array]) -> list[Value]:
     recorder = _Recorder(AFTER_NUMBERS if output_of(module) == PREDICTION else AFTER)
     tensors = {name: torch.tensor(values) for name, values in inputs.items()}
     with torch.no_grad(), _hooked(module, recorder), _decomposed(), recorder:
-        answer = call(module, tensors)
+        answer = several(call(module, tensors))[output]
     return [*given, *recorder.values, Value("the answer", "", _array(answer))]
 
 

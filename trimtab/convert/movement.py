@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.overrides import TorchFunctionMode
 
-from trimtab.convert.graph import Positional, example_tensors, output_of
+from trimtab.convert.graph import Positional, example_tensors, outputs_of
 from trimtab.convert.tracing import exported, quiet
 from trimtab.free_axes import FIXED, Axes
 
@@ -72,7 +72,7 @@ def without_shortcut_copies(
         _replace(graph, shortcut, f"shortcut_{number}")
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    rewritten = Rewritten(graph, list(example), output_of(module))
+    rewritten = Rewritten(graph, list(example), outputs_of(module))
     return rewritten, [f"{len(found)} shortcuts that slice and pad are 1x1 convolutions"]
 
 
@@ -80,12 +80,12 @@ class Rewritten(nn.Module):
     """A captured graph that is called as the module it was captured from.
 
     Args:
-        graph: takes the inputs by position. names: of the inputs, in that order. output: what its answer is called.
+        graph: takes the inputs by position. names: of the inputs, in that order. answers: what its outputs are called.
     """
 
-    def __init__(self, graph: nn.Module, names: Sequence[str], output: str) -> None:
+    def __init__(self, graph: nn.Module, names: Sequence[str], answers: Sequence[str]) -> None:
         super().__init__()
-        self.output = output
+        self.output, self.answers = answers[0], tuple(answers)
         # Not "graph": a traced module has an attribute of that name.
         self.captured, self.names = graph, tuple(names)
 
@@ -95,9 +95,9 @@ class Rewritten(nn.Module):
             raise ValueError("a captured graph cannot be trained")
         return self
 
-    def forward(self, *single: Tensor, **named: Tensor) -> Tensor:
+    def forward(self, *single: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
         """As the original: one input by position, or several by keyword."""
-        answer: Tensor = self.captured(*(single or (named[name] for name in self.names)))
+        answer: Tensor | tuple[Tensor, ...] = self.captured(*(single or (named[name] for name in self.names)))
         return answer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 from torch.onnx._internal.exporter import _registration
 
-from trimtab.convert.graph import OUTPUT, Positional, example_tensors, output_of, refuse_unfit, spec_of
+from trimtab.convert.graph import OUTPUT, Positional, example_tensors, measured_spec, outputs_of, refuse_unfit
 from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.onnx_metadata import describe
@@ -49,7 +49,7 @@ def write_graph(job: Job) -> list[str]:
     Raises:
         ConversionError: it is not a usable ONNX file.
     """
-    notes = check_file(job.graph, list(job.example), job.output, axes_of(job.spec))
+    notes = check_file(job.graph, list(job.example), job.outputs, axes_of(job.spec))
     shutil.copyfile(job.graph, job.out / "model.onnx")
     for path in side_files(job.graph):
         shutil.copyfile(path, job.out / path.name)
@@ -90,12 +90,10 @@ def export_onnx(
         if is_refusal(error) and not unrolled(module, error, axes):
             raise frozen(module, example, error, TARGET, axes) from None
         notes = [_by_script(module, example, out, large, opset, error, axes)]
-    output = output_of(module)
-    notes += [*moved, *check_file(out, list(example), output, axes)]
+    notes += [*moved, *check_file(out, list(example), outputs_of(module), axes)]
     _check_opset(out, opset)
-    classes = _classes(module, example)
-    predictor = Predictor(open_session(out, threads=1), spec_of(example, classes, output, axes))
-    check_answers(module, example, lambda inputs: predictor.predict(inputs)[output], TARGET, axes=axes)
+    predictor = Predictor(open_session(out, threads=1), measured_spec(module, example, axes))
+    check_answers(module, example, predictor.predict, TARGET, axes=axes)
     return notes
 
 
@@ -108,7 +106,7 @@ def _by_export(
             program,
             dynamo=True,
             input_names=list(example),
-            output_names=[output_of(module)],
+            output_names=outputs_of(module),
             opset_version=opset,
             verbose=False,
         )
@@ -130,6 +128,7 @@ def _by_script(
 ) -> str:
     traced(module, example, TARGET, axes)  # raises if a trace froze a decision
     reason = f"{type(why).__name__}: {first_line(why)[:300]}"
+    spec = measured_spec(module, example, axes)
     try:
         with quiet():
             torch.onnx.export(
@@ -140,10 +139,10 @@ def _by_script(
                 external_data=large,
                 opset_version=opset,
                 input_names=list(example),
-                output_names=[output_of(module)],
+                output_names=outputs_of(module),
                 dynamic_axes={
-                    name: {0: "batch", **{place: axis.name for place, axis in axes.get(name, {}).items()}}
-                    for name in [*example, output_of(module)]
+                    tensor["name"]: {place: size for place, size in enumerate(tensor["shape"]) if isinstance(size, str)}
+                    for tensor in (*spec["inputs"], *spec["outputs"])
                 },
             )
     except Exception as error:
@@ -202,10 +201,11 @@ def side_files(graph: Path) -> list[Path]:
     return paths
 
 
-def check_file(graph: Path, names: list[str], output: str = OUTPUT, axes: Axes = FIXED) -> list[str]:
-    """Check an ONNX file: valid, inputs as named, a dynamic batch, nothing in training mode, quantizers in pairs.
+def check_file(graph: Path, names: list[str], answers: Sequence[str] = (OUTPUT,), axes: Axes = FIXED) -> list[str]:
+    """Check an ONNX file: valid, names as given, a dynamic batch, nothing in training mode, quantizers in pairs.
 
     Args:
+        names: of inputs, answers: of outputs, both in order.
         axes: of inputs that must be dynamic besides the batch.
 
     Returns:
@@ -230,8 +230,8 @@ def check_file(graph: Path, names: list[str], output: str = OUTPUT, axes: Axes =
     model = held.graph
     inputs = {value.name: value for value in model.input}
     outputs = [value.name for value in model.output]
-    if list(inputs) != names or outputs != [output]:
-        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and [{output!r}]")
+    if list(inputs) != names or outputs != list(answers):
+        raise _invalid(f"its inputs are {list(inputs)} and outputs {outputs}, expected {names} and {list(answers)}")
     fixed = [name for name, value in inputs.items() if value.type.tensor_type.shape.dim[0].HasField("dim_value")]
     if fixed:
         raise _invalid(f"the batch size of {fixed} came out fixed")
@@ -277,11 +277,6 @@ def _check_opset(graph: Path, wanted: int | None) -> None:
             where="convert.opset",
             fix="give another opset, or null for the exporter's own",
         )
-
-
-def _classes(module: nn.Module, example: Mapping[str, Array]) -> int:
-    with torch.inference_mode():
-        return int(Positional(module, list(example)).eval()(*example_tensors(example)).shape[1])
 
 
 def _invalid(detail: str) -> ConversionError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,23 @@ class Operation:
     array: Array | None
 
 
-def operations(target: str, folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+Opened = tuple[list[Operation], str]  # in the order of the graph, and which of them gives the answer
+
+
+def operations(target: str, folder: Path, inputs: Mapping[str, Array], output: int = 0) -> list[Operation]:
     """Operations that depend on an input, in the order in which they are computed; the last gives the answer.
 
     Args:
         target: one of `OPENERS`.
         folder: as converted.
         inputs: name → array (n, ...), as the graph takes them.
+        output: which output is the answer, by its place.
 
     Raises whatever the runtime raises.
     """
-    return _dynamic(OPENERS[target](folder, inputs), set(inputs))
+    found, answer = OPENERS[target](folder, inputs, output)
+    # What leads to another output, or nothing reads, may come after it.
+    return sorted(_dynamic(found, set(inputs)), key=lambda one: one.name == answer)
 
 
 def _dynamic(found: list[Operation], known: set[str]) -> list[Operation]:
@@ -65,16 +71,16 @@ def _dynamic(found: list[Operation], known: set[str]) -> list[Operation]:
     return kept
 
 
-def _onnx(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+def _onnx(folder: Path, inputs: Mapping[str, Array], output: int) -> Opened:
     import onnx
 
     from trimtab.runtime.onnxruntime_session import onnxruntime
 
     model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
     graph = model.graph
-    answer = graph.output[0].name
+    outputs = [value.name for value in graph.output]
     results = [name for node in graph.node for name in node.output if name]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in results if name != answer)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in results if name not in outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # Else operations are fused, and a name no longer stands for the same result.
@@ -95,13 +101,14 @@ def _onnx(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
         for name in node.output
         if name
     ]
-    return sorted(found, key=lambda one: one.name == answer)  # nodes that nothing reads may come after it
+    return found, outputs[output]
 
 
-def _openvino(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+def _openvino(folder: Path, inputs: Mapping[str, Array], output: int) -> Opened:
     from trimtab.runtime.openvino_cpu import openvino, read_model
 
     model = read_model(folder)
+    answer = _port_name(model.get_results()[output].input_value(0))
     kept = [op for op in model.get_ordered_ops() if op.get_type_name() not in ("Result", "Constant", "Parameter")]
     model.add_outputs([(op.get_friendly_name(), port) for op in kept for port in range(op.get_output_size())])
     # What was an output before is not added again: results are found by what they read, not by their number.
@@ -119,7 +126,7 @@ def _openvino(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
             name = _port_name(port)
             array = np.array(request.get_output_tensor(places[name]).data)
             found.append(Operation(name, op.get_type_name(), reads, layer, _float(array)))
-    return found
+    return found, answer
 
 
 def _port_name(port: Any) -> str:
@@ -128,21 +135,25 @@ def _port_name(port: Any) -> str:
     return name if node.get_output_size() == 1 else f"{name}:{port.get_index()}"
 
 
-def _torchscript(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+def _torchscript(folder: Path, inputs: Mapping[str, Array], output: int) -> Opened:
     import torch
 
     script = torch.jit.load(str(folder / "model.pt"), map_location="cpu").eval()
     graph = script.inlined_graph.copy()
     own = next(graph.inputs())
     if list(own.uses()):  # not frozen: weights are attributes of the module, which a bare graph does not have
-        return []
+        return [], ""
     graph.eraseInput(0)
     # Results of nested blocks (a prim::If) are seen where they leave the block.
     tensors = [value for node in graph.nodes() for value in node.outputs() if str(value.type()) == "Tensor"]
     # What nothing reads may be no tensor at all (the weights of an attention that were not asked for).
     dynamic = [value for value in tensors if value.node().kind() != "prim::Constant" and list(value.uses())]
-    reads = [tuple(value.debugName() for value in value.node().inputs()) for value in dynamic]
+    reads = [tuple(read.debugName() for read in _read_by(value.node())) for value in dynamic]
     names = dict(zip([value.debugName() for value in graph.inputs()], inputs, strict=True))
+    answers = [next(graph.outputs())]
+    if answers[0].node().kind() == "prim::TupleConstruct":
+        answers = list(answers[0].node().inputs())
+    answer = answers[output].debugName()
     graph.eraseOutput(0)
     for value in dynamic:
         graph.registerOutput(value)
@@ -152,13 +163,22 @@ def _torchscript(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
     with torch.no_grad():
         values = run(*(torch.tensor(array) for array in inputs.values()))
     values = values if isinstance(values, tuple) else (values,)
-    return [
+    found = [
         Operation(name, kind, tuple(names.get(read, read) for read in read_by), "", _float(value.numpy()))
         for (name, kind), read_by, value in zip(facts, reads, values, strict=True)
     ]
+    return found, answer
 
 
-def _torch_export(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
+def _read_by(node: Any) -> Iterator[Any]:
+    """Also by what is nested in it (a prim::If)."""
+    yield from node.inputs()
+    for block in node.blocks():
+        for inner in block.nodes():
+            yield from _read_by(inner)
+
+
+def _torch_export(folder: Path, inputs: Mapping[str, Array], output: int) -> Opened:
     import torch
 
     from trimtab.runtime.pt2_archive import open_program
@@ -179,13 +199,13 @@ def _torch_export(folder: Path, inputs: Mapping[str, Array]) -> list[Operation]:
     taken = [node for node in module.graph.nodes if node.op == "placeholder"]
     names = dict(zip(taken, inputs, strict=True))
     names |= {node: str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
-    answer = module.graph.output_node().all_input_nodes[0].name
+    answers = torch.utils._pytree.tree_leaves(module.graph.output_node().args)
     found = []
     for node, array in results.items():
         reads = [names.get(read, read.name) for read in node.all_input_nodes]
         kind = getattr(node.target, "__name__", str(node.target)).rsplit(".", 1)[0]
         found.append(Operation(node.name, kind, tuple(reads), _layer_of(reads), array))
-    return sorted(found, key=lambda one: one.name == answer)
+    return found, answers[output].name
 
 
 def _layer_of(names: list[str]) -> str:
@@ -197,7 +217,7 @@ def _float(array: Array) -> Array | None:
     return array.astype(np.float32) if array.dtype.kind == "f" and array.size else None
 
 
-OPENERS: dict[str, Callable[[Path, Mapping[str, Array]], list[Operation]]] = {
+OPENERS: dict[str, Callable[[Path, Mapping[str, Array], int], Opened]] = {
     "onnxruntime-cpu": _onnx,
     # The file is the same, and is opened on the CPU: what only the GPU makes of it is not seen.
     "onnxruntime-cuda": _onnx,

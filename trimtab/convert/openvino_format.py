@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import nn
 from trimtab.runtime import openvino_cpu  # noqa: F401  isort: skip
 import openvino
 
-from trimtab.convert.graph import example_tensors, output_of, refuse_unfit
+from trimtab.convert.graph import example_tensors, outputs_of, refuse_unfit
 from trimtab.convert.job import Job
 from trimtab.convert.movement import without_shortcut_copies
 from trimtab.convert.tracing import quiet, traced
@@ -46,7 +46,7 @@ def write_graph(job: Job) -> list[str]:
         return copy_compressed(job.graph, job.out)
     from trimtab.convert.onnx_format import check_file
 
-    notes = check_file(job.graph, list(job.example), job.output, axes_of(job.spec))
+    notes = check_file(job.graph, list(job.example), job.outputs, axes_of(job.spec))
     convert = write_openvino_unfolded if job.precision in STORED else write_openvino_from_onnx
     return [*convert(job.graph, job.out), *notes]
 
@@ -78,7 +78,7 @@ def write_openvino(module: nn.Module, example: Mapping[str, Array], out: Path, a
             where=TARGET,
             fix="take openvino-cpu out of `targets`, or replace the operation it names",
         ) from None
-    notes = _name(model, example, output_of(module), axes)
+    notes = _name(model, example, outputs_of(module), axes)
     write_compressed(model, out)
     return ["OpenVINO from a traced torch module, weights FP32", *moved, *notes]
 
@@ -171,13 +171,13 @@ def _rename(model: openvino.Model) -> None:
     model.set_friendly_name("model")
 
 
-def _name(model: openvino.Model, example: Mapping[str, Array], output: str, axes: Axes) -> list[str]:
+def _name(model: openvino.Model, example: Mapping[str, Array], outputs: Sequence[str], axes: Axes) -> list[str]:
     """Give inputs and output our names, sizes fixed but for the batch and free axes, and back every dropped input."""
     ports = model.inputs
-    if len(ports) != len(example) or len(model.outputs) != 1:
+    if len(ports) != len(example) or len(model.outputs) != len(outputs):
         raise ConversionError(
             f"the converted model has {len(ports)} inputs and {len(model.outputs)} outputs, expected {len(example)} "
-            "and 1",
+            f"and {len(outputs)}",
             where=TARGET,
             fix="take openvino-cpu out of `targets`",
         )
@@ -197,7 +197,8 @@ def _name(model: openvino.Model, example: Mapping[str, Array], output: str, axes
             where=TARGET,
             fix="take openvino-cpu out of `targets`, or replace the operation it names",
         ) from None
-    model.output(0).get_tensor().set_names({output})
+    for place, output in enumerate(outputs):
+        model.output(place).get_tensor().set_names({output})
     return [
         f"input {name!r} does not influence the answer; it stays in the signature"
         for port, name in zip(ports, example, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trimtab.convert.difference import FirstDifference
-from trimtab.convert.graph import output_of
+from trimtab.convert.graph import outputs_of
 from trimtab.convert.tracing import first_line
 from trimtab.errors import ConversionError
 from trimtab.free_axes import FIXED, Axes, by_name, resized, size_of, sizes_to_try
-from trimtab.runtime.eager import call
-from trimtab.task import PREDICTION, PROBABILITIES
+from trimtab.outputs import OURS
+from trimtab.runtime.eager import call, several
+from trimtab.task import PROBABILITIES
 
 Array = NDArray[Any]
-Answer = Callable[[Mapping[str, Array]], Array]
+Answer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 BATCHES = (1, 2, 3, 17)  # one, the smallest dynamic one, an odd one, a prime no example has
 # Of probabilities; of numbers relative to the largest of them. Coarse on purpose: it tells a wrong graph from rounding.
 # Verification measures parity properly.
 TOLERANCE = 1e-3
+STEPS = 2e-2  # the same of a further output in integers, in another batch: a few steps of 255
 MOST_OPENED = 4  # rows whose every intermediate result is kept: 0.3 GB a row of a ResNet-50
 
 
@@ -74,20 +76,22 @@ def check_answers(
 
     Args:
         module: the deployed module, in eval mode.
-        answer: inputs → probabilities (batch, classes) of the converted model.
+        answer: inputs → outputs by name of the converted model.
         target: for messages.
         folder: what was written, to be opened when it answers wrong, so that the layer can be named.
         axes: of inputs that are free besides the batch.
 
     Raises:
-        ConversionError: it fails at a batch size or at a size of a free axis, answers another shape, or other figures.
+        ConversionError: it fails at a batch size or at a size of a free axis, or an output has another shape, or other
+            figures.
     """
     sized = {name for name, _ in lengths(example, axes)}
+    outputs, largest = outputs_of(module), dict[str, float]()
     for name, inputs in probes(example, axes):
         real = name.startswith("batch") or name in sized
         try:
             with torch.inference_mode():
-                expected = call(module, {key: torch.tensor(value) for key, value in inputs.items()}).numpy()
+                asked = several(call(module, {key: torch.tensor(value) for key, value in inputs.items()}))
         except Exception as error:
             if not real:
                 continue  # values that the module itself refuses cannot be compared
@@ -97,14 +101,23 @@ def check_answers(
                 fix="forward must take any number of rows"
                 + (", and every size between min and max" if name in sized else ""),
             ) from None
-        given = _answer(answer, inputs, name, target)
-        try:
-            _compare(*((expected, given) if real else _defined(expected, given)), name, target, output_of(module))
-        except ConversionError as error:
-            if folder is None:
-                raise
-            where = _where(module, target, folder, inputs, _worst_rows(expected, given))
-            raise ConversionError(f"{error.what}; {where}", where=error.where, fix=error.fix) from None
+        answers = _answer(answer, inputs, outputs, name, target)
+        for place, (output, tensor) in enumerate(zip(outputs, asked, strict=True)):
+            expected, given = tensor.numpy(), answers[output]
+            largest[output] = max(largest.get(output, 0.0), _largest(expected))
+            try:
+                pair = (expected, given) if real else _defined(expected, given)
+                _compare(*pair, name, target, output, largest[output])
+            except ConversionError as error:
+                if folder is None:
+                    raise
+                where = _where(module, target, folder, inputs, _worst_rows(expected, given), place)
+                raise ConversionError(f"{error.what}; {where}", where=error.where, fix=error.fix) from None
+
+
+def _largest(values: Array) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max(initial=np.finfo(np.float32).tiny))
 
 
 def _defined(expected: Array, given: Array) -> tuple[Array, Array]:
@@ -117,15 +130,16 @@ def _defined(expected: Array, given: Array) -> tuple[Array, Array]:
 
 
 def _where(
-    module: nn.Module, target: str, folder: Path, inputs: Mapping[str, Array], worst: NDArray[np.intp]
+    module: nn.Module, target: str, folder: Path, inputs: Mapping[str, Array], worst: NDArray[np.intp], output: int
 ) -> FirstDifference | str:
     """The first layer that differs, from a few rows; from all, if those alone are answered right."""
     from trimtab.convert.first_difference import first_difference
 
     few = {name: values[worst] for name, values in inputs.items()}
-    found = first_difference(module, target, folder, few)
-    rows = len(next(iter(inputs.values())))
-    return first_difference(module, target, folder, inputs) if isinstance(found, str) and len(worst) < rows else found
+    found = first_difference(module, target, folder, few, output=output)
+    if isinstance(found, str) and len(worst) < len(next(iter(inputs.values()))):
+        return first_difference(module, target, folder, inputs, output=output)
+    return found
 
 
 def _worst_rows(expected: Array, given: Array) -> NDArray[np.intp]:
@@ -137,12 +151,7 @@ def _worst_rows(expected: Array, given: Array) -> NDArray[np.intp]:
 
 
 def check_batches(
-    example: Mapping[str, Array],
-    classes: int,
-    answer: Answer,
-    target: str,
-    output: str = PROBABILITIES,
-    axes: Axes = FIXED,
+    example: Mapping[str, Array], spec: Mapping[str, Any], answer: Answer, target: str, axes: Axes = FIXED
 ) -> None:
     """Run a converted model that has no torch module to compare with (INT8): every batch size gives probabilities.
 
@@ -150,54 +159,82 @@ def check_batches(
     itself is quantized, probabilities are multiples of 1/255.
 
     Args:
-        classes: numbers a row that it answers.
-        output: what they are called; those called "prediction" have no sum, and must be finite.
+        spec: as in spec.json; outputs that are not called "probabilities" have no sum, and must be finite.
         axes: of inputs that are free besides the batch; a row of another size may be answered otherwise.
 
     Raises:
         ConversionError: it does not.
     """
-    alone: Array | None = None
+    alone: dict[str, Array] = {}
     sized = dict(lengths(example, axes))
+    outputs = {str(tensor["name"]): tensor["shape"] for tensor in spec["outputs"]}
     for name, inputs in [*probes(example)[: len(BATCHES)], *sized.items()]:
-        given = _answer(answer, inputs, name, target)
-        rows = len(next(iter(inputs.values())))
-        if given.shape != (rows, classes):
-            raise _differs(name, target, f"shape {given.shape}, expected ({rows}, {classes})")
-        if output == PREDICTION and not np.isfinite(given).all():
-            raise _differs(name, target, "an answer is NaN or infinite")
-        if output != PREDICTION and not np.allclose(given.sum(axis=1), 1, atol=TOLERANCE + classes / 255):
+        answers = _answer(answer, inputs, list(outputs), name, target)
+        for output, shape in outputs.items():
+            given = answers[output]
+            _check_alone(given, len(next(iter(inputs.values()))), shape, name, target, output)
+            if name not in sized:
+                first, loose = alone.setdefault(output, given[:1]), STEPS if output not in OURS else TOLERANCE
+                _compare(first, given[:1], f"{name}, first row", target, output, _largest(given), loose)
+
+
+def _check_alone(given: Array, rows: int, shape: Sequence[str | int], name: str, target: str, output: str) -> None:
+    """What can be said of an answer with nothing beside it."""
+    wanted = (rows, *shape[1:])
+    if given.ndim != len(wanted) or any(
+        isinstance(size, int) and size != own for own, size in zip(given.shape, wanted, strict=True)
+    ):
+        raise _differs(name, target, f"{_who(output)}shape {given.shape}, expected {_plain(wanted)}")
+    if output == PROBABILITIES:
+        if not np.allclose(given.sum(axis=1), 1, atol=TOLERANCE + given.shape[1] / 255):
             raise _differs(name, target, f"rows sum to {given.sum(axis=1).tolist()}, not to 1")
-        if name in sized:
-            continue
-        alone = given[:1] if alone is None else alone
-        _compare(alone, given[:1], f"{name}, first row", target, output)
+    elif not np.isfinite(given).all():
+        raise _differs(name, target, f"{_who(output)}an answer is NaN or infinite")
 
 
-def _answer(answer: Answer, inputs: Mapping[str, Array], name: str, target: str) -> Array:
+def _plain(shape: Sequence[str | int]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _who(output: str) -> str:
+    return "" if output in OURS else f"output {output!r}: "
+
+
+def _answer(
+    answer: Answer, inputs: Mapping[str, Array], outputs: Sequence[str], name: str, target: str
+) -> Mapping[str, Array]:
     try:
-        return answer(inputs)
+        given = answer(inputs)
     except Exception as error:
         raise _differs(name, target, f"it raised {type(error).__name__}: {first_line(error)}") from None
+    if list(given) != list(outputs):
+        raise _differs(name, target, f"it answers {', '.join(given)}, expected {', '.join(outputs)}")
+    return given
 
 
-def _compare(expected: Array, given: Array, name: str, target: str, output: str) -> None:
+def _compare(
+    expected: Array,
+    given: Array,
+    name: str,
+    target: str,
+    output: str,
+    largest: float,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Args: largest: magnitude that differences of anything but probabilities are shares of."""
     if expected.shape != given.shape:
-        raise _differs(name, target, f"shape {given.shape}, expected {expected.shape}")
+        raise _differs(name, target, f"{_who(output)}shape {given.shape}, expected {expected.shape}")
     lost = np.isfinite(expected) & ~np.isfinite(given)
     if lost.any():
-        raise _differs(
-            name, target, f"{int(lost.any(axis=1).sum())} of {len(lost)} rows are not finite, where the original's are"
-        )
-    allowed = TOLERANCE
-    if output == PREDICTION:
-        allowed *= float(np.nanmax(np.abs(expected), initial=np.finfo(np.float32).tiny))
+        count = int(lost.reshape(len(lost), -1).any(axis=1).sum())
+        rows = f"{count} of {len(lost)} rows are not finite, where the original's are"
+        raise _differs(name, target, f"{_who(output)}{rows}")
+    allowed = tolerance if output == PROBABILITIES else tolerance * largest
     if not np.allclose(expected, given, atol=allowed, rtol=0, equal_nan=True):
         worst = float(np.nanmax(np.abs(expected - given)))
         among = "" if output == PROBABILITIES else f" ({allowed:.3g} is allowed)"
-        raise _differs(
-            name, target, f"{'probabilities' if not among else 'answers'} differ by up to {worst:.3g}{among}"
-        )
+        what = f"{_who(output)}{'probabilities' if not among else 'answers'} differ by up to {worst:.3g}{among}"
+        raise _differs(name, target, what)
 
 
 def _differs(name: str, target: str, detail: str) -> ConversionError:

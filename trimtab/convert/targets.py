@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from trimtab import targets
 from trimtab.candidate import Converted
 from trimtab.convert.job import Code, Format, Job
-from trimtab.errors import ConversionError, UnsupportedError
+from trimtab.errors import ConversionError, ModelError, UnsupportedError
 from trimtab.free_axes import axes_of, by_name
 from trimtab.runtime.availability import refuse_unavailable
 from trimtab.store import folder_digests
@@ -48,8 +48,9 @@ def convert(
         opset: ONNX version of what is exported; None: the exporter's own.
 
     Raises:
-        UnsupportedError: the target does not carry the precision, cannot hold a free axis, or cannot be used on this
-            machine; or a layer cannot be deployed.
+        UnsupportedError: the target does not carry the precision, cannot hold a free axis or further outputs, or cannot
+            be used on this machine; or a layer cannot be deployed.
+        ModelError: further outputs of the module are not those of the specification.
         ConversionError: the exporter failed, or what it wrote does not answer like the source.
     """
     entry = targets.target(target)
@@ -66,6 +67,8 @@ def convert(
             where=target,
             fix="take it out of `targets`, or give the axis one size",
         )
+    if len(spec["outputs"]) > 1:
+        _check_outputs(entry, target, source, example, spec)
     refuse_unavailable(target)
     if not out.is_dir() or any(out.iterdir()):
         raise ConversionError("is not an existing, empty folder", where=str(out), fix="give an empty one")
@@ -79,6 +82,38 @@ def convert(
     check(target, source, example, spec, out, precision)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != SPEC_FILE)
     return Converted(candidate_id, target, precision, folder_digests(out), size, tuple(notes))
+
+
+def _check_outputs(
+    entry: targets.Target,
+    target: str,
+    source: nn.Module | Path,
+    example: Mapping[str, NDArray[Any]],
+    spec: Mapping[str, Any],
+) -> None:
+    """See that the target can hold further outputs, and that a module has those of the specification."""
+    names = [str(tensor["name"]) for tensor in spec["outputs"]]
+    if not entry.further_outputs:
+        raise UnsupportedError(
+            f"cannot hold {', '.join(names[1:])} beside {names[0]}: {entry.why_one}",
+            where=target,
+            fix="take it out of `targets`, or model.also out of the recipe",
+        )
+    if isinstance(source, Path):
+        return
+    from trimtab.convert.graph import measured_spec
+
+    found = measured_spec(source, example, axes_of(spec))["outputs"]
+    if found != spec["outputs"]:
+        raise ModelError(
+            f"the module's outputs are {_shapes(found)}, expected {_shapes(spec['outputs'])}",
+            where=target,
+            fix="outputs of a release keep their names and shapes, whatever compression does",
+        )
+
+
+def _shapes(outputs: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{tensor['name']} ({', '.join(map(str, tensor['shape']))})" for tensor in outputs)
 
 
 def check(
@@ -100,11 +135,11 @@ def check(
     from trimtab import runtime
     from trimtab.convert.probing import check_answers, check_batches
 
-    output, axes = spec["outputs"][0], axes_of(spec)
+    axes = axes_of(spec)
     if targets.target(target).converter == "onnx_format":
         from trimtab.convert.onnx_format import check_file
 
-        check_file(out / "model.onnx", list(example), output["name"], axes)
+        check_file(out / "model.onnx", list(example), [tensor["name"] for tensor in spec["outputs"]], axes)
     try:
         predictor = runtime.load(target, out, threads=1)
     except Exception as error:
@@ -114,18 +149,15 @@ def check(
             fix="take the target out of `targets`, or replace the operation it names",
         ) from None
 
-    def answer(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        return predictor.predict(inputs)[output["name"]]
-
     if not isinstance(source, Path):
-        check_answers(source, example, answer, target, out, axes)
+        check_answers(source, example, predictor.predict, target, out, axes)
         return
     if precision == "int8-dynamic":
         # One row, repeated: among others it would be rounded with their ranges, and may well answer otherwise.
         example = {name: values[:1] for name, values in example.items()}
-    check_batches(example, output["shape"][1], answer, target, output["name"], axes)
+    check_batches(example, spec, predictor.predict, target, axes)
     if precision in targets.STORED and target != "onnxruntime-cpu":
-        check_answers(_as_module(source, dict(spec)), example, answer, target, out, axes)
+        check_answers(_as_module(source, dict(spec)), example, predictor.predict, target, out, axes)
 
 
 def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:
@@ -138,10 +170,11 @@ def _as_module(graph: Path, spec: dict[str, Any]) -> nn.Module:
 
     class Graph(torch.nn.Module):
         output = spec["outputs"][0]["name"]
+        answers = tuple(tensor["name"] for tensor in spec["outputs"])
 
-        def forward(self, *values: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        def forward(self, *values: torch.Tensor, **named: torch.Tensor) -> tuple[torch.Tensor, ...]:
             tensors = named or {spec["inputs"][0]["name"]: values[0]}
-            answers = predictor.predict({name: tensor.numpy() for name, tensor in tensors.items()})
-            return torch.from_numpy(answers[spec["outputs"][0]["name"]])
+            given = predictor.predict({name: tensor.numpy() for name, tensor in tensors.items()})
+            return tuple(torch.from_numpy(given[name]) for name in self.answers)
 
     return Graph()

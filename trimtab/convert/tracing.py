@@ -159,7 +159,7 @@ def scripted(
             where=target,
             fix="write forward in TorchScript's subset of Python, or with tensor operations alone",
         ) from None
-    return traced(type(module)(compiled, module.preprocess).eval(), example, target, axes)
+    return traced(type(module)(compiled, module.preprocess, module.kept).eval(), example, target, axes)
 
 
 def _judge(
@@ -203,7 +203,7 @@ def _trace(
         raise ConversionError(
             f"torch.jit.trace raised {type(error).__name__}: {error}",
             where="; ".join(_lines_of_error(error)),
-            fix="forward must take tensors and return one tensor of logits",
+            fix="forward must take tensors, and return what model.answer and model.also name",
         ) from None
     return script, list(caught)
 

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trimtab.free_axes import Axes
-from trimtab.recipe import names
+from trimtab.outputs import Outputs
+from trimtab.recipe import keeping, names
 from trimtab.recipe.compressing import (
     Compress,
     Distil,
@@ -109,6 +110,21 @@ class Model(Section):
     weights: str | None = Field(
         None, description=".safetensors, or a state dict read with weights_only; relative to the recipe"
     )
+    answer: keeping.Path | None = Field(
+        None, description="where in what forward returns the logits or numbers are, e.g. logits or 0; null: all of it"
+    )
+    also: dict[keeping.OutputName, keeping.Path] = Field(
+        default_factory=dict, description="further outputs of the release, name: path, e.g. embedding: hidden.0"
+    )
+
+    @model_validator(mode="after")
+    def _outputs_have_names_of_their_own(self) -> Model:
+        keeping.refuse_names(self.answer, self.also)
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """As candidates are identified by it: without keys that came later and that it does not use."""
+        return self.model_dump(exclude={key for key in ("answer", "also") if not getattr(self, key)})
 
 
 class Preprocess(Section):
@@ -152,6 +168,12 @@ class Budget(Section):
         le=1,
         description="share of answers that differ from the torch model: other decisions, or numbers "
         "beyond verify.tolerance",
+    )
+    max_output_difference: float | None = Field(
+        None,
+        gt=0,
+        description="of each output of model.also: root mean square difference from the original's, over that of its "
+        "values; null: it is shown only",
     )
     max_calibration_rise: float | None = Field(
         None,
@@ -336,10 +358,20 @@ class Recipe(Section):
         refuse_contradictions(self.inputs, self.targets)
         return self
 
+    @model_validator(mode="after")
+    def _outputs_can_be_kept(self) -> Recipe:
+        keeping.refuse_unkept(self)
+        return self
+
     @property
     def axes(self) -> Axes:
         """The axes of inputs that may change, besides the batch."""
         return axes_in(self.inputs)
+
+    @property
+    def outputs(self) -> Outputs:
+        """Which of the module's outputs are meant."""
+        return Outputs(self.model.answer, self.model.also)
 
     @property
     def purpose(self) -> Task:
@@ -357,8 +389,11 @@ class Recipe(Section):
         watching: dict[str, Any] = {"monitoring": acting | later | set(Judging.model_fields)}
         only_regression: dict[str, Any] = {"metric": True, "train": {"loss"}, "verify": {"tolerance"}}
         unused: dict[str, Any] = {"registry": True} | ({} if self.inputs else {"inputs": True})
+        if self.budget.max_output_difference is None:
+            unused["budget"] = {"max_output_difference"}
         excluded = watching | unused | ({} if self.purpose.regression else only_regression)
-        return {**self.model_dump(mode="json", exclude=excluded), "serving": released(self.serving)}
+        given = self.model_dump(mode="json", exclude=excluded)
+        return {**given, "model": self.model.identity(), "serving": released(self.serving)}
 
     @model_validator(mode="before")
     @classmethod

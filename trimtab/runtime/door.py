@@ -29,7 +29,8 @@ def load_spec(folder: Path) -> dict[str, Any]:
     Returns:
         {"inputs": [{"name", "dtype", "shape": ["batch", ...]}], "outputs": [...]}; a string in a shape is a
         dynamic axis, a number a fixed size. "batch" comes first and is the same for every input; so is every other
-        axis of one name. "axes", where it is there, has the bounds of such axes: {name: [smallest, largest]}.
+        axis of one name. "axes", where it is there, has the bounds of such axes: {name: [smallest, largest]}. The
+        first output is the one that decides; others are kept beside it.
 
     Raises:
         FileNotFoundError: there is no spec.json.

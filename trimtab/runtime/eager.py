@@ -14,7 +14,7 @@ SINGLE_INPUT = "input"
 
 
 class Predictor:
-    """A torch module that answers probabilities, called as it is.
+    """A deployed torch module, called as it is.
 
     Not reentrant: user code may keep state in the module. Threads are a setting of torch for the whole process, as
     for TorchScript.
@@ -31,7 +31,7 @@ class Predictor:
         self.spec = spec
         self.module = module.eval()
         self._threads = threads
-        self._output = spec["outputs"][0]["name"]
+        self._outputs = [tensor["name"] for tensor in spec["outputs"]]
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs name → array (batch, ...).
@@ -43,11 +43,17 @@ class Predictor:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            return {self._output: call(self.module, ready).numpy()}
+            answers = several(call(self.module, ready))
+        return {name: answer.numpy() for name, answer in zip(self._outputs, answers, strict=True)}
 
 
-def call(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def call(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """The module's answer: a single input called "input" by position, everything else by keyword."""
     if set(inputs) == {SINGLE_INPUT}:
         return module(inputs[SINGLE_INPUT])
     return module(**inputs)
+
+
+def several(answer: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """All outputs of a deployed module, the one that decides first, where it may be one alone."""
+    return answer if isinstance(answer, tuple) else (answer,)

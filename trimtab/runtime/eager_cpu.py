@@ -1,6 +1,7 @@
 """Eager PyTorch on the CPU: the user's model code, and its weights as safetensors, of a converted folder.
 
-    model.json            what to build: the callable, its arguments, what compression changed, the pre-processing
+    model.json            what to build: the callable, its arguments, what compression changed, the pre-processing, and
+                          where the outputs are in what it returns, if that is not one tensor
     weights.safetensors   the state dict, under the names of the user's module
     code/                 the user's Python files that the callable needs
 
@@ -14,7 +15,7 @@ import importlib
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 # bundle: drop
 from trimtab.runtime.door import check_inputs, load_spec
+from trimtab.runtime.picking import picked
 from trimtab.runtime.preprocessing import SINGLE_INPUT, is_transformed, transform
 
 # bundle: keep
@@ -47,12 +49,19 @@ class Predictor:
 
     reentrant = False
 
-    def __init__(self, module: nn.Module, preprocess: dict[str, Any], spec: dict[str, Any], threads: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocess: dict[str, Any],
+        paths: Sequence[str | None],
+        spec: dict[str, Any],
+        threads: int,
+    ) -> None:
         self.spec = spec
         self._module = module.eval()
         self._preprocess = preprocess
         self._threads = threads
-        self._output = spec["outputs"][0]["name"]
+        self._paths = dict(zip([tensor["name"] for tensor in spec["outputs"]], paths, strict=True))
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> Predictor:
@@ -67,7 +76,7 @@ class Predictor:
         module = _built(folder / "code", facts["callable"], facts["kwargs"])
         reshape(module, facts["changes"])
         fill(module, load_file(folder / "weights.safetensors"), facts["tied"])
-        return cls(module, facts["preprocess"], load_spec(folder), threads)
+        return cls(module, facts["preprocess"], facts.get("outputs", [None]), load_spec(folder), threads)
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs name → array (batch, ...).
@@ -84,14 +93,16 @@ class Predictor:
         }
         with torch.inference_mode():
             single = set(ready) == {SINGLE_INPUT}
-            logits = self._module(ready[SINGLE_INPUT]) if single else self._module(**ready)
-            return {self._output: np.asarray(self._finished(logits.float()))}
+            answer = self._module(ready[SINGLE_INPUT]) if single else self._module(**ready)
+            tensors = {name: picked(answer, path).float() for name, path in self._paths.items()}
+            return {name: np.asarray(_finished(name, tensor)) for name, tensor in tensors.items()}
 
-    def _finished(self, answer: Tensor) -> Tensor:
-        """Logits become probabilities (batch, classes); a regression's numbers stay, as (batch, k)."""
-        if self._output == "probabilities":
-            return torch.softmax(answer, dim=1)
-        return answer.unsqueeze(1) if answer.ndim == 1 else answer
+
+def _finished(name: str, answer: Tensor) -> Tensor:
+    """Logits become probabilities (batch, classes), a regression's numbers are (batch, k); what else there is stays."""
+    if name == "probabilities":
+        return torch.softmax(answer, dim=1)
+    return answer.unsqueeze(1) if name == "prediction" and answer.ndim == 1 else answer
 
 
 class Dropped(nn.Identity):

@@ -30,6 +30,7 @@ class Row:
         module: what compression of the module it carries. carries: precision → whether it carries it. why_not: of those
             it does not.
         free_axes: whether axes besides the batch may change. why_fixed: why not.
+        further_outputs: whether it holds outputs beside the one that decides. why_one: why not.
         unavailable: why it cannot be used on this machine, "" if it can. install: the command that mends that.
     """
 
@@ -43,6 +44,8 @@ class Row:
     why_not: str
     free_axes: bool
     why_fixed: str
+    further_outputs: bool
+    why_one: str
     installed: dict[str, str | None]
     unavailable: str
     install: str
@@ -66,6 +69,8 @@ def rows() -> list[Row]:
             why_not=entry.why_not,
             free_axes=entry.free_axes,
             why_fixed=entry.why_fixed,
+            further_outputs=entry.further_outputs,
+            why_one=entry.why_one,
             installed=_installed(entry, why),
             unavailable=why,
             install=entry.install,
@@ -91,9 +96,11 @@ def markdown() -> str:
         where.append([f"`{name}`", entry.format, runtime, entry.device, systems, f"`{entry.install}`"])
         held = ["yes" if precision in entry.precisions else "–" for precision in IN_THE_GRAPH]
         what.append([f"`{name}`", "yes", *held, entry.why_not])
-        shapes.append([f"`{name}`", "yes", "yes" if entry.free_axes else "–", entry.why_fixed])
+        whys = [why for why in (entry.why_fixed, entry.why_one) if why]
+        kept = ["yes" if held else "–" for held in (entry.free_axes, entry.further_outputs)]
+        shapes.append([f"`{name}`", "yes", *kept, "; ".join(whys)])
     carried = ["target", ", ".join(IN_THE_MODULE), *IN_THE_GRAPH.values(), "why not"]
-    free = ["target", "any number of rows", "free axes", "why not"]
+    free = ["target", "any number of rows", "free axes", "further outputs", "why not"]
     return "\n".join([_table(head, where), _table(carried, what), _table(free, shapes)])
 
 

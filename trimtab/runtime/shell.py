@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Release(PythonModel):
-    """A release in MLflow: loads the folder logged as artifact "release", answers {"probabilities": (n, classes)}."""
+    """A release in MLflow: loads the folder logged as artifact "release", answers all outputs by name."""
 
     def load_context(self, context: Any) -> None:
         """Load the model; the number of threads is the one it was verified with (release.json), else 1."""
@@ -35,7 +35,7 @@ class Release(PythonModel):
 
     # The input has no type hint on purpose: MLflow takes one for a schema, does not know Any, and warns.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Probabilities of a dict of arrays, of one array (a single input), or of a DataFrame.
+        """Outputs, the one that decides first, for a dict of arrays, one array (a single input), or a DataFrame.
 
         In a DataFrame a column is an input, its cells numbers or (nested) lists; with a single input of shape
         (batch, k) a frame of k number columns is that input, columns in the order given.

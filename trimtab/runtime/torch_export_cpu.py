@@ -35,7 +35,7 @@ class Predictor:
         self._module = program.module()
         self._threads = threads
         self._inputs = [tensor["name"] for tensor in spec["inputs"]]
-        self._output = spec["outputs"][0]["name"]
+        self._outputs = [tensor["name"] for tensor in spec["outputs"]]
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> Predictor:
@@ -57,8 +57,9 @@ class Predictor:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            output = self._module(*(_tensor(ready[name]) for name in self._inputs))
-        return {self._output: output.numpy()}
+            answer = self._module(*(_tensor(ready[name]) for name in self._inputs))
+        answers = answer if isinstance(answer, tuple) else (answer,)
+        return {name: value.numpy() for name, value in zip(self._outputs, answers, strict=True)}
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:

@@ -157,8 +157,8 @@ class Engine:
             self.unfinished -= 1
             raise
         answer = await _wanted(queued, patience)
-        output = answer.outputs[loaded.output]
-        body = await self._done(partial(encode, answer.outputs), output.size <= SMALL_ANSWER)
+        output, numbers = answer.outputs[loaded.output], sum(values.size for values in answer.outputs.values())
+        body = await self._done(partial(encode, answer.outputs), numbers <= SMALL_ANSWER)
         return Scored(inputs, output, body, answer.seconds)
 
     def close(self, wait_s: float = CLOSE_S) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ class Golden:
     Attributes:
         rows: input name → (n, ...). recorded: (n, classes) or (n, k). output: what the answer is called.
         relative: whether differences are shares of the largest recorded number, as of regression.
+        further: of outputs beside the answer, name → (n, ...); differences are shares of the largest number.
         tolerance: largest difference. folder: the release's, for messages.
     """
 
@@ -51,6 +52,7 @@ class Golden:
     relative: bool
     tolerance: float
     folder: Path
+    further: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, output: str, relative: bool, tolerance: float) -> Golden:
@@ -60,8 +62,9 @@ class Golden:
             OSError, ValueError, KeyError: there are none, or they are none.
         """
         with np.load(folder / "golden.npz", allow_pickle=False) as archive:
-            rows = {key.removeprefix("inputs/"): archive[key] for key in archive.files if key.startswith("inputs/")}
-            return cls(rows, archive[f"outputs/{output}"], output, relative, tolerance, folder)
+            sides = {side: _below(archive, f"{side}/") for side in ("inputs", "outputs")}
+        recorded = sides["outputs"].pop(output)
+        return cls(sides["inputs"], recorded, output, relative, tolerance, folder, sides["outputs"])
 
     @property
     def one(self) -> dict[str, Array]:
@@ -76,18 +79,29 @@ class Golden:
         """
         for _ in range(WARM_CALLS):
             predictor.predict(self.one)
-        answered = predictor.predict(self.rows)[self.output]
-        if answered.shape != self.recorded.shape or not np.isfinite(answered).all():
+        answers = predictor.predict(self.rows)
+        scale = np.abs(self.recorded).max(axis=0) if self.relative else np.ones(self.recorded.shape[1])
+        self._compare("answers", answers[self.output], self.recorded, scale)
+        for name, recorded in self.further.items():
+            if name not in answers:
+                raise ReleaseRefused(f"golden rows: there is no output {name!r}", where=str(self.folder))
+            self._compare(f"output {name!r}: answers", answers[name], recorded, np.abs(recorded).max(initial=0))
+
+    def _compare(self, what: str, answered: Array, recorded: Array, scale: Array) -> None:
+        if answered.shape != recorded.shape or not np.isfinite(answered).all():
             raise ReleaseRefused(
-                f"golden rows: answers {answered.shape} for the recorded {self.recorded.shape}, or not finite",
+                f"golden rows: {what} {answered.shape} for the recorded {recorded.shape}, or not finite",
                 where=str(self.folder),
             )
-        scale = np.abs(self.recorded).max(axis=0) if self.relative else np.ones(self.recorded.shape[1])
-        difference = float((np.abs(answered - self.recorded) / np.where(scale > 0, scale, 1.0)).max())
+        difference = float((np.abs(answered - recorded) / np.where(scale > 0, scale, 1.0)).max(initial=0))
         if difference > self.tolerance:
             raise ReleaseRefused(
-                f"golden rows: answers differ from the recorded ones by up to {difference:.3g}, "
+                f"golden rows: {what} differ from the recorded ones by up to {difference:.3g}, "
                 f"allowed {self.tolerance:g}",
                 where=str(self.folder),
                 fix="serve it on a machine like the one that verified it, or release it again on this one",
             )
+
+
+def _below(archive: Any, start: str) -> dict[str, Array]:
+    return {name.removeprefix(start): archive[name] for name in archive.files if name.startswith(start)}

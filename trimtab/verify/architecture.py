@@ -14,7 +14,7 @@ from trimtab import runtime
 from trimtab.candidate import Json
 from trimtab.convert import convert
 from trimtab.convert.code import code_of
-from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.of_recipe import deployed_of, spec_for
 from trimtab.optimize.tried import Speed
 from trimtab.runtime.eager import Predictor as Eager
 from trimtab.verify.latency import measure
@@ -30,11 +30,11 @@ def speed_of(bench: Workbench, kwargs: Mapping[str, Json]) -> Speed:
     Raises:
         UserCodeError, ModelError: it is not built. ConversionError, UnsupportedError: a target cannot hold it.
     """
-    recipe, spec = bench.recipe, spec_of(bench.example, bench.classes, axes=bench.recipe.axes)
+    recipe, spec = bench.recipe, spec_for(bench)
     first = recipe.measure.batch_sizes[0]
     settings = recipe.measure.model_copy(update={"batch_sizes": [first], "rounds": recipe.measure.screening_rounds})
-    module = deployed(bench.build(**kwargs), recipe.preprocess)
-    baseline = Eager(deployed(bench.build(), recipe.preprocess), spec, settings.threads)
+    module = deployed_of(bench, bench.build(**kwargs))
+    baseline = Eager(deployed_of(bench, bench.build()), spec, settings.threads)
     predictors: dict[str, Any] = {}
     with _threads_kept(), tempfile.TemporaryDirectory(prefix="trimtab-untrained-") as folder:
         for target in recipe.targets:

@@ -70,6 +70,7 @@ def _accuracy_checks(evidence: Evidence, budget: Budget) -> Iterator[tuple[Check
     yield from check_trust(evidence.trust, budget.max_calibration_rise)
     yield from check_attributions(evidence.attributions, budget.min_attribution_correlation)
     yield from _parity(evidence.parity, budget)
+    yield from _further(evidence.parity, budget.max_output_difference)
 
 
 def _not_below(
@@ -116,6 +117,25 @@ def _parity(parity: Parity, budget: Budget) -> Iterator[tuple[Check, int | None]
     reason = "; ".join(f"{edge.name}: {edge.detail}" for edge in failing) or f"all {len(deciding)} probes are right"
     reason += where if failing and not wrong else ""
     yield Check("answers at the edges", 0.0, float(len(failing)), None, not failing, reason), None
+
+
+def _further(parity: Parity, limit: float | None) -> Iterator[tuple[Check, int | None]]:
+    """Outputs beside the one that decides: FP32 like torch's; and near the original's, where the budget says how near.
+
+    Raises:
+        DataError: the budget speaks of them, and there are none, or the original's were not compared.
+    """
+    if limit is not None and (not parity.further or any(one.from_original is None for one in parity.further)):
+        raise DataError("no further outputs were compared", where="budget.max_output_difference", fix="leave it out")
+    for one in parity.further:
+        if parity.atol is not None:
+            reason = f"largest difference {one.largest:.2e} of its largest value; {parity.atol:g} is allowed"
+            passed = one.largest <= parity.atol
+            yield Check(f"output {one.name} equals torch's", parity.atol, one.largest, None, passed, reason), None
+        if limit is not None and one.from_original is not None:
+            passed = one.from_original <= limit + ROUNDING
+            reason = f"root mean square difference {one.from_original:.3g} of its values'; {limit:g} is allowed"
+            yield Check(f"output {one.name} near the original's", limit, one.from_original, None, passed, reason), None
 
 
 def _disagreement(parity: Parity, limit: float, where: str) -> tuple[Check, int | None]:

@@ -22,6 +22,7 @@ from trimtab.convert.difference import FirstDifference
 from trimtab.errors import ConversionError, DataError
 from trimtab.verify.accuracy import exact
 from trimtab.verify.edges import Edge, axis_edges, batch_edges, odd_value_edges, value_edges
+from trimtab.verify.further import Further, compare_further
 from trimtab.verify.predictor import Array, Predictor, probabilities
 from trimtab.verify.scale import Scale
 
@@ -44,6 +45,7 @@ class Parity:
         edges: probes at batch sizes, axes, constants, extremes, NaN and infinity.
         where: of answers that are wrong, the first layer that differs, or why none can be named; None where none is.
         tolerance: of a regression, beyond how many standard deviations of the answers one differs; None of classes.
+        further: outputs beside the one that decides; in FP32 each is held to `atol`, as a share of its largest value.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Parity:
     edges: tuple[Edge, ...]
     where: FirstDifference | str | None = None
     tolerance: float | None = None
+    further: tuple[Further, ...] = ()
 
     @property
     def edges_ok(self) -> bool:
@@ -62,11 +65,9 @@ class Parity:
         return all(edge.ok for edge in self.edges if edge.decides)
 
     def to_json(self) -> dict[str, Json]:
-        """Plain dict, JSON-safe; `tolerance` is not in that of a classifier."""
-        plain = asdict(self)
-        if self.tolerance is None:
-            del plain["tolerance"]
-        return plain
+        """Plain dict, JSON-safe; `tolerance` is not in that of a classifier, `further` only where there are any."""
+        unused = {"tolerance": self.tolerance is None, "further": not self.further}
+        return {key: value for key, value in asdict(self).items() if not unused.get(key, False)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Parity:
@@ -76,7 +77,9 @@ class Parity:
         interval = Interval(**value["disagreement"])
         held = value.get("where")  # not in the records of earlier releases
         where = FirstDifference.from_json(held) if isinstance(held, Mapping) else held
-        return cls(**{**value, "disagreement": interval, "worst": worst, "edges": edges, "where": where})
+        further = tuple(Further.from_json(one) for one in value.get("further", ()))
+        found = {"disagreement": interval, "worst": worst, "edges": edges, "where": where, "further": further}
+        return cls(**{**value, **found})
 
 
 def compare(
@@ -90,6 +93,7 @@ def compare(
     explain: Explain | None = None,
     max_disagreement: float = 1.0,
     tolerance: float | None = None,
+    original: Predictor | None = None,
 ) -> Parity:
     """Compare two predictors on the same rows.
 
@@ -102,6 +106,7 @@ def compare(
         explain: inputs that are answered wrong → the first layer that differs; called only when something is wrong.
         max_disagreement: where decisions are compared, the share of others above which something is wrong.
         tolerance: of a regression, see `Parity`; None for a classifier.
+        original: what was not compressed, from which further outputs are told apart too.
 
     Raises:
         DataError: no rows. ConversionError: the answers have different shapes, or are not finite.
@@ -139,6 +144,7 @@ def compare(
         edges=tuple(edge for edge, _ in probed),
         where=None if explain is None or asked is None else explain(asked),
         tolerance=tolerance,
+        further=compare_further(reference, candidate, inputs, original),
     )
 
 

@@ -1,4 +1,4 @@
-"""What can be verified: anything that answers named inputs with one array, on whatever runtime."""
+"""What can be verified: anything that answers named inputs with named arrays, the first of which decides."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ class Predictor(Protocol):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """{"inputs": [{"name", "dtype", "shape"}], "outputs": [{"name": "probabilities", ...}]}."""
+        """{"inputs": [{"name", "dtype", "shape"}], "outputs": [{"name": "probabilities", ...}, ...]}."""
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays in, {"probabilities": float32 (batch, classes)} or {"prediction": float32 (batch, k)} out."""
+        """Named arrays in, {"probabilities": float32 (batch, classes)} or {"prediction": float32 (batch, k)} out.
+
+        Further outputs follow it, in the order of `spec`.
+        """
 
 
 def answered(predictor: Predictor, inputs: Mapping[str, Array]) -> Array:
-    """Its one output, float32 (batch, ...), whatever that is called."""
-    (answer,) = predictor.predict(inputs).values()
-    return answer
+    """The output that decides, float32 (batch, k), whatever that is called."""
+    return next(iter(predictor.predict(inputs).values()))
 
 
 def probabilities(predictor: Predictor, inputs: Mapping[str, Array], batch: int = 256) -> Array:

@@ -466,9 +466,9 @@ def test_a_converted_model_with_other_answers_is_caught(kind: str):
     eager = Eager(module, spec_of(example, 3), threads=1)
     bad = dict(probing.probes(example))[kind]["input"]
 
-    def answer(inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def answer(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         right = eager.predict(inputs)["probabilities"]
-        return right[:, ::-1] if np.array_equal(inputs["input"], bad) else right
+        return {"probabilities": right[:, ::-1] if np.array_equal(inputs["input"], bad) else right}
 
     with pytest.raises(ConversionError, match=f"at {kind}: probabilities differ"):
         probing.check_answers(module, example, answer, "onnxruntime-cpu")

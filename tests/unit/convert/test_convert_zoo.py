@@ -15,7 +15,7 @@ from trimtab import runtime
 from trimtab.convert import Code, convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.convert.onnx_format import export_onnx
-from trimtab.errors import ConversionError, TrimtabError
+from trimtab.errors import TrimtabError
 from trimtab.recipe.schema import Preprocess
 from trimtab.runtime.availability import why_unavailable
 from trimtab.runtime.eager import Predictor as Eager
@@ -136,9 +136,8 @@ def test_a_rewritten_graph_of_a_regression_is_carried_too(target: str, tmp_path:
 @pytest.mark.parametrize("target", [t for t, why in WHY_NOT.items() if not why and t != "eager-cpu"])
 def test_several_outputs_are_refused_in_words(target: str, tmp_path: Path):
     example = inputs("two answers", 4)
-    with pytest.raises(TrimtabError, match=r"one tensor|returned tuple") as caught:
+    with pytest.raises(TrimtabError, match=r"returned tuple, not one tensor"):
         convert("c0", target, deployed(TwoAnswers(), Preprocess()), example, spec_of(example, 3), tmp_path)
-    assert isinstance(caught.value, ConversionError)
 
 
 @pytest.mark.skipif(not WHY_NOT["onnxruntime-cuda"], reason="there is a CUDA device: nothing to refuse")

@@ -13,6 +13,7 @@ from trimtab.errors import DataError
 from trimtab.recipe.schema import Budget
 from trimtab.verify.accuracy import from_counts
 from trimtab.verify.evidence import Evidence
+from trimtab.verify.further import Further
 from trimtab.verify.gate import Check, Decision, decide
 
 Make = Callable[..., Evidence]
@@ -183,3 +184,28 @@ def test_the_first_layer_that_differs_is_said_once_with_the_check_that_fails(
     decision = decide(evidence, Budget(max_drop=0.03), 0.95)
     said = [one.name for one in decision.checks if "first differs at model.0" in one.reason]
     assert said == ([failing] if failing else [])
+
+
+def test_further_outputs_of_fp32_must_equal_torchs_and_all_must_be_as_near_the_original_as_the_budget_says(
+    make_evidence: Make,
+) -> None:
+    def decided(atol: float | None, one: Further, limit: float | None = None) -> Decision:
+        evidence = make_evidence(atol=atol)
+        evidence = replace(evidence, parity=replace(evidence.parity, further=(one,)))
+        return decide(evidence, Budget(max_output_difference=limit), 0.95)
+
+    right, wrong = Further("embedding", 1e-6, 1e-6, 0.2), Further("embedding", 1e-3, 1e-4, 0.2)
+    assert decided(1e-4, right).answer == "pass"
+    assert check(decided(1e-4, wrong), "output embedding equals torch's").passed is False
+    assert decided(None, wrong).answer == "pass"
+    assert not [one for one in decided(None, wrong).checks if "embedding" in one.name]
+    for atol in (1e-4, None):
+        assert decided(atol, right, 0.3).answer == "pass"
+        failed = decided(atol, right, 0.1)
+        assert failed.answer == "fail"
+        assert "0.2 of its values'; 0.1 is allowed" in check(failed, "output embedding near the original's").reason
+
+
+def test_a_budget_for_further_outputs_that_nobody_compared_is_an_error(make_evidence: Make) -> None:
+    with pytest.raises(DataError, match="no further outputs were compared"):
+        decide(make_evidence(), Budget(max_output_difference=0.1), 0.95)

@@ -12,6 +12,7 @@ import pytest
 
 from trimtab.verify.attribution.agreement import compare_attributions
 from trimtab.verify.evidence import Evidence
+from trimtab.verify.further import Further
 from trimtab.verify.gate import decide
 from trimtab.verify.numbers import paired_numbers
 from trimtab.verify.reliability import compare_trust
@@ -128,3 +129,20 @@ def test_a_retrained_release_says_what_it_was_retrained_with(full: Evidence, mea
     assert "each with weight 4 beside 1 of a base row" in page
     assert "training began from the weights of 0123456789ab." in page
     assert as_json(*content, {**meta, "retraining": used})["retraining"] == used
+
+
+def test_further_outputs_are_in_the_report_and_the_json_where_there_are_any(
+    make_evidence: Make, measured: list, meta: dict
+) -> None:
+    plain = make_evidence()
+    further = (Further("embedding", 3e-6, 2e-6, 0.25),)
+    evidence = replace(plain, parity=replace(plain.parity, further=further))
+    for one, there in ((evidence, True), (plain, False)):
+        decision = decide(one, meta["budget"], 0.95)
+        page = render("t", one, decision, measured, measured[:1], meta)
+        assert ("further output" in page) is there
+        assert ("further" in as_json("t", one, decision, measured, measured[:1], meta)["evidence"]["parity"]) is there
+        assert Evidence.from_json(json.loads(json.dumps(one.to_json()))).parity == one.parity
+    assert "<td>embedding</td><td>3.00e-06</td><td>2.00e-06</td><td>2.50e-01</td>" in render(
+        "t", evidence, decide(evidence, meta["budget"], 0.95), measured, measured[:1], meta
+    )

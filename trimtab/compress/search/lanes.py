@@ -19,7 +19,7 @@ from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, Source, form_
 from trimtab.compress.search.grid import on_the_graph, precision
 from trimtab.convert import carries, convert
 from trimtab.convert.code import code_of
-from trimtab.convert.graph import deployed, spec_of
+from trimtab.convert.of_recipe import deployed_of, spec_for
 from trimtab.convert.targets import SPEC_FILE
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Compress, Target
@@ -145,8 +145,7 @@ class _Sketch:
 
     def __init__(self, bench: Workbench, module: nn.Module, folder: Path) -> None:
         self.bench, self.folder = bench, folder
-        self.spec = spec_of(bench.example, bench.classes, axes=bench.recipe.axes)
-        self.source = deployed(module, bench.recipe.preprocess)
+        self.spec, self.source = spec_for(bench), deployed_of(bench, module)
         self.written: dict[str, Path] = {}
         self.rewritten: dict[str, Path] = {}
         self.refused: dict[str, UnsupportedError] = {}  # precision → why; its other targets hear the same

@@ -68,13 +68,13 @@ def integrated_gradients(
     import torch
     from captum.attr import IntegratedGradients
 
-    from trimtab.runtime.eager import call
+    from trimtab.runtime.eager import call, several
 
     names = list(inputs)
 
     def worth(*values: Tensor) -> Tensor:
         *tensors, chosen = values
-        answers = call(module, dict(zip(names, tensors, strict=True))).double()
+        answers = several(call(module, dict(zip(names, tensors, strict=True))))[0].double()
         mask = torch.nn.functional.one_hot(chosen, answers.shape[1]).bool()
         own = answers.masked_fill(~mask, 0).sum(dim=1)
         if numbers:
