@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Json = Any
-Format = Literal["torch", "onnx", "openvino"]
+Format = Literal["torch", "onnx", "openvino", "executorch"]
 
 
 def digest_of(value: Json) -> str:
@@ -45,7 +45,7 @@ class Candidate:
         lineage: the steps applied, in order.
         inputs: digests of everything else that decides the result.
         format: what its own files are: "torch" (safetensors weights + pruning history), or a rewritten graph, "onnx"
-            (`model.onnx`) or "openvino" (`model.xml` + `model.bin`).
+            (`model.onnx`), "openvino" (`model.xml` + `model.bin`) or "executorch" (`model.pte`).
         files: name → SHA-256 of the candidate's own files, relative to its folder in the store.
         facts: achieved figures that are properties of the files, e.g. {"parameters": 1234, "macs": 5678}.
     """
@@ -112,7 +112,7 @@ class Converted:
     Attributes:
         candidate: id of the candidate.
         target: e.g. "onnxruntime-cpu".
-        precision: "fp32", "int8", "int8-dynamic", "int8-nncf", "clustered", "fp16" or "sparse".
+        precision: one of `trimtab.targets.PRECISIONS`, e.g. "fp32", "int8", "int8-nncf", "fp16".
         files: name → SHA-256, every file the runtime needs to load, spec.json included.
         size_bytes: bytes of those files as shipped, without spec.json.
         notes: what the converter has to say (which exporter was used and why).

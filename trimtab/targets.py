@@ -11,14 +11,15 @@ from typing import Literal
 
 from trimtab.errors import UnsupportedError
 
-NNCF = "int8-nncf"
-# Of a candidate's weights: "fp32"; "int8" (QDQ), "int8-dynamic" (ranges of each batch) and "int8-nncf" (an OpenVINO
-# model that NNCF quantized), computed in integers; "clustered" and "fp16", which are smaller files of other weights,
-# and "sparse", one of the same, computed in FP32.
+NNCF, XNNPACK = "int8-nncf", "int8-xnnpack"
+# Of a candidate's weights: "fp32"; "int8" (QDQ), "int8-dynamic" (ranges of each batch), "int8-nncf" (an OpenVINO model
+# that NNCF quantized) and "int8-xnnpack" (an ExecuTorch program, by XNNPACK's quantizer), computed in integers;
+# "clustered" and "fp16", which are smaller files of other weights, and "sparse", one of the same, computed in FP32.
 STORED = ("clustered", "fp16", "sparse")  # weights in another form, arithmetic in FP32
-PRECISIONS = ("fp32", "int8", "int8-dynamic", NNCF, *STORED)
-_ONNX = tuple(precision for precision in PRECISIONS if precision != NNCF)
-_NOT_NNCF = "what NNCF quantized is an OpenVINO model, which ONNX Runtime cannot read"
+OF_ONE_RUNTIME = (NNCF, XNNPACK)  # what a quantizer writes for its own runtime, in a form that no other reads
+PRECISIONS = ("fp32", "int8", "int8-dynamic", *OF_ONE_RUNTIME, *STORED)
+_ONNX = tuple(precision for precision in PRECISIONS if precision not in OF_ONE_RUNTIME)
+_OTHERS_OWN = "it cannot read what the quantizer of another runtime writes"
 _NOT_ON_GPU = "nothing but FP32 is let onto ONNX Runtime's GPU providers before it has been measured there"
 # The two distributions write the same folder: onnxruntime must go first.
 _ON_GPU = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
@@ -73,7 +74,7 @@ TARGETS: dict[str, Target] = {
         parts=("onnxruntime_session",),
         loads_with=("onnxruntime",),
         precisions=_ONNX,
-        why_not=_NOT_NNCF,
+        why_not=_OTHERS_OWN,
         converts_with=("onnx", "onnxscript"),
     ),
     "onnxruntime-cuda": Target(
@@ -109,7 +110,7 @@ TARGETS: dict[str, Target] = {
         loads_with=("openvino",),
         precisions=("fp32", "int8", NNCF, *STORED),
         # Measured, 2026.4: every layer runs in f32, after its input was rounded to 8 bits; convert_model writes FP32.
-        why_not="OpenVINO computes dynamically quantized layers in FP32",
+        why_not=f"OpenVINO computes dynamically quantized layers in FP32; {_OTHERS_OWN}",
     ),
     "torchscript-cpu": Target(
         format="TorchScript",
@@ -153,7 +154,8 @@ TARGETS: dict[str, Target] = {
         converter="executorch_format",
         runtime="executorch_cpu",
         loads_with=("executorch", "torch"),
-        why_not="a compressed graph is ONNX or OpenVINO, which ExecuTorch cannot read",
+        precisions=("fp32", XNNPACK),
+        why_not="the other compressed graphs are ONNX or OpenVINO, which ExecuTorch cannot read",
         install="pip install 'trimtab[executorch]'",
         systems=("Linux", "macOS"),
         free_axes=False,

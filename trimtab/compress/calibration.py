@@ -19,6 +19,7 @@ from trimtab.recipe.schema import Quantize, QuantizeOpenvino
 
 Array = np.ndarray
 BATCH = 32
+NAN_FIX = "see why the model computes NaN or infinity for these rows"
 # A sample of a few dozen rows of a skewed column may well be twice as narrow as all rows; a forgotten or doubled
 # scaling (by 1/16, 1/255, or a standard deviation) is off by far more.
 TOLERANCE = 4.0
@@ -106,6 +107,26 @@ def calibration_rows(
         _check_finite(name, values)
         _check_range(name, values, training[name])
     return sample
+
+
+def answered_rows(
+    rows: Mapping[str, Array], good: Array, settings: Quantize | QuantizeOpenvino
+) -> tuple[dict[str, Array], list[str]]:
+    """The rows that the FP32 model answers with numbers, for a quantizer that one NaN would spoil; and what to say.
+
+    Args:
+        rows: name → array (n, ...). good: bool (n,).
+
+    Raises:
+        CalibrationError: fewer than `minimum_rows` are left.
+    """
+    kept, count = int(good.sum()), len(good)
+    bad = f"the model answers NaN for {count - kept} of {count} rows"
+    if kept < settings.minimum_rows:
+        raise CalibrationError(
+            f"{bad}; {kept} are left, at least {settings.minimum_rows} are needed", where="calibration", fix=NAN_FIX
+        )
+    return {name: values[good] for name, values in rows.items()}, [f"{bad}, they were left out"] if kept < count else []
 
 
 def notes_on_rows(used: int, settings: Quantize | QuantizeOpenvino) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from trimtab.candidate import Format, Step
 from trimtab.compress.cluster import cluster
 from trimtab.compress.half import half
@@ -14,6 +16,7 @@ from trimtab.compress.learned_ranges import Ranges
 from trimtab.compress.module_steps import settings_of
 from trimtab.compress.pack_sparse import pack_sparse
 from trimtab.compress.quantize import quantize
+from trimtab.compress.quantize_executorch import quantize_executorch
 from trimtab.compress.quantize_openvino import quantize_openvino
 from trimtab.recipe.schema import Quantize, QuantizeOpenvino
 from trimtab.workbench import Workbench
@@ -21,22 +24,31 @@ from trimtab.workbench import Workbench
 FLOAT_GRAPH: Mapping[Format, str] = {  # the target whose files are the FP32 graph in a form
     "onnx": "onnxruntime-cpu",
     "openvino": "openvino-cpu",
+    "executorch": "executorch-cpu",
 }
-OF_OPENVINO = frozenset({"quantize_openvino"})  # the others rewrite the ONNX graph
+# Methods that do not rewrite the ONNX graph → which form they write.
+FORMS: Mapping[str, Format] = {"quantize_openvino": "openvino", "quantize_executorch": "executorch"}
 Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a step on the graph begins from: the FP32 build's folder, and ranges its module was trained with, if any."""
+    """What a step on the graph begins from.
+
+    Attributes:
+        build: the folder of the FP32 build.
+        module: gives the deployed module the build was made from, for a quantizer that cannot read the file.
+        ranges: those the module was trained with, if any.
+    """
 
     build: Path
+    module: Callable[[], nn.Module]
     ranges: Ranges = field(default_factory=dict)
 
 
 def form_of(method: str) -> Format:
     """Which graph a method rewrites."""
-    return "openvino" if method in OF_OPENVINO else "onnx"
+    return FORMS.get(method, "onnx")
 
 
 def _quantize(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
@@ -49,6 +61,11 @@ def _quantize(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
 def _quantize_openvino(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
     train = bench.splits["train"].inputs
     return quantize_openvino(source.build, train, train, QuantizeOpenvino.model_validate(settings_of(step)), out)
+
+
+def _quantize_executorch(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
+    train = {name: bench.splits["train"].inputs[name] for name in bench.example}
+    return quantize_executorch(source.module(), train, train, Quantize.model_validate(settings_of(step)), out)
 
 
 def _cluster(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
@@ -66,6 +83,7 @@ def _pack_sparse(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
 GRAPH_STEPS: Mapping[str, Callable[[Workbench, Source, Step, Path], Facts]] = {
     "quantize": _quantize,
     "quantize_openvino": _quantize_openvino,
+    "quantize_executorch": _quantize_executorch,
     "cluster": _cluster,
     "half": _half,
     "pack_sparse": _pack_sparse,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from torch import nn
 
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.batchnorm import reestimate
-from trimtab.compress.convert_candidate import GRAPH_FILES, convert_candidate
+from trimtab.compress.convert_candidate import GRAPH_FILES, convert_candidate, deployed_candidate
 from trimtab.compress.graph_steps import FLOAT_GRAPH, GRAPH_STEPS, Source, form_of
 from trimtab.compress.learned_ranges import Ranges, learned_of, write_learned
 from trimtab.compress.module_steps import MODULE_STEPS, NORM_ROWS, Facts, distil_step, qat_step, rows_of
@@ -115,7 +116,8 @@ def _rewritten(bench: Workbench, original: Candidate, steps: Sequence[Step], pro
     if bench.stored_converted(parent.id, target) is None:
         bench.keep_converted(convert_candidate(bench, parent, target))
     with new_folder(bench.folder(result.id)) as draft:
-        source = Source(bench.target_folder(parent.id, target), learned_of(bench.folder(parent.id)))
+        build, ranges = bench.target_folder(parent.id, target), learned_of(bench.folder(parent.id))
+        source = Source(build, partial(deployed_candidate, bench, parent), ranges)
         facts = GRAPH_STEPS[method](bench, source, steps[-1], draft / GRAPH_FILES[form])
         files = folder_digests(draft)
     return Candidate(result.lineage, result.inputs, form, files, facts)

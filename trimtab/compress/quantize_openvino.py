@@ -28,7 +28,7 @@ import numpy as np
 from trimtab.runtime.openvino_cpu import Predictor, read_model  # isort: skip
 import openvino
 
-from trimtab.compress.calibration import BATCH, calibration_rows, notes_on_rows
+from trimtab.compress.calibration import BATCH, NAN_FIX, answered_rows, calibration_rows, notes_on_rows
 from trimtab.compress.openvino_layers import Layer, empty_ranges, layers_of, preprocessing
 from trimtab.convert.openvino_format import save
 from trimtab.convert.tracing import first_line, quiet
@@ -38,7 +38,6 @@ from trimtab.recipe.schema import QuantizeOpenvino
 Array = np.ndarray
 SECTION = "compress.quantize_openvino"
 PRECISION = "int8-nncf"
-NAN_FIX = "see why the model computes NaN or infinity for these rows"
 SHOWN = 12  # names in a message
 _IMPORTING = threading.Lock()
 
@@ -75,7 +74,7 @@ def quantize_openvino(
     _check_ignored(settings.ignored, layers_of(model))
     good = _answered(build, rows)
     # Where no row is good all are used: the range that NNCF then leaves empty says where it begins.
-    rows, notes = _only(rows, good, settings) if good.any() else (rows, [])
+    rows, notes = answered_rows(rows, good, settings) if good.any() else (rows, [])
     used = len(next(iter(rows.values())))
     quantized = _quantized(model, rows, used, settings)
     _check_ranges(quantized)
@@ -187,16 +186,6 @@ def _answered(build: Path, rows: Mapping[str, Array]) -> Array:
         for start in range(0, len(next(iter(rows.values()))), BATCH)
     ]
     return np.isfinite(np.concatenate(answers)).all(axis=1)
-
-
-def _only(rows: Mapping[str, Array], good: Array, settings: QuantizeOpenvino) -> tuple[dict[str, Array], list[str]]:
-    kept, count = int(good.sum()), len(good)
-    bad = f"the model answers NaN for {count - kept} of {count} rows"
-    if kept < settings.minimum_rows:
-        raise CalibrationError(
-            f"{bad}; {kept} are left, at least {settings.minimum_rows} are needed", where="calibration", fix=NAN_FIX
-        )
-    return {name: values[good] for name, values in rows.items()}, [f"{bad}, they were left out"] if kept < count else []
 
 
 def _check_ranges(model: openvino.Model) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import nn
+from torch.export import ExportedProgram
 
 from trimtab.convert.graph import refuse_unfit
 from trimtab.convert.job import Job
@@ -26,6 +28,12 @@ def write(job: Job) -> list[str]:
     return write_executorch(job.module, job.example, job.out / "model.pte")
 
 
+def write_graph(job: Job) -> list[str]:
+    """A program that a quantizer has written already, as it is."""
+    shutil.copyfile(job.graph, job.out / "model.pte")
+    return ["the INT8 program as XNNPACK's quantizer left it"]
+
+
 def write_executorch(module: nn.Module, example: Mapping[str, Array], out: Path) -> list[str]:
     """Export with a batch of 1 to 64 rows, delegate to XNNPACK what it takes, and save.
 
@@ -41,25 +49,41 @@ def write_executorch(module: nn.Module, example: Mapping[str, Array], out: Path)
         UnsupportedError: a layer cannot be deployed.
         ConversionError: torch.export refused the module, or ExecuTorch cannot lower an operation.
     """
+    notes, content = lowered(captured(module, example))
+    out.write_bytes(content)
+    return notes
+
+
+def captured(module: nn.Module, example: Mapping[str, Array]) -> ExportedProgram:
+    """The deployed module by torch.export, for 1 to 64 rows. Arguments and errors as `write_executorch`."""
     refuse_unfit(module)
-    rows = len(next(iter(example.values())))
-    example = {name: values[: min(rows, LARGEST_BATCH)] for name, values in example.items()}
+    example = {name: values[:LARGEST_BATCH] for name, values in example.items()}
     try:
-        program = exported(module, example, largest=LARGEST_BATCH)
+        return exported(module, example, largest=LARGEST_BATCH)
     except Exception as error:
         if is_refusal(error):
             raise frozen(module, example, error, TARGET) from None
-        raise _failed("torch.export", error) from None
+        raise failed("torch.export", error) from None
+
+
+def lowered(program: ExportedProgram) -> tuple[list[str], bytes]:
+    """Delegate to XNNPACK what it takes of a captured program.
+
+    Returns:
+        Notes for the reader, and what is in the file.
+
+    Raises:
+        ConversionError: ExecuTorch cannot lower an operation.
+    """
     try:
         with quiet():
             left, content = _lowered(program)
     except Exception as error:
-        raise _failed("ExecuTorch", error) from None
-    out.write_bytes(content)
-    return ["ExecuTorch with XNNPACK, batches of up to 64 rows", *left]
+        raise failed("ExecuTorch", error) from None
+    return ["ExecuTorch with XNNPACK, batches of up to 64 rows", *left], content
 
 
-def _lowered(program: Any) -> tuple[list[str], bytes]:
+def _lowered(program: ExportedProgram) -> tuple[list[str], bytes]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
@@ -71,7 +95,8 @@ def _lowered(program: Any) -> tuple[list[str], bytes]:
     return note, bytes(edge.to_executorch().buffer)
 
 
-def _failed(who: str, error: Exception) -> ConversionError:
+def failed(who: str, error: Exception) -> ConversionError:
+    """The error for what a library raised."""
     return ConversionError(
         f"{who} raised {type(error).__name__}: {first_line(error)[:500]}",
         where=TARGET,

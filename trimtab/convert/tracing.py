@@ -72,15 +72,26 @@ def exported(
     Raises whatever torch.export raises; see `is_refusal`.
     """
     values = example_tensors(example, largest or 2, axes)
-    batch = torch.export.Dim("batch", max=largest)
     sizes = {name: torch.export.Dim(name, min=axis.low, max=axis.high) for name, axis in by_name(axes).items()}
     free = [{place: sizes[axis.name] for place, axis in axes.get(name, {}).items()} for name in example]
+    return export_with_batch(Positional(module, list(example)).eval(), values, free, largest)
+
+
+def export_with_batch(
+    module: nn.Module, values: tuple[torch.Tensor, ...], free: list[dict[int, Any]], largest: int | None
+) -> torch.export.ExportedProgram:
+    """A module that takes its inputs as `*values`, captured with a batch of at most `largest` rows common to all.
+
+    Args:
+        free: of each input, place of an axis besides the batch → its `torch.export.Dim`.
+    """
+    batch = torch.export.Dim("batch", max=largest)
     with quiet():
         # On a refusal it prints the graph so far to stderr; only its own print is silenced, not other threads'.
         _trace_module.print = lambda *_, **__: None  # type: ignore[attr-defined]
         try:
             return torch.export.export(
-                Positional(module, list(example)).eval(),
+                module,
                 values,
                 dynamic_shapes={"values": tuple({0: batch, **places} for places in free)},
                 strict=False,

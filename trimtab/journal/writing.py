@@ -143,7 +143,8 @@ class Writer:
                 for unit in [*self._syncing, *self._written]:
                     fresh.update(_keys(entry for entry, _ in unit.answers))
         for data, entries in encoded(group):
-            parts, before, answers = list(data), rows, []
+            parts, before = list(data), rows
+            answers: list[tuple[Entry, int | list[bool]]] = []
             if looked_up:
                 fresh.update(_keys(entries))
             for entry in entries:

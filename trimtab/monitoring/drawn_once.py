@@ -18,11 +18,11 @@ def drawn_once() -> Iterator[None]:
     from evidently.metrics.column_statistics import ValueDriftCalculation
 
     drawing = ValueDriftCalculation._render
-    ValueDriftCalculation._render = _nothing  # type: ignore[method-assign,assignment]
+    ValueDriftCalculation._render = _nothing
     try:
         yield
     finally:
-        ValueDriftCalculation._render = drawing  # type: ignore[method-assign]
+        ValueDriftCalculation._render = drawing
 
 
 def _nothing(calculation: Any, drift: Any, options: Any, colours: Any) -> None:

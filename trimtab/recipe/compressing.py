@@ -77,7 +77,10 @@ class Student(Section):
 
 
 class Quantize(Section):
-    """INT8 quantization by ONNX Runtime: static (QDQ, calibrated on training rows) or dynamic (weights alone)."""
+    """INT8 quantization by ONNX Runtime: static (QDQ, calibrated on training rows) or dynamic (weights alone).
+
+    Static INT8 is also made by the quantizers of those targets' formats that have one of their own.
+    """
 
     mode: Literal["static", "dynamic"] = "static"
     calibration: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"

@@ -9,15 +9,21 @@ from typing import Any
 from trimtab.candidate import Step, digest_of
 from trimtab.compress.student import student_steps
 from trimtab.convert import carries
-from trimtab.recipe.schema import Compress
+from trimtab.recipe.schema import Compress, Quantize
 
-QUANTIZE = frozenset({"quantize", "quantize_openvino"})
-OTHERS = {"quantize_openvino": "int8-nncf", "cluster": "clustered", "half": "fp16", "pack_sparse": "sparse"}
+QUANTIZE = frozenset({"quantize", "quantize_openvino", "quantize_executorch"})
+OTHERS = {
+    "quantize_openvino": "int8-nncf",
+    "quantize_executorch": "int8-xnnpack",
+    "cluster": "clustered",
+    "half": "fp16",
+    "pack_sparse": "sparse",
+}
 ORIGINAL: tuple[Step, ...] = ()
 ROUND_TO = 8  # where nothing is measured
-ON_THE_GRAPH = frozenset(
-    {"quantize", "quantize_openvino", "cluster", "half", "pack_sparse"}
-)  # methods that rewrite the ONNX graph, and come last
+ON_THE_GRAPH = frozenset({"quantize", *OTHERS})  # methods that write a graph of their own, and come last
+# Methods of a target whose format has a quantizer of its own, which takes what compress.quantize says of static INT8.
+OWN_QUANTIZERS = {"executorch-cpu": "quantize_executorch"}
 
 
 def plan(compress: Compress, seed: int, targets: Sequence[str]) -> list[tuple[Step, ...]]:
@@ -189,6 +195,7 @@ def on_the_graph(compress: Compress, targets: Sequence[str]) -> list[Step]:
     if compress.quantize is not None:
         label = "int8" if compress.quantize.mode == "static" else "int8-dynamic"
         steps.append(Step("quantize", {**compress.quantize.model_dump(mode="json"), "label": label}))
+        steps += _by_their_own(compress.quantize, targets)
     if compress.quantize_openvino is not None and "openvino-cpu" in targets:
         settings = compress.quantize_openvino.model_dump(mode="json")
         steps.append(Step("quantize_openvino", {**settings, "label": "int8-nncf"}))
@@ -200,6 +207,15 @@ def on_the_graph(compress: Compress, targets: Sequence[str]) -> list[Step]:
     if compress.half is not None:
         steps.append(Step("half", {"label": "fp16"}))
     return steps
+
+
+def _by_their_own(settings: Quantize, targets: Sequence[str]) -> list[Step]:
+    """Static INT8 by the quantizers of those formats that have one; layers kept in float are ONNX Runtime's alone."""
+    if settings.mode != "static":
+        return []
+    asked = settings.model_dump(mode="json", exclude={"mode", "max_drop"})
+    methods = [method for target, method in OWN_QUANTIZERS.items() if target in targets]
+    return [Step(method, {**asked, "label": OTHERS[method]}) for method in methods]
 
 
 def precision(steps: Sequence[Step]) -> str:

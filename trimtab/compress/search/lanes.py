@@ -169,7 +169,7 @@ class _Sketch:
             form = form_of(step.method)
             place = self.folder / lane.precision
             place.mkdir(exist_ok=True)
-            source = Source(self.in_lane(Lane(None, FLOAT_GRAPH[form])))
+            source = Source(self.in_lane(Lane(None, FLOAT_GRAPH[form])), lambda: self.source)
             try:
                 GRAPH_STEPS[step.method](self.bench, source, _on_few_rows(step), place / GRAPH_FILES[form])
             except UnsupportedError as error:
