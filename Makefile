@@ -39,7 +39,7 @@ integration: env ## Tests that start real servers
 faults: env      ## The slow tests: registry and releases killed at every failpoint in turn, a killed search, late labels, stock serving, a release in an environment of its own
 	@$(BIN)/python -m pytest -m slow
 
-stories: env     ## What the watch promises, end to end on real servers: [STORIES="healthy breaker …"], ten minutes
+stories: env     ## What the watch promises, end to end on real servers: [STORIES="healthy breaker …"], a quarter to half an hour
 	@PYTHONPATH=. $(BIN)/python -m deployments.stories $(STORIES)
 
 random-networks: env ## Many random networks on every target here against eager torch, [NETWORKS=60] each: half an hour, so not in CI
