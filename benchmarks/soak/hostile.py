@@ -86,7 +86,7 @@ def _judge(seen: Seen, status: str, body: bytes, sent: bytes) -> None:
     if not status.isdigit() or int(status) < 400:
         return
     head_only = sent.startswith(b"HEAD ")
-    formed = head_only or _is_formed(body)
+    formed = head_only or _is_formed(body, is_v2=b" /v2/" in sent.partition(b"\r\n")[0])
     if not formed:
         seen.malformed += 1
         seen.examples.setdefault(f"malformed {status}", sent)
@@ -95,9 +95,12 @@ def _judge(seen: Seen, status: str, body: bytes, sent: bytes) -> None:
         seen.examples.setdefault(status, sent)
 
 
-def _is_formed(body: bytes) -> bool:
+def _is_formed(body: bytes, is_v2: bool) -> bool:
+    """Whether it is an error of our one form; below /v2 that of the Open Inference Protocol will do."""
     try:
         said = json.loads(body)
+        if is_v2 and set(said) == {"error"}:
+            return isinstance(said["error"], str)
         return said["error_code"] in CODES and isinstance(said["message"], str)
     except (ValueError, KeyError, TypeError):
         return False
