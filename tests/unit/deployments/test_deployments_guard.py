@@ -34,7 +34,8 @@ def command(ports: Ports, home: Path) -> tuple[str, ...]:
 
 def test_a_recipe_says_how_its_service_is_guarded(guard: Guard, tmp_path: Path) -> None:
     assert (guard.auth, guard.certificate, guard.key) == (True, str(tmp_path / "c.pem"), "/k.pem")
-    assert json.loads(guard.journal) == {"inputs": "sample", "sample": 0.1, "redact": ["user"], "hash": []}
+    kept = {"inputs": "sample", "sample": 0.1, "redact": ["user"], "hash": [], "acknowledge": "written"}
+    assert json.loads(guard.journal) == kept
     assert Guard.from_json(guard.to_json()) == guard
 
 
