@@ -19,6 +19,7 @@ from trimtab.registry import follow
 from trimtab.registry.keys import Keyring
 from trimtab.registry.reference import Reference
 from trimtab.registry.signing import verify_release
+from trimtab.serving.heap import keep_small
 from trimtab.serving.options import add_options, read_options
 from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.run import bind, log_to_stderr, serve
@@ -73,6 +74,7 @@ def main() -> int:
     add_options(parser)
     options = parser.parse_args()
     log_to_stderr()
+    keep_small()
     try:
         start = read_options(options)
         settings = Settings.load(options.home).ensure_home()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from trimtab.errors import TrimtabError
+from trimtab.serving.heap import keep_small
 from trimtab.serving.options import add_options, read_options
 from trimtab.serving.run import bind, log_to_stderr, serve
 from trimtab.serving.service import fixed
@@ -22,6 +23,7 @@ def main() -> int:
     add_options(parser)
     options = parser.parse_args()
     log_to_stderr()
+    keep_small()
     try:
         start = read_options(options)
         settings = Settings.load(options.home).ensure_home()
