@@ -28,7 +28,7 @@ from trimtab.journal.log import Log, SyncFailed
 from trimtab.journal.records import Part, encode_labels
 
 PACE_S = 0.05  # between syncs that nobody waits for
-RETRY_S = 1.0  # of a disk that could not sync, while acknowledged rows wait for it
+RETRY_S, LAST_RETRY_S = 1.0, 60.0  # of a disk that cannot sync, ever longer: each try begins a segment
 _logger = logging.getLogger(__name__)
 
 
@@ -68,6 +68,7 @@ class Writer:
         self._syncing: list[Unit] = []
         self._owed: list[Unit] = []  # acknowledged, and to be written again
         self._bytes = 0  # of all of these
+        self._retry_s = RETRY_S
         self._closed = self._ended = self._broken = False
         self._came, self._lies = threading.Condition(), threading.Condition()
         self._file = threading.Lock()  # held by who writes; taken before `_lies`
@@ -195,7 +196,7 @@ class Writer:
                     return False
                 if self._written and (self._ended or not all(unit.early for unit in self._written)):
                     return True
-                pace = PACE_S if self._written else RETRY_S if self._owed else None
+                pace = PACE_S if self._written else self._retry_s if self._owed else None
                 wait_s = None if pace is None else last + pace - time.monotonic()
                 if wait_s is not None and wait_s <= 0:
                     return True
@@ -214,6 +215,7 @@ class Writer:
             return
         with self._lies:
             done, self._syncing = self._syncing, []
+        self._retry_s = RETRY_S
         self._release(sum(unit.size for unit in done))
         for unit in done:
             if not unit.early:
@@ -243,7 +245,7 @@ class Writer:
         _logger.error("journal: not synced: %s", error)
         with self._file, self._lies:
             lost, self._syncing, self._written = [*self._syncing, *self._written], [], []
-            self._broken = True
+            self._broken, self._retry_s = True, min(2 * self._retry_s, LAST_RETRY_S)
             self._owed += [unit for unit in lost if unit.early]
             self._lies.notify()
         self._refuse([entry for unit in lost if not unit.early for entry, _ in unit.answers], error)
