@@ -81,15 +81,15 @@ def block_of(exchanges: Sequence[Exchange]) -> RowBlock:
     predicted, confidence, output = _answers(exchanges, total)
     return RowBlock(
         offset=np.zeros(total, np.int64),
-        request_id=_each(counts, (exchange.request_id for exchange in exchanges)),
-        row=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-        time_ns=np.repeat([exchange.time_ns for exchange in exchanges], counts),
-        version=_each(counts, (exchange.version for exchange in exchanges)),
+        request_id=_each(counts, [exchange.request_id for exchange in exchanges]),
+        row=_indices(counts, total),
+        time_ns=_column(counts, [exchange.time_ns for exchange in exchanges], np.int64),
+        version=_each(counts, [exchange.version for exchange in exchanges]),
         predicted=predicted,
         confidence=confidence,
-        latency_ms=np.repeat([exchange.latency_ms for exchange in exchanges], counts),
-        status=np.repeat(np.array([200 if one.error is None else 500 for one in exchanges], np.int32), counts),
-        error=_each(counts, (exchange.error for exchange in exchanges)),
+        latency_ms=_column(counts, [exchange.latency_ms for exchange in exchanges], np.float64),
+        status=_column(counts, [200 if one.error is None else 500 for one in exchanges], np.int32),
+        error=_each(counts, [exchange.error for exchange in exchanges]),
         output=output,
         inputs={name: _joined([one.inputs[name] for one in exchanges]) for name in sorted(exchanges[0].inputs)},
     )
@@ -112,5 +112,17 @@ def _joined(arrays: Sequence[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _each(counts: Sequence[int], texts: Iterator[Any]) -> list[Any]:
-    return list(chain.from_iterable(map(repeat, texts, counts)))
+def _indices(counts: Sequence[int], total: int) -> Array:
+    """0 to n - 1 of each request; most have one row, and `concatenate` of many small arrays is slow."""
+    if total == len(counts):
+        return np.zeros(total, np.int32)
+    return np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+
+
+def _column(counts: Sequence[int], values: Sequence[Any], dtype: type) -> Array:
+    column: Array = np.array(values, dtype)
+    return column if sum(counts) == len(counts) else np.repeat(column, counts)
+
+
+def _each(counts: Sequence[int], texts: list[Any]) -> list[Any]:
+    return texts if sum(counts) == len(counts) else list(chain.from_iterable(map(repeat, texts, counts)))

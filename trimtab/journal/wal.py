@@ -97,20 +97,29 @@ class Journal:
         self._writer.give(Entry(partial(_settle, future), len(data), data, request_ids=ids, rows=indices))
         return future
 
-    def submit_exchange(self, exchange: Exchange, settle: Settle, *, synced: bool = True) -> None:
+    def submit_exchange(self, exchange: Exchange, settle: Settle, *, synced: bool = True, wake: bool = True) -> None:
         """Write the rows of a request.
 
         Args:
             settle: called on a thread of the writer's when they are durable, with the number of rows in the journal, or
                 with a `JournalError` where they are not in the journal and will not be. It must be quick.
             synced: False: told when they survive the end of this process; they are synced soon after.
+            wake: False: more may follow, and `write` or `wake` surely does.
 
         Raises:
             JournalError: as `submit`.
         """
         ids, indices = [exchange.request_id] * exchange.count, range(exchange.count)
         entry = Entry(settle, exchange.nbytes, exchange=exchange, request_ids=ids, rows=indices, early=not synced)
-        self._writer.give(entry)
+        self._writer.give(entry, wake=wake)
+
+    def write(self) -> None:
+        """Write on this thread what was submitted without waking anybody, unless another thread is writing."""
+        self._writer.write()
+
+    def wake(self) -> None:
+        """Have it written by the journal's own thread."""
+        self._writer.wake()
 
     def label(self, request_id: str, row: int, label: int, time_ns: int) -> bool:
         """Write the true class of a row and return when it is durable; the last one for a row counts.

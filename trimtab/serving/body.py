@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from trimtab.errors import ProtocolError
 
 READ_S = 30.0
+WHOLE = "trimtab.whole"  # of the ASGI scope, where it is true: the body has come, and nothing is waited for
 _GZIP = 16 + zlib.MAX_WBITS  # the gzip container (RFC 1952), and no other
 _CODING, _LENGTH = b"content-encoding", b"content-length"
 _OF_BODIES = frozenset((_CODING, _LENGTH))
@@ -36,25 +37,32 @@ async def read_body(request: Request, limit: int, read_s: float = READ_S) -> byt
     length = named.get(_LENGTH, b"")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
-    chunks, size, more = [], 0, True
-    try:
-        async with asyncio.timeout(read_s):
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(limit)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise ProtocolError(
-            f"the body was not sent within {read_s:g} s", code="DEADLINE_EXCEEDED", status=408
-        ) from None
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if request.scope.get(WHOLE):
+        body = await _collected(request, limit)
+    else:
+        try:
+            async with asyncio.timeout(read_s):
+                body = await _collected(request, limit)
+        except TimeoutError:
+            raise ProtocolError(
+                f"the body was not sent within {read_s:g} s", code="DEADLINE_EXCEEDED", status=408
+            ) from None
     # A few kilobytes can become the whole limit, which takes tens of milliseconds: not on the event loop.
     return body if coding == "identity" else await run_in_threadpool(decompressed, body, limit)
+
+
+async def _collected(request: Request, limit: int) -> bytes:
+    chunks, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def decompressed(body: bytes, limit: int) -> bytes:

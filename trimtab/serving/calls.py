@@ -35,12 +35,15 @@ class Job:
     Attributes:
         inputs: name → (rows, ...), checked. patience: whether it is still wanted.
         settle: told the outcome, once, on any thread.
+        after: called when all requests of its call were told, on the model's thread: whether that has nothing else to
+            do, and may take its time.
         rows: how many.
     """
 
     inputs: Mapping[str, Array]
     patience: Patience
     settle: Callable[[Answer | ModelFailure | Unwanted], None]
+    after: Callable[[bool], None] | None = None
     rows: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from asyncio import Transport
 from asyncio.events import TimerHandle
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from trimtab.serving.body import WHOLE
+from trimtab.serving.joined import Joined
 
 HEADERS = 100
 HEADER_BYTES = 32_768  # of the request target and all names and values
@@ -34,7 +37,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Wait for the first request for so long."""
-        super().connection_made(transport)
+        super().connection_made(cast(Transport, Joined(transport, self.loop)))
         self._wait(HEADERS_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,6 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._awaited = self._moved = True
         self._begun = False
         self._wait(None)
+        self.scope[WHOLE] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

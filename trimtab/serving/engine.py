@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -31,9 +31,20 @@ __all__ = ["Busy", "Engine", "ModelFailure", "Scored", "encode"]
 Array = np.ndarray
 Parse = Callable[[], Mapping[str, Array]]
 Encode = Callable[[Mapping[str, Array]], bytes]
+Told = tuple[Answer, Any]  # an answer, and what its `Keep` said
 Result = TypeVar("Result")
 SMALL_BODY, SMALL_ANSWER = 2**18, 2**13  # bytes, numbers: a millisecond of the loop at most
 CLOSE_S = 10.0
+
+
+class Keep(Protocol):
+    """What an answer passes between the model's thread and the loop. It raises nothing."""
+
+    def keep(self, inputs: Mapping[str, Array], answer: Answer, tell: Callable[[Any], None]) -> None:
+        """Told of the answer on the model's thread; calls `tell`, on any thread, with what its caller is to know."""
+
+    def after(self, idle: bool) -> None:
+        """All answers of the call were told of; on the model's thread, which may be `idle` and have time."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +53,29 @@ class Scored:
 
     Attributes:
         predict_s: seconds of the call of the model, which may have answered other requests as well.
+        kept: what was said by who was told of the answer on its way; None where nobody was.
     """
 
     inputs: Mapping[str, Array]
     output: Array
     body: bytes
     predict_s: float
+    kept: Any = None
 
 
 class Engine:
     """Holds the release that answers. `swap` may be called from any thread, the rest from the event loop.
 
     Attributes:
-        unfinished: requests being read, waiting, or in the model. finished: those the model is done with.
+        unfinished: requests being read, waiting, or in the model; work, not callers: one that gave up still occupies
+            the model. finished: those the model is done with.
         called: told of each call of the model how many requests shared it; on any thread.
     """
 
     def __init__(self) -> None:
         self._current: Loaded | None = None
         self._workers: dict[int, Workers] = {}
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
         self._began: dict[int, float] = {}
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._handover = Handover()
@@ -116,7 +130,12 @@ class Engine:
         return None if row_s is None else self.unfinished * row_s / loaded.plan.workers
 
     async def score(
-        self, loaded: Loaded, body: bytes, content_type: str | None, patience: Patience | None = None
+        self,
+        loaded: Loaded,
+        body: bytes,
+        content_type: str | None,
+        patience: Patience | None = None,
+        keep: Keep | None = None,
     ) -> Scored:
         """Read a request of MLflow's protocol and answer it.
 
@@ -124,7 +143,7 @@ class Engine:
             Busy, Unwanted, ModelFailure: as `submit`. ProtocolError: the request cannot be read.
         """
         read = partial(parse, body, content_type, loaded.predictor.spec)
-        return await self.submit(loaded, read, encode, size=len(body), patience=patience)
+        return await self.submit(loaded, read, encode, size=len(body), patience=patience, keep=keep)
 
     async def submit(
         self,
@@ -134,6 +153,7 @@ class Engine:
         *,
         size: int | None = None,
         patience: Patience | None = None,
+        keep: Keep | None = None,
     ) -> Scored:
         """Answer a request of any form.
 
@@ -141,6 +161,8 @@ class Engine:
             parse: gives the checked inputs, name → (batch, ...). encode: gives the answer's body of outputs by name.
             size: bytes that `parse` reads; where it is not told, `parse` runs off the event loop.
             patience: how long the answer is wanted; by default for ever.
+            keep: what the answer passes on its way from the model's thread: the loop is woken once, not before and
+                after.
 
         Raises:
             Busy: the queue is full. ModelFailure: the model failed. Unwanted: nobody waits any more.
@@ -149,17 +171,26 @@ class Engine:
         self.admit(loaded)
         patience = patience or Patience()
         patience.check()
-        self.unfinished += 1
+        with self._counting:
+            self.unfinished += 1
         try:
             inputs = await self._done(parse, size is not None and size <= SMALL_BODY)
-            queued = self._queue(loaded, inputs, patience)
+            queued = self._queue(loaded, inputs, patience, keep)
         except BaseException:
-            self.unfinished -= 1
+            with self._counting:
+                self.unfinished -= 1
             raise
-        answer = await _wanted(queued, patience)
+        answer, kept = await _wanted(queued, patience)
         output, numbers = answer.outputs[loaded.output], sum(values.size for values in answer.outputs.values())
         body = await self._done(partial(encode, answer.outputs), numbers <= SMALL_ANSWER)
-        return Scored(inputs, output, body, answer.seconds)
+        return Scored(inputs, output, body, answer.seconds, kept)
+
+    def relieve(self) -> None:
+        """Replace threads that hang with what an answer passes on its way."""
+        with self._lock:
+            crews = list(self._workers.values())
+        for crew in crews:
+            crew.relieve()
 
     def close(self, wait_s: float = CLOSE_S) -> None:
         """Finish what is under way; a model that hangs is not waited for longer than this."""
@@ -172,24 +203,34 @@ class Engine:
             crew.join(until)
         self._aside.shutdown(wait=True)
 
-    def _queue(self, loaded: Loaded, inputs: Mapping[str, Array], patience: Patience) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = self._handover.here().create_future()
-        job = Job(inputs, patience, partial(self._handover.give, self._settle, future))
+    def _queue(
+        self, loaded: Loaded, inputs: Mapping[str, Array], patience: Patience, keep: Keep | None
+    ) -> asyncio.Future[Told]:
+        future: asyncio.Future[Told] = self._handover.here().create_future()
+        after = None if keep is None else keep.after
+        job = Job(inputs, patience, partial(self._settle, future, inputs, keep), after)
         while not (crew := self._workers_of(loaded)).put(job):
             pass  # they ended just now, after a swap
         if loaded is not self._current:
             crew.retire()
         return future
 
-    def _settle(self, future: asyncio.Future[Answer], outcome: Answer | ModelFailure | Unwanted) -> None:
-        self.finished += 1
-        self.unfinished -= 1  # counts work, not callers: one that gave up still occupies the model
-        if future.done():
-            return
-        if isinstance(outcome, Answer):
-            future.set_result(outcome)
+    def _settle(
+        self,
+        future: asyncio.Future[Told],
+        inputs: Mapping[str, Array],
+        keep: Keep | None,
+        outcome: Answer | ModelFailure | Unwanted,
+    ) -> None:
+        """The model is done with a request; on its thread."""
+        with self._counting:
+            self.finished += 1
+            self.unfinished -= 1
+        tell = partial(self._handover.give, _tell, future, outcome)
+        if keep is not None and isinstance(outcome, Answer):
+            keep.keep(inputs, outcome, tell)
         else:
-            future.set_exception(outcome)
+            tell(None)
 
     async def _done(self, work: Callable[[], Result], here: bool) -> Result:
         return work() if here else await asyncio.get_running_loop().run_in_executor(self._aside, work)
@@ -207,7 +248,16 @@ class Engine:
                 del self._workers[id(ended.loaded)]
 
 
-async def _wanted(queued: asyncio.Future[Answer], patience: Patience) -> Answer:
+def _tell(future: asyncio.Future[Told], outcome: Answer | ModelFailure | Unwanted, kept: Any) -> None:
+    if future.done():
+        return  # its caller gave up
+    if isinstance(outcome, Answer):
+        future.set_result((outcome, kept))
+    else:
+        future.set_exception(outcome)
+
+
+async def _wanted(queued: asyncio.Future[Told], patience: Patience) -> Told:
     """The answer, unless the deadline passes first; when this ends without one, the model need not be asked."""
     try:
         if patience.expires is None:

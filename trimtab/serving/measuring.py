@@ -26,6 +26,7 @@ Array = np.ndarray
 Clock = Callable[[], float]
 TRIES = 3
 MIN_ROUNDS, MAX_ROUNDS, ROUNDS_S = 3, 15, 0.5
+HANDOVERS = 25
 RATE_S, RATE_CALLS = 0.1, 3  # of a worker, at least
 MOST_WORKERS = 8
 SAME = 1e-3  # largest difference of a row's answers, as a share of the largest answer, when it shares a call
@@ -60,14 +61,14 @@ def plan_for(subject: Subject, limits: Limits, clock: Clock = time.perf_counter)
     if limits.batching == "off" or limits.max_rows == 1:
         return replace(plan, why=f"batching: off in the recipe{note}")
     seconds = durations(subject, limits, clock)
-    plan = replace(plan, took=_filled(seconds), shares=True)
+    plan = replace(plan, took=_filled(seconds), call_s=handover_s(clock), shares=True)
     most = plan.together(itertools.repeat(1, plan.max_rows))
     if most == 1:
         measured = ", ".join(f"{rows}: {took:.6f} s" for rows, took in seconds.items())
         return replace(plan, shares=False, why=f"no gain within the allowed wait ({measured}){note}")
     if reason := _dependent(subject):
         return replace(plan, shares=False, why=f"{reason}{note}")
-    shared, apart = plan.took[most], most * plan.took[1]
+    shared, apart = plan.took[most], most * plan.took[1]  # without what changes hands, which both have
     return replace(plan, why=f"{most} rows take {shared:.6f} s in one call, {apart:.6f} s one by one{note}")
 
 
@@ -82,6 +83,27 @@ def durations(subject: Subject, limits: Limits, clock: Clock) -> dict[int, float
         for size, inputs in calls.items():
             samples[size].append(_timed(subject.predictor, inputs, clock))
     return {size: median(values) for size, values in samples.items()}
+
+
+def handover_s(clock: Clock) -> float:
+    """Seconds in which work goes to another thread and comes back, median of a few: what each call costs besides."""
+    there, back = threading.Semaphore(0), threading.Semaphore(0)
+
+    def answer() -> None:
+        for _ in range(HANDOVERS):
+            there.acquire()
+            back.release()
+
+    thread = threading.Thread(target=answer, name="handover")
+    thread.start()
+    samples = []
+    for _ in range(HANDOVERS):
+        begin = clock()
+        there.release()
+        back.acquire()
+        samples.append(clock() - begin)
+    thread.join()
+    return median(samples)
 
 
 def _sizes(subject: Subject, limits: Limits, clock: Clock) -> dict[int, dict[str, Array]]:

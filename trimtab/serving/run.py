@@ -16,6 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 from trimtab.errors import StateError
 from trimtab.serving.app import build
 from trimtab.serving.connection import LimitedProtocol
+from trimtab.serving.heap import freeze
 from trimtab.serving.service import Service
 from trimtab.serving.tls import Tls
 
@@ -105,6 +106,7 @@ def serve(service: Service, listener: socket.socket, tls: Tls | None = None) -> 
     logging.getLogger(__name__).info("%s on %s://%s:%s", service.name, scheme, host, port)
     if service.tokens is not None and not len(service.tokens):
         logging.getLogger(__name__).warning("no token yet, so nobody may ask: `trimtab tokens add`")
+    freeze()
     server.run(sockets=[listener])
     if not service.closed_whole:
         _end("a model or a disk hangs")

@@ -16,13 +16,14 @@ from trimtab.serving import images, media, trace, trying
 from trimtab.serving.answers import JSON_BYTES, Fail, failure, refusal
 from trimtab.serving.asked import Asked
 from trimtab.serving.body import READ_S, read_body
-from trimtab.serving.engine import Scored
+from trimtab.serving.engine import Keep, Scored
 from trimtab.serving.failures import Busy, ModelFailure, TooMany, Unwanted
 from trimtab.serving.forms import Choose, Form, of_invocation
 from trimtab.serving.lane import VERSION, Lane
 from trimtab.serving.limits import check_elements
 from trimtab.serving.patience import HEADER as TIMEOUT
 from trimtab.serving.patience import Patience
+from trimtab.serving.recording import Recorder
 from trimtab.serving.request_id import HEADER, request_id
 from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.routing import HEADER as ALIAS
@@ -74,6 +75,7 @@ class _Question:
 
     Attributes:
         patience: how long its answer is wanted.
+        name: by its X-Request-Id, else ours. arrived: seconds of `time.perf_counter`.
         form: of the last release it was put to; None for MLflow's own protocol.
     """
 
@@ -82,6 +84,8 @@ class _Question:
     choose: Choose
     body: bytes
     patience: Patience
+    name: str
+    arrived: float
     form: Form | None = None
 
     async def __call__(self, lane: Lane) -> Scored:
@@ -100,17 +104,26 @@ class _Question:
                 watch.cancel()
 
     async def _put(self, lane: Lane, patience: Patience) -> Scored:
+        if lane.recorder is None or lane.rescue is not None:  # which of the two releases answers is not known yet
+            return await self._submit(lane, patience, None)
+        landing = lane.recorder.landing(lane.loaded, self.request_id, self.arrived, lane.engine.relieve)
+        try:
+            return await self._submit(lane, patience, landing)
+        finally:
+            landing.close()
+
+    async def _submit(self, lane: Lane, patience: Patience, keep: Keep | None) -> Scored:
         kind, form = self.asked.get("content-type"), self.form
         if form is None:
             check_elements(self.body, lane.limits.max_elements)
-            return await lane.engine.score(lane.loaded, self.body, kind, patience)
+            return await lane.engine.score(lane.loaded, self.body, kind, patience, keep)
         size = None if media.bare(kind) in images.TYPES else len(self.body)  # images take long to read
-        return await lane.engine.submit(lane.loaded, form.parse, form.encode, size=size, patience=patience)
+        return await lane.engine.submit(lane.loaded, form.parse, form.encode, size=size, patience=patience, keep=keep)
 
-    def name(self, headers: dict[str, str]) -> None:
+    def request_id(self) -> str:
         """A request is called what its X-Request-Id says, else what its body says, else as we called it."""
-        if self.form is not None and self.form.request_id is not None and HEADER not in self.asked:
-            headers[HEADER] = self.form.request_id
+        told = self.form.request_id if self.form is not None and HEADER not in self.asked else None
+        return told or self.name
 
 
 async def _answer(
@@ -129,30 +142,32 @@ async def _answer(
         left_s = patience.left_s()
         body = await read_body(request, lane.limits.max_body, READ_S if left_s is None else min(left_s, READ_S))
         headers |= (lane.rescue or lane).headers()
-        return await _put(service, lane, _Question(request, asked, choose, body, patience), fail, headers, arrived)
+        question = _Question(request, asked, choose, body, patience, headers[HEADER], arrived)
+        return await _put(service, lane, question, fail, headers)
 
 
-async def _put(
-    service: Service, lane: Lane, question: _Question, fail: Fail, headers: dict[str, str], arrived: float
-) -> Response:
+async def _put(service: Service, lane: Lane, question: _Question, fail: Fail, headers: dict[str, str]) -> Response:
     try:
         answered = await trying.score(service, lane, question)
     except trying.Failed as error:
-        question.name(headers)
-        return await _failed(service, error.lane, error.cause, fail, headers, arrived)
-    question.name(headers)
+        headers[HEADER] = question.request_id()
+        return await _failed(service, error.lane, error.cause, fail, headers, question.arrived)
+    headers[HEADER] = question.request_id()
     lane, scored = answered.lane, answered.scored
     headers |= lane.headers()
     if lane.recorder is not None:
-        latency = time.perf_counter() - arrived
-        headers[JOURNAL] = await lane.recorder.answered(
-            lane.loaded, headers[HEADER], scored.inputs, scored.output, latency
-        )
+        headers[JOURNAL] = scored.kept or await _recorded(lane, lane.recorder, question, scored)
     service.metrics.rows.inc(len(scored.output))
     service.metrics.predict_seconds.observe(scored.predict_s)
     afterwards = trying.afterwards(service, headers[HEADER], answered)
     kind = JSON_BYTES if question.form is None else question.form.headers
     return Response(scored.body, headers={**headers, **kind}, background=afterwards)
+
+
+async def _recorded(lane: Lane, recorder: Recorder, question: _Question, scored: Scored) -> str:
+    """Have the rows of an answer written that did not come by the journal on its way."""
+    latency = time.perf_counter() - question.arrived
+    return await recorder.answered(lane.loaded, question.request_id(), scored.inputs, scored.output, latency)
 
 
 async def _until_gone(request: Request, patience: Patience) -> None:

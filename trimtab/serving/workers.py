@@ -2,6 +2,9 @@
 
 A thread takes the request that has waited longest, and with it those of the same form behind it that the plan allows
 to share its call. Nobody is waited for: a request that finds the queue empty is taken up at once.
+
+Where nobody waits, a thread also writes the journal's rows of what it answered: another thread would have to be woken
+for that, which takes longer. A thread that hangs there is replaced; when it comes back, it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from trimtab.serving.calls import Answer, Job, ask, ask_together
 from trimtab.serving.failures import ModelFailure, Unwanted
 from trimtab.serving.release import Loaded
 
+RELIEF_S = 1.0  # that a thread may be with the journal before another takes its place
 _logger = logging.getLogger(__name__)
 
 
@@ -40,12 +44,8 @@ class Workers:
         self._changed = threading.Condition()
         self._retired = False
         self._working = loaded.plan.workers
-        self._threads = [
-            threading.Thread(target=self._work, name=f"model-{loaded.version}", daemon=True)
-            for _ in range(loaded.plan.workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._away: dict[threading.Thread, float] = {}  # with the journal since
+        self._threads = [self._start() for _ in range(loaded.plan.workers)]
 
     def put(self, job: Job) -> bool:
         """Queue a request; False when they have ended, and the request belongs to new ones."""
@@ -72,6 +72,19 @@ class Workers:
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0))
 
+    def relieve(self) -> None:
+        """Replace threads that hang outside the model."""
+        now = time.monotonic()
+        for thread, since in self._away.copy().items():
+            if now - since > RELIEF_S and self._away.pop(thread, None) is not None:
+                _logger.error("a thread hangs in the journal: another one calls the model from now on")
+                self._threads[self._threads.index(thread)] = self._start()
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name=f"model-{self.loaded.version}", daemon=True)
+        thread.start()
+        return thread
+
     def _work(self) -> None:
         me = threading.get_ident()
         while jobs := self._next():
@@ -80,9 +93,21 @@ class Workers:
                 self._run(jobs)
             finally:
                 del self._began[me]
-                jobs.clear()  # their arrays must not stay until the next request comes
+            replaced = self._after(jobs)
+            jobs.clear()  # their arrays must not stay until the next request comes
+            if replaced:
+                return
         if not self._working:
             self._ended(self)
+
+    def _after(self, jobs: Sequence[Job]) -> bool:
+        """Do what is to be done when a call was answered; whether this thread was replaced meanwhile."""
+        me = threading.current_thread()
+        self._away[me] = time.monotonic()
+        for job in jobs:
+            if job.after is not None:
+                job.after(not self._waiting)
+        return self._away.pop(me, None) is None
 
     def _next(self) -> list[Job]:
         """The jobs of the next call; none when there will be no more."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import pytest
 from trimtab.errors import Conflict, StateError
 from trimtab.journal import LabelRow, Row
 from trimtab.journal.exchanges import Exchange
-from trimtab.journal.log import AHEAD
+from trimtab.journal.log import AHEAD, SyncFailed
 from trimtab.journal.mark import read_mark
 from trimtab.journal.reader import end, window
 from trimtab.journal.segments import list_segments
@@ -329,6 +330,66 @@ def test_a_closed_journal_refuses_and_closing_writes_what_waits(tmp_path):
     assert [future.result(0) for future in futures] == list(range(1, 51))
     with pytest.raises(JournalError, match="closed"):
         journal.append([row("late")])
+
+
+def given(name, settle, journal, **how):
+    image = np.zeros((1, 3), np.float32)
+    journal.submit_exchange(Exchange(name, "1", 1, 1, 1.0, {"input": image}, image), settle, synced=False, **how)
+
+
+def test_a_caller_may_write_what_was_submitted_on_its_own_thread(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        told = []
+        for name in ("a", "b"):
+            given(name, lambda rows: told.append((rows, threading.current_thread())), journal, wake=False)
+        assert told == []  # nobody was woken
+        journal.write()
+        assert told == [(1, threading.current_thread()), (2, threading.current_thread())]
+    assert list(window(tmp_path / "j", 0, 2).request_id) == ["a", "b"]
+
+
+def test_while_one_thread_writes_another_leaves_its_rows_to_the_journal(tmp_path, monkeypatch):
+    real, entered, go_on = os.pwritev, threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        entered.set()
+        assert go_on.wait(20)
+        return real(*arguments)
+
+    with Journal(tmp_path / "j") as journal:
+        monkeypatch.setattr(os, "pwritev", slow)
+        told = Queue()
+        given("a", told.put, journal, wake=False)
+        first = threading.Thread(target=journal.write)
+        first.start()
+        assert entered.wait(20)
+        given("b", told.put, journal, wake=False)
+        journal.write()  # returns at once
+        assert told.empty()
+        go_on.set()
+        assert sorted([told.get(timeout=20), told.get(timeout=20)]) == [1, 2]
+        first.join()
+
+
+def test_a_failed_sync_of_before_does_not_stop_a_caller_that_writes(tmp_path, monkeypatch):
+    """The next write begins a fresh segment; where that fails too, it is told and nothing is locked."""
+    with Journal(tmp_path / "j") as journal:
+        monkeypatch.setattr(journal._writer._log, "turn", raiser(SyncFailed("no")))
+        told = []
+        given("a", told.append, journal, wake=False)
+        journal.write()
+        assert isinstance(told[0], JournalError)
+        monkeypatch.undo()
+        given("b", told.append, journal, wake=False)
+        journal.write()
+        assert told[1] == 1
+
+
+def raiser(error):
+    def fails(*arguments):
+        raise error
+
+    return fails
 
 
 def test_an_unwritable_folder_is_told(tmp_path):

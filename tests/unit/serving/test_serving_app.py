@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from trimtab.journal.reader import end, window
 from trimtab.journal.wal import Journal
+from trimtab.serving import recording, workers
 from trimtab.serving.app import build
 from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
@@ -343,12 +344,53 @@ def test_a_full_disk_sheds_the_journal_and_serving_goes_on(service, client, monk
 
 def test_a_disk_that_hangs_does_not_hold_up_answers_for_ever(service, client, monkeypatch):
     service.swap(loaded())
-    service.recorder._wait_s = 0.05
+    service.recorder.wait_s = 0.05
     real, go_on = os.fdatasync, threading.Event()
     monkeypatch.setattr(os, "fdatasync", lambda handle: (go_on.wait(20), real(handle)))
     answer = client.post("/invocations", json=ONE)
     go_on.set()
     assert (answer.status_code, answer.headers["x-trimtab-journal"]) == (200, "shed")
+
+
+def test_a_write_that_hangs_holds_up_no_answer_for_ever_and_no_later_request(service, client, monkeypatch):
+    monkeypatch.setattr(workers, "RELIEF_S", 0.01)
+    service.swap(loaded())
+    service.recorder.wait_s = 0.1
+    real, go_on, hanging = os.pwritev, threading.Event(), []
+
+    def hang(*arguments):
+        hanging.append(threading.current_thread().name)
+        go_on.wait(20)
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "pwritev", hang)
+    try:
+        answers = [client.post("/invocations", json=ONE) for _ in range(3)]
+        assert [(one.status_code, one.headers["x-trimtab-journal"]) for one in answers] == [(200, "shed")] * 3
+        assert hanging == ["model-1"]  # an idle model's thread writes itself
+        assert "trimtab_journal_shed_rows_total 3.0" in client.get("/metrics").text
+    finally:
+        go_on.set()
+    assert client.post("/invocations", json=ONE).headers["x-trimtab-journal"] == "durable"
+    assert not service.engine.dead
+    assert [thread.name for thread in threading.enumerate()].count("model-1") == 1  # the one that hung has ended
+
+
+def test_an_answer_is_told_once_whoever_is_first(service, monkeypatch):
+    told = []
+    once = recording._Once(service.recorder, 2, told.append)
+    once.settle(7)
+    once.settle(TimeoutError("late"))
+    assert told == ["durable"]
+
+
+def test_what_cannot_be_put_into_rows_is_shed_and_the_model_goes_on(service, client, monkeypatch, caplog):
+    service.swap(loaded())
+    monkeypatch.setattr(service.recorder._keeper, "kept", lambda keeping, inputs: 1 / 0)
+    answers = [client.post("/invocations", json=ONE) for _ in range(2)]
+    assert [one.headers["x-trimtab-journal"] for one in answers] == ["shed"] * 2
+    assert not service.engine.dead
+    assert caplog.text.count("ZeroDivisionError") == 1
 
 
 def test_labels_are_recorded_under_their_request_and_unknown_ones_counted(service, client, tmp_path):
