@@ -274,6 +274,7 @@ class Writer:
             return
         self._log.start_over()
         owed = [unit for unit in self._owed if unit.last > self._log.rows]  # not synced after all
+        self._release(sum(unit.size for unit in self._owed if unit not in owed))
         for unit in owed:
             self._log.write(unit.parts, unit.rows)
             unit.last = self._log.rows

@@ -385,6 +385,29 @@ def test_a_failed_sync_of_before_does_not_stop_a_caller_that_writes(tmp_path, mo
         assert told[1] == 1
 
 
+def test_rows_whose_sync_another_thread_calls_failed_are_not_written_twice(tmp_path, monkeypatch):
+    """The writer may fail to close a segment in the moment in which its last rows were synced after all."""
+    with Journal(tmp_path / "j") as journal:
+        writer, fallen = journal._writer, threading.Event()
+        real = writer._log.sync
+
+        def sync():
+            real()
+            if not fallen.is_set():
+                writer._fall(SyncFailed("of another thread"))
+                fallen.set()
+
+        monkeypatch.setattr(writer._log, "sync", sync)
+        told = Queue()
+        given("a", told.put, journal)
+        assert told.get(timeout=20) == 1
+        assert fallen.wait(20)
+        given("b", told.put, journal)
+        assert told.get(timeout=20) == 2
+    assert list(window(tmp_path / "j", 0, end(tmp_path / "j")).request_id) == ["a", "b"]
+    assert writer._bytes == 0  # nothing is counted as waiting for ever
+
+
 def raiser(error):
     def fails(*arguments):
         raise error
