@@ -150,13 +150,18 @@ class Service:
             self.metrics.registry,
             version=lambda: engine.current.version if engine.current is not None else None,
             queue=lambda: engine.unfinished,
-            others=self._pids,
+            others=lambda: [*self._pids(), *self._challengers_pids()],
         )
 
     def _pids(self) -> list[int]:
         """Of the worker processes of the release in service."""
         pool = None if self.engine.current is None else self.engine.current.pool
         return [] if pool is None else pool.pids
+
+    def _challengers_pids(self) -> list[int]:
+        """Of the worker processes of what is tried: they take the same memory and cores."""
+        seat = self.seat
+        return [] if seat is None or seat.loaded.pool is None else seat.loaded.pool.pids
 
     def start(self) -> None:
         """Begin to follow the registry, and to look at the process."""

@@ -23,6 +23,7 @@ from trimtab.serving.app import build
 from trimtab.serving.challenger import Challengers
 from trimtab.serving.keeping import Keeping
 from trimtab.serving.limits import Limits
+from trimtab.serving.pool import Pool
 from trimtab.serving.release import Loaded
 from trimtab.serving.routing import alias_for
 from trimtab.serving.service import Service
@@ -118,6 +119,22 @@ def test_by_default_a_challenger_is_loaded_and_nothing_reaches_it(world: World) 
     refused = world.ask(**ASKED)
     assert (refused.status_code, refused.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert not (world.folder / "tried").exists()
+
+
+def test_a_challengers_worker_processes_count_as_the_services(world: World) -> None:
+    class Crew(Pool):
+        pids = [7, 8]
+
+        def __init__(self) -> None:
+            self.spec = Model(1).spec
+
+        def tell_deaths(self, tell: Callable[[], None]) -> None:
+            """Nobody dies."""
+
+    assert world.service.sampler is not None
+    assert world.service.sampler.others() == []
+    world.put(Crew())
+    assert world.service.sampler.others() == [7, 8]
 
 
 def test_a_share_of_requests_is_the_challengers_and_sticks_to_their_ids(world: World) -> None:
