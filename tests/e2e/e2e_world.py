@@ -50,7 +50,7 @@ compress: {compress}
 targets: [onnxruntime-cpu]
 measure: {{batch_sizes: [1], rounds: 3, calls: 5}}
 budget: {{max_drop: 0.1, min_speedup: {min_speedup}, min_size_ratio: 0.1, max_disagreement: 0.1}}
-serving: {{backend: {backend}}}
+serving: {{backend: {backend}{trial}}}
 monitoring:
   schedule: {{interval_s: 3600, timezone: UTC}}
   window: {{rows: 120, min_labels: 100}}
@@ -59,6 +59,7 @@ monitoring:
   retraining: {{weight: 2}}
 """
 
+TRIAL = ", shadow: {percent: 100}, promotion: {min_requests: 30, min_agreement: 0.5}"
 # INT8 alone: no search, nothing is trained but the original.
 INT8 = "{search: null, shorten: null, prune: null, distil: null}"
 SEARCH = """
@@ -88,6 +89,7 @@ class World:
         backend: str = "trimtab",
         compress: str = INT8,
         width: int = 64,
+        trial: str = "",
     ) -> Path:
         """A recipe in a folder of its own, with the code beside it."""
         folder = self.project / name
@@ -95,7 +97,7 @@ class World:
         (folder / "net.py").write_text(CODE)
         path = folder / "recipe.yaml"
         values = {"name": name, "seed": seed, "min_speedup": min_speedup, "backend": backend}
-        path.write_text(RECIPE.format(**values, compress=compress, width=width))
+        path.write_text(RECIPE.format(**values, compress=compress, width=width, trial=trial))
         return path
 
     def command(self, *arguments: str | Path) -> list[str]:

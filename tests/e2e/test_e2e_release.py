@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from e2e_world import SEARCH, World
+from e2e_world import SEARCH, TRIAL, World
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -85,6 +87,34 @@ def test_a_budget_nobody_meets_registers_nothing_and_leaves_the_champion_serving
     assert len(versions_of(world, "once")) == 1
     assert alias_of(world, "once") == 1
     assert httpx.get(f"{world.settings.scoring['once']}/version").json()["version"] == "1"
+
+
+@pytest.mark.slow
+def test_a_release_that_must_first_be_tried_is_the_challenger_until_traffic_has_shown_it(world: World):
+    world.trimtab("up", world.recipe("tried"))
+    world.trimtab("release", world.recipe("tried"))
+    recipe = world.recipe("tried", seed=1, trial=TRIAL)
+    world.trimtab("release", recipe)
+    assert (alias_of(world, "tried"), alias_of(world, "tried", "challenger")) == (1, 2)
+    url = world.settings.scoring["tried"]
+    until(lambda: (httpx.get(f"{url}/version").json()["challenger"] or {}).get("version") == "2")
+    refused = world.trimtab("promote", "tried", "2", "--why", "too early", expect=9)
+    assert "has not shown against version 1 what serving.promotion asks for" in json.dumps(refused)
+    assert alias_of(world, "tried") == 1
+
+    assert set(world.send("tried")) == {"1"}  # shadows answer nobody
+    until(lambda: not httpx.get(f"{url}/comparison").json()["promotion"]["missing"])
+    world.trimtab("release", recipe)
+    assert alias_of(world, "tried") == 2
+    until(lambda: httpx.get(f"{url}/version").json()["version"] == "2")
+    assert len(versions_of(world, "tried")) == 2  # the same version, released again
+
+
+def until(found: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_two_releases_of_one_recipe_at_once_one_is_told(world: World):

@@ -123,10 +123,12 @@ def test_by_default_a_challenger_is_loaded_and_nothing_reaches_it(world: World) 
 
 def test_a_challengers_worker_processes_count_as_the_services(world: World) -> None:
     class Crew(Pool):
-        pids = [7, 8]
-
         def __init__(self) -> None:
             self.spec = Model(1).spec
+
+        @property
+        def pids(self) -> list[int]:
+            return [7, 8]
 
         def tell_deaths(self, tell: Callable[[], None]) -> None:
             """Nobody dies."""
