@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 import socket
-import statistics
 import threading
-import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -20,7 +20,7 @@ from trimtab.serving.answers import ERROR_SCHEMA
 CLIENTS = 4
 ANSWER_S = 3.0  # a request that is not whole is not answered: it is closed after this
 PARTIAL = 0.03  # share of requests of which only the beginning is sent
-SAMPLES = 5
+SAMPLE_S = 0.5
 CODES = set(ERROR_SCHEMA["properties"]["error_code"]["enum"])
 
 
@@ -40,6 +40,14 @@ class Seen:
     statuses: Counter[str] = field(default_factory=Counter)
     examples: dict[str, bytes] = field(default_factory=dict)
 
+    def add(self, other: Seen) -> None:
+        """Count what another one saw as well."""
+        self.sent += other.sent
+        self.bad_5xx += other.bad_5xx
+        self.malformed += other.malformed
+        self.statuses += other.statuses
+        self.examples |= other.examples
+
 
 def flood(port: int, count: int, seed: int) -> Seen:
     """Send so many hostile requests over a few connections at a time."""
@@ -50,13 +58,22 @@ def flood(port: int, count: int, seed: int) -> Seen:
     return seen
 
 
-def weigh(process: psutil.Process) -> float:
-    """Resident memory of the service in bytes, its median over half a second."""
-    samples = []
-    for _ in range(SAMPLES):
-        samples.append(process.memory_info().rss)
-        time.sleep(0.1)
-    return float(statistics.median(samples))
+@contextmanager
+def weighing(process: psutil.Process) -> Iterator[list[float]]:
+    """Resident memory of the service in bytes, sampled until the end of the block."""
+    samples, over = [float(process.memory_info().rss)], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_S):
+            samples.append(float(process.memory_info().rss))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
 
 
 def _client(port: int, count: int, seed: int, seen: Seen, lock: threading.Lock) -> None:

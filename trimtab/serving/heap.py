@@ -12,8 +12,6 @@ import gc
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 LARGE = 2**20  # bytes; as large as a body of a hundred thousand numbers, and rarer
 
-THRESHOLDS = 5_000, 20, 50  # of Python's collector; 700, 10, 10 by default
-
 
 def keep_small() -> None:
     """Before threads are started; where the C library is another one than glibc, nothing happens."""
@@ -28,9 +26,7 @@ def keep_small() -> None:
 def freeze() -> None:
     """Once everything is imported: what is there now is never looked at again by the collector of cycles.
 
-    It would be at each full collection, and all requests would wait for the 25 to 60 ms that takes. Most objects of a
-    request are gone when it is answered; so the collector also looks less often.
+    It would be at each full collection, and all requests would wait for the 25 to 60 ms that takes.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
