@@ -170,7 +170,9 @@ def _parity(
         confidence,
         batch_invariant=build.precision != "int8-dynamic",  # which scales its activations by the whole batch
         tolerance=settings.tolerance if bench.task.regression else None,
-        explain=lambda asked: first_difference(reference.module, build.target, folder, asked, quantized=not exact),
+        explain=lambda asked, output: first_difference(
+            reference.module, build.target, folder, asked, quantized=not exact, output=output
+        ),
         max_disagreement=bench.recipe.budget.max_disagreement,
         original=original,
     )
