@@ -5,6 +5,9 @@ may change, and for every finite value within the range of the data. A NaN or an
 ReLU on OpenVINO and max pooling on ONNX Runtime may swallow a NaN that torch passes on, so hardly a conversion could
 ever pass. What each of both does with them (refuses, passes on, hides) is said, input by input, and does not decide.
 
+Zeros and extremes are invented: where the original itself answers one with NaN (a mask that hides a whole row), there
+is nothing to compare with, which is said. On real rows, at every size of an axis, NaN counts.
+
 Every output is compared. Further ones are held to what they are held to on ordinary rows: in FP32 to the same share of
 their largest value, otherwise to their shape and to being finite (`further_edges`).
 """
@@ -18,7 +21,7 @@ import numpy as np
 
 from trimtab.free_axes import axes_of, by_name, resized, size_of, sizes_to_try
 from trimtab.runtime.door import InputError
-from trimtab.verify.further_edges import beside
+from trimtab.verify.further_edges import NOT_COMPARED, beside
 from trimtab.verify.predictor import Array, Predictor, all_answers, deciding
 from trimtab.verify.scale import Scale
 
@@ -90,7 +93,7 @@ def value_edges(
             probes[f"{name} constant at the smallest"] = {**one, name: np.full_like(values[:1], values.min())}
             probes[f"{name} constant at the largest"] = {**one, name: np.full_like(values[:1], values.max())}
     for label, asked in probes.items():
-        yield _compared(label, reference, candidate, asked, atol, scale), asked
+        yield _compared(label, reference, candidate, asked, atol, scale, invented=True), asked
 
 
 def axis_edges(
@@ -151,19 +154,27 @@ def odd_value_edges(reference: Predictor, candidate: Predictor, inputs: Inputs) 
 
 
 def _compared(
-    label: str, reference: Predictor, candidate: Predictor, asked: Inputs, atol: float | None, scale: Scale
+    label: str,
+    reference: Predictor,
+    candidate: Predictor,
+    asked: Inputs,
+    atol: float | None,
+    scale: Scale,
+    invented: bool = False,
 ) -> Edge:
     def probe(name: str, asked: Inputs) -> Edge:
         expected, given = reference.predict(asked), candidate.predict(asked)
-        edge = _deciding(name, deciding(expected), deciding(given), atol, scale)
-        return _with_others(edge, expected, given, atol, scale)
+        edge = _deciding(name, deciding(expected), deciding(given), atol, scale, invented)
+        return _with_others(edge, expected, given, atol, scale, invented)
 
     return _guarded(label, probe, asked)
 
 
-def _deciding(name: str, expected: Array, given: Array, atol: float | None, scale: Scale) -> Edge:
+def _deciding(name: str, expected: Array, given: Array, atol: float | None, scale: Scale, invented: bool) -> Edge:
     if given.shape != expected.shape:
         return Edge(name, False, f"answered {given.shape}, the original {expected.shape}")
+    if invented and not np.isfinite(expected).all():
+        return Edge(name, True, NOT_COMPARED)
     distance = scale.distance(expected, given)
     others = f"; {int(scale.differ(expected, given).sum())} of {len(given)} answered otherwise"
     others = "" if atol is not None or len(given) == 1 else others
@@ -177,10 +188,15 @@ def _deciding(name: str, expected: Array, given: Array, atol: float | None, scal
 
 
 def _with_others(
-    edge: Edge, expected: Mapping[str, Array], given: Mapping[str, Array], limit: float | None, scale: Scale
+    edge: Edge,
+    expected: Mapping[str, Array],
+    given: Mapping[str, Array],
+    limit: float | None,
+    scale: Scale,
+    invented: bool = False,
 ) -> Edge:
     """The edge of the deciding output, with what was seen of the others."""
-    others = beside(expected, given, limit, scale)
+    others = beside(expected, given, limit, scale, invented)
     detail = "; ".join((edge.detail, *others.detail))
     if edge.ok and others.wrong is not None:
         return replace(edge, ok=False, detail=detail, output=others.wrong)

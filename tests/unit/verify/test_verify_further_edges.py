@@ -117,6 +117,21 @@ def test_where_the_original_gives_nan_itself_that_is_said_and_a_candidate_is_not
     assert "output 'embedding' is not compared: the original's is not finite" in zeros.detail
 
 
+def test_an_invented_row_that_the_original_answers_with_nan_is_not_compared_and_a_real_one_is() -> None:
+    def hidden(one: Array, rows: Array) -> Array:
+        return one * np.nan if not rows.any() else one
+
+    zeros = next(
+        edge for edge in compare(Model(probabilities=hidden), Model(), ROWS, 1e-4, 0.95).edges if "zeros" in edge.name
+    )
+    assert (zeros.ok, zeros.detail.partition("; ")[0]) == (True, "not compared: the original's is not finite")
+    assert wrong(compare(Model(), Model(probabilities=hidden), ROWS, 1e-4, 0.95)).keys() == {"all zeros"}
+    for output in ("probabilities", "steps"):
+        nan = only(EDGES["length"][0], lambda one: one * np.nan)
+        both = compare(Model(**{output: nan}), Model(**{output: nan}), ROWS, None, 0.95)
+        assert wrong(both).keys() == {"axis 'steps' at 15 (longest)"}
+
+
 def test_an_output_that_hides_a_nan_is_told_from_those_that_do_not() -> None:
     parity = compare(Model(), Model(embedding=lambda one, _: np.nan_to_num(one)), ROWS, 1e-4, 0.95)
     odd = next(edge for edge in parity.edges if edge.name == "NaN in input")
