@@ -11,7 +11,7 @@ import torch
 from tasks.evidence import _parity
 from trimtab.candidate import Candidate, Step
 from trimtab.compress import cluster, pack_sparse
-from trimtab.compress.assess import eager, open_build, parent_of
+from trimtab.compress.assess import eager, open_build, parent_of, validated
 from trimtab.compress.convert_candidate import convert_candidate
 from trimtab.compress.make import make
 from trimtab.compress.opening import open_torch
@@ -21,6 +21,7 @@ from trimtab.data import Array
 from trimtab.optimize.original import make_original
 from trimtab.registry.package import read_spec
 from trimtab.settings import Settings
+from trimtab.task import Metric, Task
 from trimtab.workbench import Workbench
 
 CODE = """
@@ -147,6 +148,17 @@ def test_a_layer_of_a_further_output_alone_is_cut_as_those_of_the_deciding_one(
     facts = sparsify(module, 0.8)
     assert facts["weights"] == 40 * 64 + 64 * 2 + 64 * 48
     assert 0.5 < float((module.get_parameter("side.weight") == 0).double().mean()) < 1
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "roc_auc", "log_loss"])
+def test_what_a_search_goes_by_is_the_score_of_the_module_on_validation(
+    bench: Workbench, original: Candidate, metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench.keep(make(bench, original, [SPARSE, *distilled(bench.recipe.compress, seed=0)]))
+    monkeypatch.setattr(type(bench), "task", Task.of(metric))
+    validation = bench.splits["validation"]
+    given = eager(bench, made).predict(validation.inputs)["probabilities"]
+    assert validated(bench, made) == pytest.approx(Task.of(metric).score(given, validation.labels))
 
 
 @pytest.mark.parametrize(
