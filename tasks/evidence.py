@@ -20,6 +20,7 @@ from trimtab.compress.assess import build_name, eager, open_build, original_byte
 from trimtab.convert.first_difference import first_difference
 from trimtab.data import Array
 from trimtab.verify.accuracy import Paired, paired
+from trimtab.verify.class_numbers import paired_classes
 from trimtab.verify.confusion import counts
 from trimtab.verify.evidence import Evidence
 from trimtab.verify.gate import decide
@@ -67,20 +68,18 @@ def measure_finalists(
         rivals = _champion_answers(bench, champion)
         reasons = Reasons(bench, Candidate.from_json(original), baseline)
         answers = _answers(bench, baseline)
-        base = _decisions(bench, answers)
         size = original_bytes(bench, original["id"])
         costs = against_champion(bench, champion, parsed, predictors, size)
         shown = _confusion if not bench.task.regression else _scatter
-        pictures = {"baseline": shown(bench, base)}
+        pictures = {"baseline": shown(bench, answers)}
         found = []
         for build in parsed:
             given = _answers(bench, predictors[build_name(build)])
-            own = _decisions(bench, given)
-            pictures[build_name(build)] = shown(bench, own)
+            pictures[build_name(build)] = shown(bench, given)
             predictor = predictors[build_name(build)]
             parity = _parity(bench, made[build.candidate], build, predictor, baseline, confidence)
             evidence = replace(
-                _evidence(build, parity, timings, Hits(bench, own, base, rivals), size, confidence),
+                _evidence(build, parity, timings, Hits(bench, given, answers, rivals), size, confidence),
                 trust=None
                 if bench.task.regression
                 else compare_trust(answers[GATE], given[GATE], gate.labels, confidence),
@@ -94,13 +93,13 @@ def measure_finalists(
             found.append({"build": build.to_json(), "evidence": evidence.to_json(), "decision": decision.to_json()})
         if bench.task.regression:
             return {"finalists": found, "timings": timings.to_json(), "scatter": pictures}
-        seen = _seen(bench, baseline, base, bench.recipe.verify.confidence)
+        seen = _seen(bench, baseline, answers, bench.recipe.verify.confidence)
     return {"finalists": found, "timings": timings.to_json(), "confusion": pictures, "seen": seen.to_json()}
 
 
 @dataclass(frozen=True)
 class Hits:
-    """What is answered on which split, by the candidate, its original and the champion: classes, or numbers."""
+    """Split → what is answered there by the candidate, its original and the champion: probabilities, or numbers."""
 
     bench: Workbench
     own: Mapping[str, Array]
@@ -117,6 +116,11 @@ class Hits:
             return None
         return {name: self._paired(name, self.rivals, confidence) for name in self.own}
 
+    def accuracy(self, confidence: float) -> Paired | None:
+        """On the gate split, of a classifier that another metric decides on."""
+        task = self.bench.task
+        return None if task.regression or task.by_accuracy else self._counted(GATE, self.base, confidence)
+
     def by_slice(self, confidence: float) -> Slices | None:
         """Against the original on each class and each slice of the recipe's, on the gate split."""
         labels, bench = self.bench.splits[GATE].labels, self.bench
@@ -127,14 +131,20 @@ class Hits:
                 return paired_numbers(bench.task.metric, original, own, labels[mask], each, "a slice of the gate")
 
             return compare_own_slices(bench.slices, pair, len(labels), confidence)
-        original, own = self.base[GATE] == labels, self.own[GATE] == labels
+        original, own = _right(self.base[GATE], labels), _right(self.own[GATE], labels)
         return compare_slices(original, own, labels, bench.class_names, bench.slices, confidence)
 
     def _paired(self, name: str, other: Mapping[str, Array], confidence: float) -> Paired | PairedNumbers:
         labels, task = self.bench.splits[name].labels, self.bench.task
         if task.regression:
             return paired_numbers(task.metric, other[name], self.own[name], labels, confidence, f"split {name}")
-        return paired(other[name] == labels, self.own[name] == labels, confidence)
+        if not task.by_accuracy:
+            return paired_classes(task.metric, other[name], self.own[name], labels, confidence, f"split {name}")
+        return self._counted(name, other, confidence)
+
+    def _counted(self, name: str, other: Mapping[str, Array], confidence: float) -> Paired:
+        labels = self.bench.splits[name].labels
+        return paired(_right(other[name], labels), _right(self.own[name], labels), confidence)
 
 
 def _evidence(
@@ -152,6 +162,7 @@ def _evidence(
         original_size_bytes=original_size,
         slices=hits.by_slice(confidence),
         must_improve=TODAY if champion is not None and TODAY in champion else None,
+        accuracy=hits.accuracy(confidence),
     )
 
 
@@ -170,7 +181,9 @@ def _parity(
         confidence,
         batch_invariant=build.precision != "int8-dynamic",  # which scales its activations by the whole batch
         tolerance=settings.tolerance if bench.task.regression else None,
-        explain=lambda asked: first_difference(reference.module, build.target, folder, asked, quantized=not exact),
+        explain=lambda asked, output: first_difference(
+            reference.module, build.target, folder, asked, quantized=not exact, output=output
+        ),
         max_disagreement=bench.recipe.budget.max_disagreement,
         original=original,
     )
@@ -186,9 +199,9 @@ def _answers(bench: Workbench, predictor: Any) -> dict[str, Array]:
     return {name: predicted(predictor, bench.splits[name].inputs) for name in _compared(bench)}
 
 
-def _decisions(bench: Workbench, answers: Mapping[str, Array]) -> dict[str, Array]:
-    """Split → class a row, int64 (n,); of a regression the numbers as they are."""
-    return dict(answers) if bench.task.regression else {name: value.argmax(axis=1) for name, value in answers.items()}
+def _right(answers: Array, labels: Array) -> Array:
+    """Which rows are decided right, bool (n,)."""
+    return np.asarray(answers.argmax(axis=1) == labels)
 
 
 def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array] | None:
@@ -196,18 +209,19 @@ def _champion_answers(bench: Workbench, champion: int | None) -> dict[str, Array
         return None
     folder = Watch(bench.code.path, bench.settings).release(champion)
     facts = json.loads((folder / "release.json").read_bytes())
-    return _decisions(bench, _answers(bench, runtime.load(facts["target"], folder, facts["threads"])))
+    return _answers(bench, runtime.load(facts["target"], folder, facts["threads"]))
 
 
 def _seen(bench: Workbench, baseline: Any, answers: Mapping[str, Array], confidence: float) -> Seen:
     """The original on validation, beside its answers on the gate that are there already."""
     validation, gate = bench.splits[VALIDATION], bench.splits[GATE]
-    known = predicted(baseline, validation.inputs).argmax(axis=1) == validation.labels
-    return has_seen(known, answers[GATE] == gate.labels, confidence)
+    known = _right(predicted(baseline, validation.inputs), validation.labels)
+    return has_seen(known, _right(answers[GATE], gate.labels), confidence)
 
 
 def _confusion(bench: Workbench, answers: Mapping[str, Array]) -> list[list[int]]:
-    matrix: list[list[int]] = counts(bench.splits[GATE].labels, answers[GATE], bench.classes).tolist()
+    decided = answers[GATE].argmax(axis=1)
+    matrix: list[list[int]] = counts(bench.splits[GATE].labels, decided, bench.classes).tolist()
     return matrix
 
 

@@ -78,7 +78,7 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
     _report(log.info, found, chosen)
     for (precision, target), reason in unwanted.items():
         log.info("nothing is converted to %s on %s: %s", precision, target, reason)
-    accuracy = float((predicted(stage.eager, stage.inputs).argmax(1) == bench.splits["validation"].labels).mean())
+    score = bench.task.score(predicted(stage.eager, stage.inputs), bench.splits["validation"].labels)
     model = model_of(found)
     return {
         "shapes": [{"shape": one.shape.to_json(), "latency": one.latency, "trial": one.number} for one in chosen],
@@ -86,7 +86,8 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
         "uncut": uncut,
         "unwanted": [{"precision": p, "target": t, "reason": reason} for (p, t), reason in unwanted.items()],
         "rounding": survey.rounding.to_json(),
-        "accuracy": accuracy,
+        "accuracy": score,
+        "metric": bench.task.metric,
         "noise_floor": noise_of(found),
         "latency_model": asdict(model) if model else None,
         "trials": [trial_to_json(one) for one in found],

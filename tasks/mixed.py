@@ -34,6 +34,9 @@ def mixed(bench: Workbench, run: ReleaseRun, original: Candidate, candidates: li
     search = bench.recipe.compress.search
     if search is None or run.search is None:
         return []
+    if not bench.task.by_accuracy:  # `max_drop` of the quantizer, which keeps layers in float, counts right answers
+        get_run_logger().info("layers are kept in float by accuracy alone: none is tried for %s", bench.task.name)
+        return []
     wanted = [candidate.id for candidate in candidates if may_be_mixed(candidate.lineage[-1])]
     accuracy = {original.id: run.search.accuracy}
     for candidate in candidates:

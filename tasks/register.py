@@ -92,9 +92,9 @@ def pack(bench: Workbench, release: str, verified: Verified, folder: Path) -> st
         classes=None if bench.task.regression else bench.classes,
         labels=recipe.labels,
         gate=verified.decision.to_json(),
-        accuracy=None if bench.task.regression else asdict(verified.gate.candidate),
+        accuracy=None if bench.task.regression else asdict(verified.accuracy),
         extra={
-            **_regression_facts(bench, verified),
+            **_metric_facts(bench, verified),
             "release": release,
             # Without the report's address: it names a port, and the release's bytes must not depend on one.
             "figures": {key: value for key, value in verified.figures().items() if key != "report_url"},
@@ -131,13 +131,13 @@ def _slices(bench: Workbench, split: str) -> dict[str, Array]:
     return {} if computed is None else computed(bench.splits[split].inputs)
 
 
-def _regression_facts(bench: Workbench, verified: Verified) -> dict[str, Any]:
-    """What release.json says of a regression in place of classes and accuracy."""
+def _metric_facts(bench: Workbench, verified: Verified) -> dict[str, Any]:
+    """What release.json says of a regression in place of classes and accuracy, of a classifier beside them."""
     task = bench.task
-    if not task.regression:
+    if task.by_accuracy:
         return {}
-    verified_at = asdict(verified.gate.candidate)
-    return {"task": task.kind, "metric": task.metric, "outputs": bench.outputs, task.metric: verified_at}
+    numbers = {"task": task.kind, "outputs": bench.outputs} if task.regression else {}
+    return {**numbers, "metric": task.metric, task.metric: asdict(verified.gate.candidate)}
 
 
 def figures(verified: Verified) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tasks.edges import after, ended, quoted
 from tasks.explore import explore_shapes, open_study
 from tasks.search_record import record_rung, record_search, record_shapes
 from trimtab.candidate import Candidate, Step, digest_of
+from trimtab.compress.assess import validated
 from trimtab.compress.make import planned
 from trimtab.compress.search.course import CONTROL, Lap, Limit, Terms, Way, run_course
 from trimtab.compress.search.grid import distilled, finished
@@ -75,7 +76,8 @@ class Halving:
         if distil is None:
             return ways
         drops = self.settings.drops or [self.bench.recipe.budget.max_drop]
-        terms = Terms(distil.epochs, drops, self.found["accuracy"], self.settings.reference == CONTROL)
+        control, task = self.settings.reference == CONTROL, self.bench.task
+        terms = Terms(distil.epochs, drops, self.found["accuracy"], control, task.drop)
         limit = None if self.until is None else Limit(self._left, self._pace, self._remember)
         return run_course(ways, terms, self._train, limit, self._trained, self._say)
 
@@ -91,10 +93,10 @@ class Halving:
         if candidate is None:
             return None
         seconds = None if known else (time.monotonic() - begun) / epochs
-        return Lap(steps, float(candidate.facts["validation_accuracy"]), seconds)
+        return Lap(steps, validated(self.bench, candidate), seconds)
 
     def _trained(self, way: Way, accuracy: float) -> None:
-        record_rung(self.release, planned(self.original, way.steps), way, accuracy)
+        record_rung(self.release, planned(self.original, way.steps), way, accuracy, self.bench.task)
 
     def _left(self) -> float:
         assert self.until is not None
@@ -116,9 +118,9 @@ class Halving:
     def _say(self, left: Sequence[Way]) -> None:
         for way in sorted(left, key=lambda way: way.runner.latency):
             self.log.info(
-                "after %d epochs: %s, latency %.2f, drop %.2f points",
+                "after %d epochs: %s, latency %.2f, drop %s",
                 sum(way.runner.epochs),
                 " ".join(str(step.parameters["label"]) for step in way.steps),
                 way.runner.latency,
-                100 * way.runner.drops[-1],
+                self.bench.task.show_drop(way.runner.drops[-1]),
             )

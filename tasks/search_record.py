@@ -14,6 +14,7 @@ from trimtab.compress.search.course import Way
 from trimtab.compress.search.explore import Explored
 from trimtab.compress.search.record import SearchRecord, won_by_target
 from trimtab.registry.comparison import ABSENT
+from trimtab.task import CLASSIFICATION, Task
 from trimtab.verify import exploration
 
 
@@ -36,7 +37,7 @@ def record_search(run: ReleaseRun, found: Mapping[str, Any], record: SearchRecor
         run.tracking.log_figure(run.run_id, exploration.figure(record), "plots/search.png")
 
 
-def record_rung(run: ReleaseRun, candidate: Candidate, way: Way, accuracy: float) -> None:
+def record_rung(run: ReleaseRun, candidate: Candidate, way: Way, score: float, task: Task = CLASSIFICATION) -> None:
     """What a rung left of a shape, as a child run in MLflow."""
     runner = way.runner
     run.tracking.child_run(
@@ -45,7 +46,7 @@ def record_rung(run: ReleaseRun, candidate: Candidate, way: Way, accuracy: float
         f"{candidate.label}, trained",
         {"methods": " ".join(step.method for step in candidate.lineage), "shape": runner.key},
         {
-            "validation_accuracy": accuracy,
+            f"validation_{task.metric}": -score if task.relative else score,
             "validation_drop": runner.drops[-1],
             "latency_before_training": runner.latency,
             "epochs": float(sum(runner.epochs)),

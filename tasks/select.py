@@ -54,7 +54,7 @@ class Finalists:
     **JSON_RESULT,
 )
 def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracy and interleaved latency of every build on validation rows."""
+    """The metric and interleaved latency of every build on validation rows."""
     by_id = {value["id"]: Candidate.from_json(value) for value in candidates}
     original = Candidate.from_json(candidates[0])
     parsed = [Converted.from_json(value) for value in builds]
@@ -77,8 +77,8 @@ def measure_all(bench: Workbench, candidates: list[dict[str, Any]], builds: list
         costs = footprints(folders, validation.inputs, max(settings.batch_sizes), settings.threads)
     search = bench.recipe.compress.search
     if search is not None and bench.new_rows is None:
-        right[BASELINE] = right[reference(list(by_id.values()), hits, search.reference)]
-        hits[BASELINE] = float(right[BASELINE].mean())
+        counted_from = reference(list(by_id.values()), hits, search.reference)
+        right[BASELINE], hits[BASELINE] = right[counted_from], hits[counted_from]
     worst = _worst_slices(bench, right)
     first = bench.recipe.measure.batch_sizes[0]
     size = original_bytes(bench, original.id)

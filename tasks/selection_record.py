@@ -62,7 +62,7 @@ def row(point: Point, standing: Standing, task: Task = CLASSIFICATION) -> dict[s
     words = {True: "yes", False: "–"}
     return {
         "build": f"{point.label} on {point.target}",
-        task.name: task.show(point.accuracy) if task.regression else f"{point.accuracy:.2%}",
+        task.name: f"{point.accuracy:.2%}" if task.by_accuracy else task.show(point.accuracy),
         **{f"speed-up b{batch}": f"{value:.2f}x" for batch, value in point.speedup.items()},
         "than uncut": point.gained,
         "smaller": f"{point.size_ratio:.2f}x",

@@ -13,7 +13,7 @@ from tasks.edges import after, ended, quoted
 from tasks.evidence import GATE, measure_finalists
 from tasks.reporting import publish_report
 from tasks.select import Finalists
-from trimtab.candidate import Candidate, Converted, Latency, Step
+from trimtab.candidate import Candidate, Converted, Interval, Latency, Step
 from trimtab.errors import BudgetNotMet
 from trimtab.verify.accuracy import Paired
 from trimtab.verify.evidence import Evidence
@@ -47,6 +47,11 @@ class Verified:
     def gate(self) -> Paired | PairedNumbers:
         """Candidate against original on the gate split."""
         return self.evidence.paired[GATE]
+
+    @property
+    def accuracy(self) -> Interval:
+        """Of a classifier on the gate, whatever metric decides."""
+        return (self.evidence.accuracy or self.gate).candidate
 
     def figures(self) -> dict[str, Any]:
         """What summaries and pages show, JSON-safe."""

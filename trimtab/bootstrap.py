@@ -25,6 +25,11 @@ SEED = 0
 LEAST_BEYOND = 20  # draws beyond an end: an interval corrected for many slices takes more draws
 
 
+def draws_for(confidence: float) -> int:
+    """How many draws an interval of this confidence takes."""
+    return max(RESAMPLES, math.ceil(LEAST_BEYOND / ((1 - confidence) / 2)))
+
+
 def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float) -> tuple[Array, Array, Array]:
     """Each figure with both ends of its interval: three arrays (f,).
 
@@ -36,7 +41,6 @@ def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float)
     from scipy.stats import bootstrap  # here, because importing scipy.stats takes a second
 
     n, width = rows.shape
-    tail = (1 - confidence) / 2
 
     def statistic(index: Array, axis: int = -1) -> Array:
         return figures(rows[index].mean(axis=-2))
@@ -46,7 +50,7 @@ def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float)
         found = bootstrap(
             (np.arange(n),),
             statistic,
-            n_resamples=max(RESAMPLES, math.ceil(LEAST_BEYOND / tail)),
+            n_resamples=draws_for(confidence),
             batch=max(1, AT_ONCE // (n * width)),
             vectorized=True,
             confidence_level=confidence,
@@ -54,6 +58,7 @@ def intervals(rows: Array, figures: Callable[[Array], Array], confidence: float)
             rng=np.random.default_rng(SEED),
         )
     # Where all draws agree, BCa divides 0 by 0 and gives NaN; the percentiles then are that one value.
+    tail = (1 - confidence) / 2
     plain = np.nanquantile(found.bootstrap_distribution, [tail, 1 - tail], axis=-1)
     low, high = found.confidence_interval
     ends = np.where(np.isfinite(low), low, plain[0]), np.where(np.isfinite(high), high, plain[1])

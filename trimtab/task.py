@@ -1,9 +1,10 @@
 """What a model is for, as one value: classification or regression, with its metric, its output and its words.
 
 Everything that differs between the two and is asked in more than one place is asked here. A *score* is the metric with
-the sign that makes more of it better (accuracy, R², minus RMSE, minus MAE), so that whoever orders candidates need not
-know the metric. A *drop* is what `budget.max_drop` bounds: of accuracy and R² the difference, of an error the relative
-worsening. Worked example: an RMSE of 2.0 before and 2.1 after is a drop of 0.05, an R² of 0.80 and 0.78 one of 0.02.
+the sign that makes more of it better (accuracy, F1, ROC AUC, R², minus RMSE, MAE and log loss), so that whoever orders
+candidates need not know the metric. A *drop* is what `budget.max_drop` bounds: of an error the relative worsening, of
+all others the difference. Worked example: an RMSE of 2.0 before and 2.1 after is a drop of 0.05, an R² of 0.80 and 0.78
+one of 0.02.
 """
 
 from __future__ import annotations
@@ -13,15 +14,25 @@ from typing import Literal
 
 import numpy as np
 
+from trimtab.class_metrics import class_figure
 from trimtab.errors import DataError
 
 Array = np.ndarray
 Kind = Literal["classification", "regression"]
-Metric = Literal["accuracy", "rmse", "mae", "r2"]
+Metric = Literal["accuracy", "f1", "roc_auc", "log_loss", "rmse", "mae", "r2"]
 PROBABILITIES, PREDICTION = "probabilities", "prediction"
-NAMES = {"accuracy": "accuracy", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
+OF_NUMBERS: tuple[Metric, ...] = ("rmse", "mae", "r2")
+NAMES = {
+    "accuracy": "accuracy",
+    "f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+}
 WORST = -float(np.finfo(np.float32).max)  # finite, so that it can be ordered, and be written as JSON
-ERRORS = frozenset({"rmse", "mae"})  # the less, the better, in the unit of the labels
+ERRORS = frozenset({"rmse", "mae", "log_loss"})  # the less, the better, and a change is relative
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,16 @@ class Task:
 
     kind: Kind = "classification"
     metric: Metric = "accuracy"
+
+    @classmethod
+    def of(cls, metric: Metric) -> Task:
+        """The task that has this metric."""
+        return cls("regression" if metric in OF_NUMBERS else "classification", metric)
+
+    @property
+    def by_accuracy(self) -> bool:
+        """Whether it is judged by a share of right answers: percents, differences in points, exact intervals."""
+        return self.metric == "accuracy"
 
     @property
     def regression(self) -> bool:
@@ -43,12 +64,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The metric as it is written: "accuracy", "RMSE", "MAE", "R²"."""
+        """The metric as it is written: "accuracy", "macro F1", "RMSE", "R²"."""
         return NAMES[self.metric]
 
     @property
     def relative(self) -> bool:
-        """Whether a drop is relative to the original's figure: of errors, whose unit is the labels'."""
+        """Whether a drop is relative to the original's figure: of errors."""
         return self.metric in ERRORS
 
     def score(self, answers: Array, labels: Array) -> float:
@@ -56,13 +77,19 @@ class Task:
 
         Args:
             answers: float (n, classes), or (n, k). labels: int64 (n,), or float32 (n, k).
+
+        Raises:
+            DataError: of ROC AUC, the labels hold one class only.
         """
-        if not self.regression:
+        if self.by_accuracy:
             return float((answers.argmax(1) == labels).mean())
         if not np.isfinite(answers).all():
             return WORST
-        value = figure(self.metric, moments(self.metric, answers, labels).mean(0))
-        return float(-value if self.relative else value)
+        if self.regression:
+            value = float(figure(self.metric, moments(self.metric, answers, labels).mean(0)))
+        else:
+            value = class_figure(self.metric, answers, labels)
+        return -value if self.relative else value
 
     def drop(self, before: float, after: float) -> float:
         """By how much a score is worse than the one before; negative where it is better.
@@ -78,13 +105,13 @@ class Task:
 
     def show(self, score: float, digits: int = 2) -> str:
         """A score as the metric is read: "98.20 %", "3.142", "0.9120"."""
-        if not self.regression:
+        if self.by_accuracy:
             return f"{100 * score:.{digits}f} %"
         return f"{-score:.4g}" if self.relative else f"{score:.4f}"
 
     def show_drop(self, drop: float, digits: int = 2) -> str:
-        """A drop, or a difference, signed: "−1.23 points", "−1.23 %" of an error, "−0.0123" of R²."""
-        if self.metric == "r2":
+        """A drop, or a difference, signed: "−1.23 points", "−1.23 %" of an error, "−0.0123" of R², F1 and ROC AUC."""
+        if not (self.by_accuracy or self.relative):
             return f"{drop:+.4f}".replace("-", "−")
         unit = " %" if self.relative else " points"
         return f"{100 * drop:+.{digits}f}".replace("-", "−") + unit
@@ -135,5 +162,5 @@ def no_error(metric: str) -> DataError:
     return DataError(
         f"the original's {NAMES[metric]} is 0: no error is relative to that",
         where="metric",
-        fix="judge by `metric: r2`, or give rows on which the original is not exactly right",
+        fix="judge by a metric that is no error (r2, roc_auc), or give rows on which the original is not exactly right",
     )

@@ -185,8 +185,8 @@ def objection(world: World, folder: Path) -> str | None:
             world.rows,
             None if world.quantized else ATOL,
             CONFIDENCE,
-            explain=lambda asked: first_difference(
-                world.module, world.target, folder, asked, quantized=world.quantized
+            explain=lambda asked, output: first_difference(
+                world.module, world.target, folder, asked, quantized=world.quantized, output=output
             ),
             max_disagreement=MAX_DISAGREEMENT,
         )

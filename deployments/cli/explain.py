@@ -48,10 +48,10 @@ def table(title: str, stages: list[Stage]) -> Table:
     batches = list(dict.fromkeys(batch for stage in stages for batch in stage.speedup))
     shown.add_column("step", overflow="fold")
     metric: Metric = next((stage.metric for stage in stages if stage.accuracy is not None), "accuracy")
-    task = Task() if metric == "accuracy" else Task("regression", metric)
+    task = Task.of(metric)
     for head in (
         task.name,
-        "change" if task.regression else "points",
+        "points" if task.by_accuracy else "change",
         *(f"faster b{batch}" for batch in batches),
         "smaller",
     ):
@@ -64,14 +64,14 @@ def table(title: str, stages: list[Stage]) -> Table:
         known = before is not None and before.accuracy is not None
         points = change(task, before.accuracy, stage.accuracy) if known else ""  # type: ignore[union-attr, arg-type]
         speeds = [f"{stage.speedup[batch]:.2f}x" if batch in stage.speedup else "–" for batch in batches]
-        figure = f"{stage.accuracy:.4g}" if task.regression else f"{stage.accuracy:.2%}"
+        figure = f"{stage.accuracy:.2%}" if task.by_accuracy else f"{stage.accuracy:.4g}"
         shown.add_row(stage.added, figure, points, *speeds, f"{stage.size_ratio:.2f}x")
         before = stage
     return shown
 
 
 def change(task: Task, before: float, after: float) -> str:
-    """In points of accuracy; of an error relative, of R² the difference."""
-    if not task.regression:
+    """In points of accuracy; of an error relative, of others the difference."""
+    if task.by_accuracy:
         return f"{100 * (after - before):+.2f}"
     return task.show_drop(after / before - 1) if task.relative and before else task.show_drop(after - before)

@@ -9,9 +9,9 @@ import typer
 
 from deployments.cli.output import AsJson, Home, RecipeFile, emit, errors, settings_for
 from trimtab.errors import StateError
+from trimtab.task import NAMES
 from trimtab.verify.words import smaller
 
-METRICS = ("accuracy", "rmse", "mae", "r2")
 TRIED = (
     "\n  [yellow]version {serving} serves[/yellow]; this one is the challenger until it has shown what "
     "serving.promotion asks for, then: trimtab promote {name} {version}"
@@ -85,7 +85,7 @@ def monitor(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> N
 
 def text_of(summary: dict[str, Any]) -> str:
     """A release in three lines."""
-    metric = next(word for word in METRICS if word in summary)
+    metric = next(word for word in NAMES if word in summary)
     tried = "" if summary["serving"] == summary["version"] else TRIED.format(**summary)
     return (
         f"[green]version {summary['version']}[/green]  {summary['label']} on {summary['target']}\n"

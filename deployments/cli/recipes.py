@@ -96,7 +96,8 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         "inputs": {name: [str(v.dtype), *map(int, v.shape[1:])] for name, v in bench.example.items()},
         **({"free_axes": {axis.name: [axis.low, axis.high] for axis in free.values()}} if free else {}),
         **({"further": further} if (further := {one["name"]: one["shape"] for one in bench.further}) else {}),
-        **({"outputs": bench.outputs, "metric": bench.task.metric} if numbers else {"classes": bench.classes}),
+        **({"outputs": bench.outputs} if numbers else {"classes": bench.classes}),
+        **({} if bench.task.by_accuracy else {"metric": bench.task.metric}),
         "slices": {name: int(mask.sum()) for name, mask in bench.slices.items()},
         "parameters": facts.parameters,
         "trains": trains,
@@ -115,8 +116,9 @@ def _text(found: dict[str, Any]) -> str:
     further = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in found.get("further", {}).items())
     slices = ", ".join(f"{name} {count}" for name, count in found["slices"].items())
     budget, numbers = found["budget"], "outputs" in found
-    task = Task("regression", found["metric"]) if numbers else Task()
-    answers = f"{found['outputs']} numbers a row, judged by {task.name}" if numbers else f"{found['classes']} classes"
+    task = Task.of(found.get("metric", "accuracy"))
+    answers = f"{found['outputs']} numbers a row" if numbers else f"{found['classes']} classes"
+    answers += "" if task.by_accuracy else f", judged by {task.name}"
     by_slice, trust = budget["max_slice_drop"], budget["max_calibration_rise"]
     reasons = budget["min_attribution_correlation"]
     start = "train the model" if found["trains"] else "take the weights as given"
@@ -156,4 +158,4 @@ def _text(found: dict[str, Any]) -> str:
 def _drop(task: Task, most: float) -> str:
     if task.relative:
         return f"{task.name} ≤ {most:.1%} worse"
-    return f"drop of R² ≤ {most:g}" if task.regression else f"drop ≤ {most:.1%}"
+    return f"drop ≤ {most:.1%}" if task.by_accuracy else f"drop of {task.name} ≤ {most:g}"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trimtab.ledger import Entry, Ledger
+from trimtab.task import NAMES
 
 Kind = Literal["window", "skipped", "alert", "proposal", "reaction", "release", "serves"]
 STREAMS = ("verdicts", "reactions", "alerts", "versions", "promotions")
-FIGURES = ("label", "target", "accuracy", "rmse", "mae", "r2", "difference", "speedup", "p50_ms", "size_ratio")
+FIGURES = ("label", "target", *NAMES, "difference", "speedup", "p50_ms", "size_ratio")
 
 
 @dataclass(frozen=True)

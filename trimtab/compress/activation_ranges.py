@@ -24,6 +24,12 @@ METHODS = {
     "mse": CalibrationMethod.MinMax,
 }
 
+UNKNOWN = "see why the model computes NaN or infinity there for these rows"
+MASK = (
+    "if that is an attention mask, let it add a large negative number, e.g. -1e4; or use `mode: dynamic`, or "
+    "compress.quantize_openvino, which both leave it in float"
+)
+
 
 def write_ranges(calibration: str, ready: Path, rows: Mapping[str, Array], out: Path) -> None:
     """Write the ranges to `out`; nothing for min-max, which the quantizer then finds itself.
@@ -66,5 +72,5 @@ def check_ranges(cache: Path, graph: onnx.ModelProto) -> None:
             raise CalibrationError(
                 f"the calibration rows give it no finite range: {low} … {high}",
                 where=f"tensor {tensor}",
-                fix="see why the model computes NaN or infinity there for these rows",
+                fix=MASK if low == -math.inf and math.isfinite(high) else UNKNOWN,
             )

@@ -66,6 +66,14 @@ def predicted(predictor: Any, inputs: Mapping[str, Array]) -> Array:
     return np.concatenate(parts)
 
 
+def validated(bench: Workbench, candidate: Candidate) -> float:
+    """The score of a candidate's torch module on validation; its accuracy is known from its training."""
+    if bench.task.by_accuracy:
+        return float(candidate.facts["validation_accuracy"])
+    validation = bench.splits["validation"]
+    return bench.task.score(predicted(eager(bench, candidate), validation.inputs), validation.labels)
+
+
 def points(
     bench: Workbench,
     builds: Sequence[Converted],

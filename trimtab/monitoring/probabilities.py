@@ -16,6 +16,7 @@ import numpy as np
 from trimtab.bins import bins_of
 from trimtab.bootstrap import CORRECTED_ROWS, LEAST_ROWS, intervals
 from trimtab.candidate import Interval
+from trimtab.class_metrics import auc, row_losses
 from trimtab.intervals import basic_interval, effective
 from trimtab.monitoring.metrics import ALL, CONFIDENCE, MACRO, Figure, class_index, class_name
 
@@ -44,7 +45,7 @@ def ranked(output: Array, label: Array, by_class: range) -> list[Figure]:
             none = "positives" if count == 0 else "negatives"
             shown.append(Figure("roc_auc", class_name(index), None, f"no {none} among {n} labels"))
             continue
-        value, effect = _auc(output[:, index], positive)
+        value, effect = auc(output[:, index], positive)
         few = min(count, n - count)
         values.append(value)
         influence += effect
@@ -65,20 +66,6 @@ def sample(rows: int, most: int) -> Array | slice:
     return np.sort(np.random.default_rng(SEED).choice(rows, most, replace=False))
 
 
-def _auc(score: Array, positive: Array) -> tuple[float, Array]:
-    """The AUC and each row's influence on it, float (n,), of mean 0: the variance of the AUC is that of their mean."""
-    from scipy.stats import rankdata  # here, because importing scipy.stats takes a second
-
-    n, count = len(score), int(positive.sum())
-    others = n - count
-    every = rankdata(score)
-    above = np.empty(n)  # of a positive: share of negatives it beats; of a negative: share of positives that beat it
-    above[positive] = (every[positive] - rankdata(score[positive])) / others
-    above[~positive] = 1 - (every[~positive] - rankdata(score[~positive])) / count
-    value = float(above[positive].mean())
-    return value, (above - value) * np.where(positive, n / count, n / others)
-
-
 def _variance(influence: Array) -> float:
     return float(np.square(influence).sum() / len(influence) ** 2)
 
@@ -92,10 +79,7 @@ def log_loss(output: Array, label: Array) -> Figure:
     n = len(output)
     if n < LEAST_ROWS:
         return Figure("log_loss", ALL, None, f"{n} labelled rows, {LEAST_ROWS} are needed")
-    chances = np.asarray(output, np.float64)
-    chances = chances / chances.sum(axis=1, keepdims=True)
-    least = np.finfo(np.float64).eps  # so that one certain mistake does not make it infinite
-    rows = -np.log(np.clip(chances[np.arange(n), label], least, 1 - least))[:, None]
+    rows = row_losses(output, label)[:, None]
     value = float(rows.mean())
     if n > CORRECTED_ROWS:
         away = Z * float(rows.std(ddof=1)) / n**0.5

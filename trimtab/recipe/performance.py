@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from trimtab.recipe.section import Section
+from trimtab.task import OF_NUMBERS
 
 if TYPE_CHECKING:
     from trimtab.recipe.schema import Recipe
 
-OF_NUMBERS = ("rmse", "mae", "r2")
 BY_CLASS = ("precision", "recall", "f1", "specificity", "roc_auc")
 DecidingMetric = Literal[
     "accuracy", "precision", "recall", "f1", "specificity", "roc_auc", "log_loss", "ece", "rmse", "mae", "r2"

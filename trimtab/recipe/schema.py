@@ -313,7 +313,9 @@ class Recipe(Section):
         "classification", description="what labels are: class indices, or numbers, one or k a row"
     )
     metric: Metric | None = Field(
-        None, description="what it is judged by; of regression rmse, mae or r2; null: accuracy, of regression rmse"
+        None,
+        description="what it is judged by: accuracy, f1 (macro), roc_auc or log_loss; of regression rmse, mae or r2; "
+        "null: accuracy, of regression rmse",
     )
     labels: list[str] | None = Field(None, min_length=2, description="class names; metadata of the release")
     intended_use: str = ""
@@ -381,8 +383,8 @@ class Recipe(Section):
     def identity(self) -> dict[str, Any]:
         """The recipe as results are identified by it; without keys that came later and that it does not use.
 
-        Of classification, that is what only regression has. A release has the figures of every metric; what follows
-        from a verdict, how one is shown, and what hands may do is no part of it.
+        Of classification, that is what only regression has, and the metric where that is accuracy. A release has the
+        figures of every metric; what follows from a verdict, how one is shown, and what hands may do is no part of it.
         """
         acting = {"policy", "service", "alerts", "sweep", "mode", "report"}
         later = {key for key in ("drift", "descriptors", "retraining") if is_untouched(self.monitoring, key)}
@@ -391,6 +393,8 @@ class Recipe(Section):
         unused: dict[str, Any] = {"registry": True} | ({} if self.inputs else {"inputs": True})
         if self.budget.max_output_difference is None:
             unused["budget"] = {"max_output_difference"}
+        if not self.purpose.by_accuracy:
+            del only_regression["metric"]
         excluded = watching | unused | ({} if self.purpose.regression else only_regression)
         given = self.model_dump(mode="json", exclude=excluded)
         return {**given, "model": self.model.identity(), "serving": released(self.serving)}

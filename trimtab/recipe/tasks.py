@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.recipe.performance import misfits
 from trimtab.recipe.section import Section
+from trimtab.task import OF_NUMBERS
 
 if TYPE_CHECKING:
     from trimtab.recipe.schema import Recipe
@@ -35,8 +36,10 @@ def refuse_misfits(recipe: Recipe) -> None:
 
 
 def _of_classification(recipe: Recipe) -> Iterator[str]:
-    if recipe.metric not in (None, "accuracy"):
-        yield f"metric: {recipe.metric} is of task: regression; a classifier is judged by accuracy"
+    if recipe.metric in OF_NUMBERS:
+        yield f"metric: {recipe.metric} is of task: regression; give accuracy, f1, roc_auc or log_loss"
+    if not recipe.purpose.by_accuracy:
+        yield from _by_another_metric(recipe)
     if recipe.train.loss is not None:
         yield f"train.loss: {recipe.train.loss} is of task: regression; a classifier is trained on cross-entropy"
     if _changed(recipe.verify, "tolerance"):
@@ -45,10 +48,19 @@ def _of_classification(recipe: Recipe) -> Iterator[str]:
         yield "serving.shadow.tolerance is of task: regression; of classes, decisions are compared"
 
 
+def _by_another_metric(recipe: Recipe) -> Iterator[str]:
+    """What counts right answers, and so would work against the metric that the gate decides by."""
+    quantize = recipe.compress.quantize
+    if quantize is not None and quantize.max_drop is not None:
+        yield "compress.quantize.max_drop is of metric: accuracy so far: leave it out; budget.max_drop decides"
+    if recipe.train.search is not None:
+        yield f"train.search is of metric: accuracy so far: leave it out, or {recipe.metric} as the metric"
+
+
 def _of_regression(recipe: Recipe) -> Iterator[str]:
     train, compress = recipe.train, recipe.compress
-    if recipe.metric == "accuracy":
-        yield "metric: accuracy is of task: classification; give rmse, mae or r2"
+    if recipe.metric not in (None, *OF_NUMBERS):
+        yield f"metric: {recipe.metric} is of task: classification; give rmse, mae or r2"
     if recipe.labels is not None:
         yield "labels are names of classes; task: regression has none: leave them out"
     if train.label_smoothing:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trimtab.retrain import in_words
-from trimtab.task import NAMES
+from trimtab.task import ERRORS, NAMES, OF_NUMBERS
 
 NOT_SAID = "The recipe does not say; `intended_use` is the key for it."
 
@@ -28,7 +28,7 @@ def card(facts: Mapping[str, Any], rows: Mapping[str, int]) -> str:
         "How it was made": [f"{number}. {_step(step)}" for number, step in enumerate(facts.get("lineage") or [], 1)]
         + (["", f"{in_words(facts['retraining'])}."] if facts.get("retraining") else []),
         _metric(facts): _accuracy(facts.get("evidence") or {}, facts.get("metric")),
-        "By class and slice": _slices((facts.get("evidence") or {}).get("slices"), facts.get("metric")),
+        "By class and slice": _slices((facts.get("evidence") or {}).get("slices"), _of_slices(facts.get("metric"))),
         "Speed and size": _cost(facts.get("evidence") or {}),
         "The gate": [f"Answer: {facts['gate'].get('answer')}.", "", *_gate(facts["gate"].get("checks") or [])],
         "Limits": _limits(facts),
@@ -39,22 +39,28 @@ def card(facts: Mapping[str, Any], rows: Mapping[str, int]) -> str:
 
 
 def _metric(facts: Mapping[str, Any]) -> str:
-    return NAMES[facts["metric"]] if facts.get("metric") else "Accuracy"
+    name = NAMES[facts.get("metric") or "accuracy"]
+    return f"{name[0].upper()}{name[1:]}"
 
 
 def _accuracy(evidence: Mapping[str, Any], metric: str | None) -> list[str]:
-    """The metric by split: shares and points of a classifier, plain figures of a regression."""
+    """The metric by split: shares and points of accuracy, plain figures of every other."""
     show, unit = (_figure, _difference(metric)) if metric else (_share, "difference in points")
     rows = []
     for split, paired in (evidence.get("paired") or {}).items():
         gap = paired["difference"]
-        change = _figure(gap) if metric == "r2" else _points(gap)
+        change = _figure(gap) if metric and metric not in ERRORS else _points(gap)
         rows.append((split, gap["n"], show(paired["original"]), show(paired["candidate"]), change))
     return _table(("split", "rows", "original", "this release", unit), rows) or ["Not recorded."]
 
 
 def _difference(metric: str | None) -> str:
-    return "difference" if metric == "r2" else "better by %, negative where worse"
+    return "better by %, negative where worse" if metric in ERRORS else "difference"
+
+
+def _of_slices(metric: str | None) -> str | None:
+    """What slices are judged by: of a classifier their accuracy, whatever metric decides."""
+    return metric if metric in OF_NUMBERS else None
 
 
 def _slices(slices: Mapping[str, Any] | None, metric: str | None = None) -> list[str]:
@@ -65,7 +71,7 @@ def _slices(slices: Mapping[str, Any] | None, metric: str | None = None) -> list
             one["name"],
             one["paired"]["difference"]["n"],
             (_figure if metric else _share)(one["paired"]["candidate"]),
-            (_figure if metric == "r2" else _points)(one["paired"]["difference"]),
+            (_figure if metric and metric not in ERRORS else _points)(one["paired"]["difference"]),
         )
         for one in slices["measured"]
     ]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,7 +23,7 @@ from trimtab.task import Metric
 
 CANDIDATE = "trimtab.candidate"
 PAGE = 1000  # runs a request; a release has one a build
-METRICS: tuple[Metric, ...] = ("accuracy", "rmse", "mae", "r2")
+METRICS: tuple[Metric, ...] = get_args(Metric)
 NAMED = 12  # candidates named when the one asked for is not there
 
 
@@ -33,8 +33,8 @@ class Stage:
 
     Attributes:
         added: labels of the steps since the stage before ("original" for the first).
-        accuracy: on validation; None where the candidate itself was not measured. Of a regression its metric.
-        metric: "accuracy", "rmse", "mae" or "r2".
+        accuracy: on validation; None where the candidate itself was not measured. Where another metric decides, that.
+        metric: what the release was judged by.
         speedup: batch size → times as fast as the eager original. size_ratio: times smaller than its FP32 weights.
     """
 
@@ -46,7 +46,7 @@ class Stage:
     metric: Metric = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dict, JSON-safe; of a regression its metric is under its own name."""
+        """Plain dict, JSON-safe; another metric than accuracy is under its own name."""
         plain = asdict(self)
         metric = plain.pop("metric")
         return plain if metric == "accuracy" else {**plain, metric: plain.pop("accuracy")}

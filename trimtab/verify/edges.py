@@ -4,18 +4,25 @@ What decides and what is reported: a conversion must answer like the original at
 may change, and for every finite value within the range of the data. A NaN or an infinity in an input is outside that:
 ReLU on OpenVINO and max pooling on ONNX Runtime may swallow a NaN that torch passes on, so hardly a conversion could
 ever pass. What each of both does with them (refuses, passes on, hides) is said, input by input, and does not decide.
+
+Zeros and extremes are invented: where the original itself answers one with NaN (a mask that hides a whole row), there
+is nothing to compare with, which is said. On real rows, at every size of an axis, NaN counts.
+
+Every output is compared. Further ones are held to what they are held to on ordinary rows: in FP32 to the same share of
+their largest value, otherwise to their shape and to being finite (`further_edges`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trimtab.free_axes import axes_of, by_name, resized, size_of, sizes_to_try
 from trimtab.runtime.door import InputError
-from trimtab.verify.predictor import Array, Predictor, answered
+from trimtab.verify.further_edges import NOT_COMPARED, beside
+from trimtab.verify.predictor import Array, Predictor, all_answers, deciding
 from trimtab.verify.scale import Scale
 
 BATCHES = (1, 3, 17)
@@ -30,13 +37,15 @@ Inputs = Mapping[str, Array]
 class Edge:
     """One probe at an edge: what was tried, whether the answer was right, and the figure.
 
-    `decides` is False for what is reported only.
+    `decides` is False for what is reported only. `output` is the place of the first output that is wrong, in the order
+    of the specification.
     """
 
     name: str
     ok: bool
     detail: str
     decides: bool = True
+    output: int = 0
 
 
 def batch_edges(
@@ -52,14 +61,19 @@ def batch_edges(
     Yields each edge with the rows it was asked about; so do the others.
     """
     rows = len(given)
+    known = {"": given}
+    if scale.beside:
+        known = all_answers(candidate, {name: values[:ALL_AT_ONCE] for name, values in inputs.items()})
 
     def probe(name: str, asked: Inputs) -> Edge:
         size = len(next(iter(asked.values())))
-        answer = answered(candidate, asked)
-        if answer.shape != given[:size].shape:
+        answers, before = candidate.predict(asked), {name: values[:size] for name, values in known.items()}
+        answer, first = deciding(answers), deciding(before)
+        if answer.shape != first.shape:
             return Edge(name, False, f"answered {answer.shape}")
-        distance = scale.distance(given[:size], answer)
-        return Edge(name, distance <= atol, f"differs from itself by {distance:.1e}", decides)
+        distance = scale.distance(first, answer)
+        edge = Edge(name, distance <= atol, f"differs from itself by {distance:.1e}", decides)
+        return _with_others(edge, before, answers, atol, scale)
 
     for size in dict.fromkeys([*(min(size, rows) for size in BATCHES), min(rows, ALL_AT_ONCE)]):
         asked = {name: values[:size] for name, values in inputs.items()}
@@ -79,7 +93,7 @@ def value_edges(
             probes[f"{name} constant at the smallest"] = {**one, name: np.full_like(values[:1], values.min())}
             probes[f"{name} constant at the largest"] = {**one, name: np.full_like(values[:1], values.max())}
     for label, asked in probes.items():
-        yield _compared(label, reference, candidate, asked, atol, scale), asked
+        yield _compared(label, reference, candidate, asked, atol, scale, invented=True), asked
 
 
 def axis_edges(
@@ -140,24 +154,53 @@ def odd_value_edges(reference: Predictor, candidate: Predictor, inputs: Inputs) 
 
 
 def _compared(
-    label: str, reference: Predictor, candidate: Predictor, asked: Inputs, atol: float | None, scale: Scale
+    label: str,
+    reference: Predictor,
+    candidate: Predictor,
+    asked: Inputs,
+    atol: float | None,
+    scale: Scale,
+    invented: bool = False,
 ) -> Edge:
     def probe(name: str, asked: Inputs) -> Edge:
-        expected, given = answered(reference, asked), answered(candidate, asked)
-        if given.shape != expected.shape:
-            return Edge(name, False, f"answered {given.shape}, the original {expected.shape}")
-        distance = scale.distance(expected, given)
-        others = f"; {int(scale.differ(expected, given).sum())} of {len(given)} answered otherwise"
-        others = "" if atol is not None or len(given) == 1 else others
-        if scale.tolerance is not None:
-            ok = bool(np.isfinite(given).all()) and (atol is None or distance <= atol)
-            return Edge(name, ok, f"differs by {distance:.1e} of the largest answer{others}")
-        sums = given.sum(axis=1)
-        total = float(sums[np.abs(sums - 1).argmax()])
-        ok = abs(total - 1) <= SUM_ATOL and (atol is None or distance <= atol)
-        return Edge(name, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}{others}")
+        expected, given = reference.predict(asked), candidate.predict(asked)
+        edge = _deciding(name, deciding(expected), deciding(given), atol, scale, invented)
+        return _with_others(edge, expected, given, atol, scale, invented)
 
     return _guarded(label, probe, asked)
+
+
+def _deciding(name: str, expected: Array, given: Array, atol: float | None, scale: Scale, invented: bool) -> Edge:
+    if given.shape != expected.shape:
+        return Edge(name, False, f"answered {given.shape}, the original {expected.shape}")
+    if invented and not np.isfinite(expected).all():
+        return Edge(name, True, NOT_COMPARED)
+    distance = scale.distance(expected, given)
+    others = f"; {int(scale.differ(expected, given).sum())} of {len(given)} answered otherwise"
+    others = "" if atol is not None or len(given) == 1 else others
+    if scale.tolerance is not None:
+        ok = bool(np.isfinite(given).all()) and (atol is None or distance <= atol)
+        return Edge(name, ok, f"differs by {distance:.1e} of the largest answer{others}")
+    sums = given.sum(axis=1)
+    total = float(sums[np.abs(sums - 1).argmax()])
+    ok = abs(total - 1) <= SUM_ATOL and (atol is None or distance <= atol)
+    return Edge(name, bool(ok), f"differs by {distance:.1e}, probabilities sum to {total:.4f}{others}")
+
+
+def _with_others(
+    edge: Edge,
+    expected: Mapping[str, Array],
+    given: Mapping[str, Array],
+    limit: float | None,
+    scale: Scale,
+    invented: bool = False,
+) -> Edge:
+    """The edge of the deciding output, with what was seen of the others."""
+    others = beside(expected, given, limit, scale, invented)
+    detail = "; ".join((edge.detail, *others.detail))
+    if edge.ok and others.wrong is not None:
+        return replace(edge, ok=False, detail=detail, output=others.wrong)
+    return replace(edge, detail=detail)
 
 
 def _first(values: Array, axis: int) -> Array:
@@ -170,10 +213,13 @@ def _twice(values: Array, axis: int) -> Array:
 
 def _kind_of_answer(predictor: Predictor, inputs: Inputs) -> str:
     try:
-        answer = answered(predictor, inputs)
+        answers = predictor.predict(inputs)
     except InputError:
         return "refused"
-    return "ordinary numbers" if np.isfinite(answer).all() else "NaN"
+    kinds = {name: "ordinary numbers" if np.isfinite(one).all() else "NaN" for name, one in answers.items()}
+    if len(set(kinds.values())) == 1:
+        return next(iter(kinds.values()))
+    return ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
 
 
 def _guarded(name: str, probe: Callable[[str, Inputs], Edge], asked: Inputs) -> Edge:

@@ -36,6 +36,7 @@ class Evidence:
         attributions: what the answers of both rest on, on validation; None where it was not asked for.
         throughput: requests a second with several callers, by "original" and "candidate".
         rival: on a recompression, candidate and champion at the figure that was too much; None elsewhere.
+        accuracy: of a classifier that another metric decides on, its accuracy on the gate; None elsewhere.
     """
 
     paired: Mapping[str, Paired | PairedNumbers]
@@ -52,6 +53,7 @@ class Evidence:
     attributions: Agreement | None = None
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
     rival: Rival | None = None
+    accuracy: Paired | None = None
 
     def __post_init__(self) -> None:
         """Refuse evidence that cannot decide anything.
@@ -100,6 +102,7 @@ class Evidence:
             "attributions": None if self.attributions is None else self.attributions.to_json(),
             "throughput": {name: asdict(one) for name, one in self.throughput.items()},
             "rival": None if self.rival is None else self.rival.to_json(),
+            **({} if self.accuracy is None else {"accuracy": self.accuracy.to_json()}),
         }
 
     @classmethod
@@ -121,4 +124,5 @@ class Evidence:
             attributions=None if value["attributions"] is None else Agreement.from_json(value["attributions"]),
             throughput={name: Throughput(**one) for name, one in value["throughput"].items()},
             rival=None if value.get("rival") is None else Rival.from_json(value["rival"]),
+            accuracy=None if value.get("accuracy") is None else Paired.from_json(value["accuracy"]),
         )

@@ -1,7 +1,7 @@
 """The search as an image: what was seen of each shape before training, and what training made of those that were taken.
 
 Two panels over one axis of latency, so that a shape stands at the same place in both: above, how much the cut changed
-the answers; below, what accuracy was lost after each rung. A line leads from a shape to its drops.
+the answers; below, what accuracy (or another metric) was lost after each rung. A line leads from a shape to its drops.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from trimtab.compress.search.course import Way
 from trimtab.compress.search.explore import Explored
 from trimtab.compress.search.record import SearchRecord, won_by_target
+from trimtab.task import Task
 from trimtab.verify.confusion import NEUTRAL
 from trimtab.verify.pareto import COLOURS, GREEN
 
@@ -27,7 +28,7 @@ LINE: dict[str, Any] = {"color": NEUTRAL, "lw": 0.9, "alpha": 0.7, "zorder": 2}
 
 def figure(record: SearchRecord) -> Figure:
     """Draw a search: the upper panel alone where nothing was trained."""
-    trained = [way for way in record.ways if way.runner.drops]
+    trained, task = [way for way in record.ways if way.runner.drops], Task.of(record.metric)
     drawing = Figure(figsize=(5.4, 6.6 if trained else 4.2), layout="constrained")
     grid = drawing.add_gridspec(2, 1, height_ratios=(1.2, 1)) if trained else drawing.add_gridspec(1, 1)
     upper = drawing.add_subplot(grid[0])
@@ -41,13 +42,20 @@ def figure(record: SearchRecord) -> Figure:
     if lower is not None:
         upper.tick_params(labelbottom=False)
         _draw_drops(lower, trained, record.drops, {one.shape.key: colours[_lane(one)] for one in _measured(record)})
-        _style(lower, "accuracy lost on validation\nafter each rung, points")
+        _style(lower, f"{task.name} lost on validation\nafter each rung, {_unit(task)}")
         _shade_noise(lower, record.noise_floor)
         _join(drawing, upper, lower, record, trained)
         bottom = lower
     bottom.set_xlabel("latency, over the uncut original's", color=NEUTRAL, fontsize=12)
     _legend(drawing, record, colours, trained)
     return drawing
+
+
+def _unit(task: Task) -> str:
+    """Of a drop times 100."""
+    if task.by_accuracy:
+        return "points"
+    return "%" if task.relative else "hundredths"
 
 
 def _measured(record: SearchRecord) -> list[Explored]:

@@ -30,12 +30,16 @@ class Further:
     Attributes:
         largest, mean: from the torch module the candidate was converted from; see the module.
         from_original: mean from the original's; None where that was not compared.
+        high: largest absolute value that the module gives, of which `largest` is a share. row: where it differs most.
+            Both are 0 in the records of earlier releases.
     """
 
     name: str
     largest: float
     mean: float
     from_original: float | None = None
+    high: float = 0.0
+    row: int = 0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Further:
@@ -67,7 +71,14 @@ def compare_further(
             if original is not None:
                 far[name].add(name, start, at_first[name], given[name])
     return tuple(
-        Further(name, near[name].largest, near[name].mean, far[name].mean if original is not None else None)
+        Further(
+            name,
+            near[name].largest,
+            near[name].mean,
+            far[name].mean if original is not None else None,
+            near[name].high,
+            near[name].row,
+        )
         for name in names
     )
 
@@ -76,7 +87,8 @@ class _Sums:
     """What both figures follow from, batch by batch."""
 
     def __init__(self) -> None:
-        self._off = self._high = self._off_squared = self._squared = 0.0
+        self._off = self.high = self._off_squared = self._squared = 0.0
+        self.row = 0
 
     def add(self, name: str, start: int, expected: Array, given: Array) -> None:
         if expected.shape != given.shape:
@@ -87,14 +99,16 @@ class _Sums:
             raise ConversionError(f"output {name!r} of row {bad} is not finite", where="parity")
         wide = expected.astype(np.float64)
         off = np.abs(wide - given)
-        self._off = max(self._off, float(off.max(initial=0)))
-        self._high = max(self._high, float(np.abs(wide).max(initial=0)))
+        by_row = off.reshape(len(off), -1).max(axis=1, initial=0)
+        if by_row.max() > self._off:
+            self._off, self.row = float(by_row.max()), start + int(by_row.argmax())
+        self.high = max(self.high, float(np.abs(wide).max(initial=0)))
         self._off_squared += float(np.square(off).sum())
         self._squared += float(np.square(wide).sum())
 
     @property
     def largest(self) -> float:
-        return self._off / max(self._high, TINY)
+        return self._off / max(self.high, TINY)
 
     @property
     def mean(self) -> float:

@@ -1,4 +1,5 @@
-"""Two regressions on the same rows: RMSE, MAE or R² of each, and the difference, with paired bootstrap intervals.
+"""Two models on the same rows: a metric that is no share of rows of each, and the difference, with paired bootstrap
+intervals. Here the regressions (RMSE, MAE, R²); `class_numbers` compares classifiers.
 
 In each draw of rows both models are judged on the same ones (see `bootstrap`), so that rows which are hard for both
 cancel out of the difference.
@@ -22,14 +23,15 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class PairedNumbers:
-    """Two regressions on the same rows.
+    """Two models on the same rows.
 
     Attributes:
-        metric: "rmse", "mae" or "r2".
+        metric: "rmse", "mae" or "r2"; of classifiers "f1", "roc_auc" or "log_loss".
         original, candidate: the metric of each.
-        difference: how much better the candidate is: of an error 1 - candidate / original, of R² the difference. Below
+        difference: how much better the candidate is: of an error 1 - candidate / original, else the difference. Below
             0 it is worse, as a difference of accuracies would be.
-        lost, gained: rows on which the candidate is further off than the original, and nearer.
+        lost, gained: rows on which the candidate is further off than the original, and nearer; of classifiers, rows
+            that only the original, and only the candidate, decides right.
     """
 
     metric: Metric
@@ -46,14 +48,14 @@ class PairedNumbers:
 
     @property
     def _task(self) -> Task:
-        return Task("regression", self.metric)
+        return Task.of(self.metric)
 
     def show(self, value: float) -> str:
         """A figure of the metric, e.g. "3.142"."""
         return f"{value:.4g}" if self.metric in ERRORS else f"{value:.4f}"
 
     def amount(self, difference: float) -> str:
-        """A difference in words: "5.00 % worse", of R² "0.0123 better"."""
+        """A difference in words: "5.00 % worse", of what is no error "0.0123 better"."""
         size = f"{100 * abs(difference):.2f} %" if self.metric in ERRORS else f"{abs(difference):.4f}"
         return size if round(difference, 4) == 0 else f"{size} {'better' if difference > 0 else 'worse'}"
 
@@ -65,7 +67,9 @@ class PairedNumbers:
 
     @property
     def counts(self) -> str:
-        """Rows on which the candidate is further off, and nearer."""
+        """Rows lost and gained, in words."""
+        if not self._task.regression:
+            return f"{self.lost} decisions lost, {self.gained} gained of {self.difference.n} rows"
         return f"{self.lost} rows further off, {self.gained} nearer of {self.difference.n} rows"
 
     def to_json(self) -> dict[str, Json]:

@@ -66,8 +66,8 @@ def figure(
 
 
 def _height(spot: Point, task: Task) -> float:
-    """Percent of right answers; of an error percent better than the original (below 0: worse), of R² the difference."""
-    if not task.regression:
+    """Percent of right answers; of an error percent better than the original (below 0: worse), else the difference."""
+    if task.by_accuracy:
         return 100 * spot.accuracy
     return -spot.drop * (100 if task.relative else 1)
 
@@ -80,13 +80,14 @@ def _draw_budget(axes: Axes, every: Sequence[Point], budget: Budget, task: Task)
     """
     original = 100 * (every[0].accuracy + every[0].drop) if every else 100.0
     floor = original - 100 * budget.max_drop
-    if task.regression:
+    if not task.by_accuracy:
         original, floor = 0.0, -budget.max_drop * (100 if task.relative else 1)
     speeds = [1.0, budget.min_speedup, *(spot.first_speedup for spot in every)]
     _scale_speeds(axes, min(speeds), max(speeds))
     heights = [original, *(_height(spot, task) for spot in every)]
     lowest, highest = min(heights), max(heights)
-    least = 0.002 if task.metric == "r2" else 0.2
+    plain = not (task.by_accuracy or task.relative)  # neither percents nor shares of an error
+    least = 0.002 if plain else 0.2
     visible = lowest - floor <= FLOOR_WITHIN * max(highest - lowest, least)
     lowest = min(lowest, floor) if visible else lowest
     pad = 0.15 * (highest - lowest) + least / 4
@@ -97,11 +98,7 @@ def _draw_budget(axes: Axes, every: Sequence[Point], budget: Budget, task: Task)
     if visible:
         axes.plot([budget.min_speedup, right], [floor] * 2, color=GREEN, lw=1, ls="--", zorder=1)
     axes.scatter(1.0, original, marker="*", s=170, color=NEUTRAL, zorder=4)
-    return (
-        "within budget"
-        if visible
-        else f"within budget (floor {floor:.1f}{'' if task.metric == 'r2' else ' %'} below the axis)"
-    )
+    return "within budget" if visible else f"within budget (floor {floor:.1f}{'' if plain else ' %'} below the axis)"
 
 
 def _scale_speeds(axes: Axes, slowest: float, fastest: float) -> None:
@@ -130,7 +127,7 @@ def _name_winner(axes: Axes, every: Sequence[Point], winner: tuple[str, str] | N
 
 
 def _figure(spot: Point, task: Task) -> str:
-    return f"{task.name} {task.show(spot.accuracy)}" if task.regression else task.show(spot.accuracy)
+    return task.show(spot.accuracy) if task.by_accuracy else f"{task.name} {task.show(spot.accuracy)}"
 
 
 def _decorate(
@@ -139,7 +136,7 @@ def _decorate(
     batch = next(iter(every[0].speedup)) if every else 1
     axes.set_xlabel(f"times as fast as eager PyTorch, batch {batch}", color=NEUTRAL, fontsize=12)
     better = f"{task.name} on validation, better than the original by{', %' if task.relative else ''}"
-    axes.set_ylabel(better if task.regression else "accuracy on validation, %", color=NEUTRAL, fontsize=12)
+    axes.set_ylabel("accuracy on validation, %" if task.by_accuracy else better, color=NEUTRAL, fontsize=12)
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.tick_params(which="both", colors=NEUTRAL, labelsize=11)
     axes.grid(color=NEUTRAL, alpha=0.2)

@@ -7,6 +7,8 @@ Of a regression, differences are shares of the scale of the answers: of the larg
 over the rows, output by output, since rounding of floats is relative. Answers differ where they are further apart than
 `tolerance` standard deviations of the original's answers (`scale.py`).
 
+Further outputs are compared beside the one that decides, on the same rows and at the same edges (`further.py`).
+
 Where it does not, the graph is opened and the first layer that differs is named (`convert.first_difference`).
 """
 
@@ -29,7 +31,7 @@ from trimtab.verify.scale import Scale
 WORST = 5
 MOST_OPENED = 32  # rows: every result of every layer is kept for them
 INT8_SELF_ATOL = 0.05  # the same row in another batch: a rounding step of a quantizer may fall the other way
-Explain = Callable[[Mapping[str, Array]], FirstDifference | str]
+Explain = Callable[[Mapping[str, Array], int], FirstDifference | str]
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def compare(
         confidence: of the interval of the disagreement (Clopper-Pearson).
         batch_invariant: False for what answers a row differently in another batch by design (dynamic quantization):
             by how much is reported and does not decide.
-        explain: inputs that are answered wrong → the first layer that differs; called only when something is wrong.
+        explain: inputs that are answered wrong, and the place of the output that is → the first layer that differs;
+            called only when something is wrong.
         max_disagreement: where decisions are compared, the share of others above which something is wrong.
         tolerance: of a regression, see `Parity`; None for a classifier.
         original: what was not compressed, from which further outputs are told apart too.
@@ -120,7 +123,8 @@ def compare(
     if not np.isfinite(given).all():
         bad = int((~np.isfinite(given)).any(axis=1).argmax())
         raise ConversionError(f"the answer to row {bad} is not finite", where="parity")
-    scale = Scale.of(expected, tolerance)
+    further = compare_further(reference, candidate, inputs, original)
+    scale = Scale.of(expected, tolerance, {one.name: one.high for one in further})
     distance = np.abs(expected.astype(np.float64) - given) / scale.largest
     relative = distance / np.maximum(np.abs(expected), np.finfo(np.float32).tiny)
     order = np.argsort(-distance.max(axis=1), kind="stable")[:WORST]
@@ -133,7 +137,7 @@ def compare(
     ]
     wrong = share.value > max_disagreement if atol is None else float(distance.max()) > atol
     worst = {name: values[order] for name, values in inputs.items()}
-    asked: Mapping[str, Array] | None = worst if wrong else _wrong_at_an_edge(probed)
+    asked = (worst, 0) if wrong else _wrong_further(further, inputs, atol) or _wrong_at_an_edge(probed)
     return Parity(
         rows=rows,
         atol=atol,
@@ -142,16 +146,30 @@ def compare(
         disagreement=share,
         worst=tuple((int(row), _floats(expected[row]), _floats(given[row])) for row in order),
         edges=tuple(edge for edge, _ in probed),
-        where=None if explain is None or asked is None else explain(asked),
+        where=None if explain is None or asked is None else explain(*asked),
         tolerance=tolerance,
-        further=compare_further(reference, candidate, inputs, original),
+        further=further,
     )
 
 
-def _wrong_at_an_edge(probed: Sequence[tuple[Edge, Mapping[str, Array]]]) -> Mapping[str, Array] | None:
-    """What the first probe that decides and went wrong asked about; a few rows of it."""
-    asked = next((asked for edge, asked in probed if edge.decides and not edge.ok), None)
-    return asked and {name: values[:MOST_OPENED] for name, values in asked.items()}
+def _wrong_further(
+    further: Sequence[Further], inputs: Mapping[str, Array], atol: float | None
+) -> tuple[Mapping[str, Array], int] | None:
+    """The row at which the first wrong one of the further outputs is furthest off, and its place."""
+    for place, one in enumerate(further, 1):
+        if atol is not None and one.largest > atol:
+            return {name: values[one.row : one.row + 1] for name, values in inputs.items()}, place
+    return None
+
+
+def _wrong_at_an_edge(
+    probed: Sequence[tuple[Edge, Mapping[str, Array]]],
+) -> tuple[Mapping[str, Array], int] | None:
+    """What the first probe that decides and went wrong asked about, a few rows of it, and which output went wrong."""
+    for edge, asked in probed:
+        if edge.decides and not edge.ok:
+            return {name: values[:MOST_OPENED] for name, values in asked.items()}, edge.output
+    return None
 
 
 def _floats(row: Array) -> tuple[float, ...]:

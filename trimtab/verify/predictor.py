@@ -26,7 +26,22 @@ class Predictor(Protocol):
 
 def answered(predictor: Predictor, inputs: Mapping[str, Array]) -> Array:
     """The output that decides, float32 (batch, k), whatever that is called."""
-    return next(iter(predictor.predict(inputs).values()))
+    return deciding(predictor.predict(inputs))
+
+
+def deciding(answers: Mapping[str, Array]) -> Array:
+    """The output that decides, of what a predictor answered."""
+    return next(iter(answers.values()))
+
+
+def all_answers(predictor: Predictor, inputs: Mapping[str, Array], batch: int = 256) -> dict[str, Array]:
+    """Every output (n, ...) of all rows, `batch` rows a call; all of it is held, so give rows by the thousand."""
+    rows = len(next(iter(inputs.values())))
+    parts = [
+        predictor.predict({name: values[start : start + batch] for name, values in inputs.items()})
+        for start in range(0, rows, batch)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def probabilities(predictor: Predictor, inputs: Mapping[str, Array], batch: int = 256) -> Array:

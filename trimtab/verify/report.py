@@ -95,6 +95,7 @@ def render(
     return template.render(
         task=task,
         numbers=task.regression,
+        counted=task.by_accuracy,
         resamples=RESAMPLES,
         corrected_rows=CORRECTED_ROWS,
         title=title,
@@ -123,7 +124,7 @@ def render(
 def task_of(evidence: Evidence) -> Task:
     """What the evidence is about, by what was compared."""
     first = next(iter(evidence.paired.values()))
-    return Task("regression", first.metric) if isinstance(first, PairedNumbers) else CLASSIFICATION
+    return Task.of(first.metric) if isinstance(first, PairedNumbers) else CLASSIFICATION
 
 
 def pictures(meta: Meta, task: Task) -> tuple[Figure, Figure]:

@@ -59,6 +59,14 @@ def test_with_a_control_drops_are_counted_from_it_and_it_runs_every_rung() -> No
     assert ended[0].runner.drops[0] == pytest.approx(0.95 - 0.82)
 
 
+def test_drops_are_counted_as_the_terms_say() -> None:
+    relative = Terms(3, [0.02], -0.5, control=False, drop=lambda before, after: after / before - 1)
+
+    ended = run_course(ways(1), relative, lambda way, epochs: Lap(way.steps, -0.6, 1.0))
+
+    assert ended[0].runner.drops == pytest.approx((0.2,) * len(ended[0].runner.epochs))
+
+
 def test_a_shape_that_cannot_be_trained_leaves_and_a_control_that_cannot_is_refused() -> None:
     ended = run_course(ways(3), TERMS, Club(cannot=("s0",)).train)
     assert {way.runner.key for way in ended} == {"s1", "s2"}

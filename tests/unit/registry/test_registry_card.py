@@ -11,6 +11,7 @@ import pytest
 
 from trimtab.registry.card import NOT_SAID, card
 from trimtab.registry.sbom import bill
+from trimtab.verify.class_numbers import paired_classes
 from trimtab.verify.numbers import paired_numbers
 from trimtab.verify.slices import compare_slices
 
@@ -141,3 +142,21 @@ def test_a_retrained_release_says_which_rows_it_learnt_from_and_what_they_counte
     assert said in card(facts(retraining=used), {"train": 900})
     assert "training began from scratch." in card(facts(retraining=used), {"train": 900})
     assert "journal" not in card(facts(), {"train": 900})
+
+
+@pytest.mark.parametrize(("metric", "head"), [("f1", "Macro F1"), ("log_loss", "Log loss")])
+def test_a_classifier_judged_by_another_metric_has_that_by_split_and_accuracy_by_slice(metric: Any, head: str) -> None:
+    labels = np.arange(300) % 3
+    base = 0.1 + 0.7 * np.eye(3)[labels]
+    own = base.copy()
+    own[:30] = own[:30, ::-1]
+    paired = paired_classes(metric, base, own, labels, 0.95).to_json()
+    given = facts(metric=metric)
+    given["evidence"]["paired"] = {"gate": paired}
+    sections = dict(part.split("\n", 1) for part in card(given, {}).split("\n## ")[1:])
+
+    said = next(text for title, text in sections.items() if title == head)
+    assert ("negative where worse" in said) is (metric == "log_loss")
+    assert "in points" not in said
+    assert "accuracy" in sections["By class and slice"]
+    assert "in points" in sections["By class and slice"]

@@ -28,7 +28,8 @@ def test_slices_are_of_the_gate_and_compare_with_the_original() -> None:
     )
     own = LABELS.copy()
     own[180:190] = wrong[180:190]
-    hits = Hits(bench, {"gate": own, "other": wrong}, {"gate": LABELS, "other": LABELS}, None)
+    sure = np.eye(2)
+    hits = Hits(bench, {"gate": sure[own], "other": sure[wrong]}, {"gate": sure[LABELS], "other": sure[LABELS]}, None)
 
     found = {one.name: (one.paired.lost, one.paired.difference.n) for one in hits.by_slice(0.95).measured}
     assert found == {"late": (10, 50), "even": (5, 100), "odd": (5, 100)}
@@ -83,6 +84,34 @@ def test_metrics_hold_every_percentile_trust_reasons_and_rates_under_names_of_th
     trust = compare_trust(chances, chances, np.array([0, 1]), 0.95)
     assert _trust_metrics(trust)["calibration_error"] == pytest.approx(0.4)
     assert _trust_metrics(None) == _attribution_metrics(None) == {}
+
+
+@pytest.mark.parametrize("metric", ["f1", "roc_auc", "log_loss"])
+def test_another_metric_of_classes_decides_and_accuracy_and_slices_are_told_beside_it(metric: Any) -> None:
+    rng = np.random.default_rng(0)
+    base = 0.2 + 0.6 * np.eye(2)[LABELS] + rng.uniform(-0.3, 0.3, (200, 1)) * [1, -1]
+    own = base.copy()
+    own[180:] = own[180:, ::-1]
+    bench: Any = SimpleNamespace(
+        splits={"gate": SimpleNamespace(labels=LABELS)},
+        task=Task.of(metric),
+        class_names=["even", "odd"],
+        slices={"late": np.arange(200) >= 180},
+    )
+    hits = Hits(bench, {"gate": own}, {"gate": base}, {"gate": base})
+
+    paired = hits.against_original(0.95)["gate"]
+    assert (paired.name, paired.lost) == (Task.of(metric).name, 20 - paired.gained)
+    assert paired.difference.high < 0
+    assert (hits.against_champion(0.95) or {})["gate"] == paired
+    counted = hits.accuracy(0.95)
+    assert counted is not None
+    assert (counted.lost, counted.difference.n) == (paired.lost, 200)
+    slices = hits.by_slice(0.95)
+    assert slices is not None
+    assert {one.name for one in slices.measured} == {"late", "even", "odd"}
+    assert slices.pays_most is not None
+    assert slices.pays_most.paired.name == "accuracy"
 
 
 def test_numbers_are_paired_by_split_and_by_the_recipe_s_slices_alone() -> None:

@@ -171,7 +171,7 @@ def test_numbers_that_differ_are_explained_and_the_gate_says_where() -> None:
             atol,
             0.95,
             tolerance=0.1,
-            explain=lambda rows: f"it first differs at model.0, of {len(rows['input'])} rows",
+            explain=lambda rows, _: f"it first differs at model.0, of {len(rows['input'])} rows",
             max_disagreement=allowed,
         )
 

@@ -199,7 +199,7 @@ def test_what_the_bounds_allow_the_original_must_answer_too() -> None:
 def test_the_worst_rows_are_explained_only_where_something_is_wrong(inputs: dict[str, Array]) -> None:
     asked: list[Array] = []
 
-    def explain(rows: Mapping[str, Array]) -> str:
+    def explain(rows: Mapping[str, Array], output: int) -> str:
         asked.append(rows["input"])
         return "at the second layer"
 
@@ -217,7 +217,9 @@ def test_a_probe_that_fails_is_explained_with_what_it_asked(inputs: dict[str, Ar
         return x + (x == 0).all()
 
     seen: list[Mapping[str, Array]] = []
-    parity = compare(Linear(), Linear(before=at_zero), inputs, 1e-4, 0.95, explain=lambda rows: str(seen.append(rows)))
+    parity = compare(
+        Linear(), Linear(before=at_zero), inputs, 1e-4, 0.95, explain=lambda rows, _: str(seen.append(rows))
+    )
     assert not edge(parity, "all zeros")
     assert not seen[0]["input"].any()
 

@@ -6,6 +6,7 @@ on. So the loop knows no store and no clock but the one it is given, and runs in
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +31,8 @@ class Lap:
     """What a rung did to a shape.
 
     Attributes:
-        steps: of the candidate that was made. accuracy: its share of right answers on the validation split.
+        steps: of the candidate that was made. accuracy: its share of right answers on the validation split, or another
+            score.
         seconds: an epoch took; None where the candidate had been made before.
     """
 
@@ -47,12 +49,14 @@ class Terms:
         epochs: of who goes all the way. drops: accuracies that may be lost, a line of shapes for each.
         accuracy: of the original on the validation split; what drops are counted from where there is no control.
         control: whether the uncut original runs along, and drops are counted from it.
+        drop: (score before, score after) → how much was lost; of shares of right answers the difference.
     """
 
     epochs: int
     drops: Sequence[float]
     accuracy: float
     control: bool
+    drop: Callable[[float, float], float] = operator.sub
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class _Course:
         if lap.seconds is not None:
             self.seconds.append(lap.seconds)
         before = way.runner
-        drop = 0.0 if reference is None else reference - lap.accuracy
+        drop = 0.0 if reference is None else self.terms.drop(reference, lap.accuracy)
         runner = replace(before, drops=(*before.drops, drop), epochs=(*before.epochs, rung.epochs))
         further = Way(runner, lap.steps)
         self.trained(further, lap.accuracy)

@@ -11,6 +11,7 @@ from trimtab.compress.search.course import Way
 from trimtab.compress.search.explore import Explored, Measured, Probe, lane_latency
 from trimtab.compress.search.halving import Runner
 from trimtab.compress.search.shape import Shape
+from trimtab.task import Metric
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class SearchRecord:
         seen: shapes of the exploration. ways: those of them that were to be trained, and the control if there was one.
         noise_floor: gains below it are none. error: relative error of the latency model for nine shapes in ten; None:
             too few were measured for one. drops: accuracies that were allowed to be lost.
-        accuracy: of the original on the validation split.
+        accuracy: of the original on the validation split; another score where `metric` is another.
     """
 
     seen: tuple[Explored, ...]
@@ -38,6 +39,7 @@ class SearchRecord:
     error: float | None
     drops: tuple[float, ...]
     accuracy: float
+    metric: Metric = "accuracy"
 
     @classmethod
     def of(cls, found: Mapping[str, Any], ways: Sequence[Way], drops: Sequence[float]) -> SearchRecord:
@@ -45,7 +47,8 @@ class SearchRecord:
         model = found["latency_model"]
         seen = tuple(trial_from_json(trial) for trial in found["trials"])
         error = None if model is None else float(model["error"])
-        return cls(seen, tuple(ways), float(found["noise_floor"]), error, tuple(drops), float(found["accuracy"]))
+        score, metric = float(found["accuracy"]), found.get("metric", "accuracy")
+        return cls(seen, tuple(ways), float(found["noise_floor"]), error, tuple(drops), score, metric)
 
     def trails(self) -> list[dict[str, Json]]:
         """Each way as plain values: latency before training, drop after each rung, epochs of each."""
