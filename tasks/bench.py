@@ -23,9 +23,9 @@ from trimtab.watch import Watch
 from trimtab.workbench import Workbench
 
 if TYPE_CHECKING:
+    from trimtab.compress.search.record import SearchRecord  # brings Optuna and torch, which monitoring needs not
     from trimtab.registry.connection import Registry
     from trimtab.registry.tracking import Tracking
-    from trimtab.compress.search.record import SearchRecord  # brings Optuna and torch, which monitoring needs not
 
 AS_ML = "?workflowType=machine_learning"  # MLflow 3 opens an experiment as one of generative AI otherwise
 CONTEXTS = {"train": "training"}  # MLflow's word for what a split is used for, where it is not the split's name
