@@ -27,6 +27,8 @@ run: env         ## Run the whole loop on the digits example; everything stays u
 down: env        ## Stop everything `make run` started
 	@$(BIN)/trimtab down
 
+# Compiled files are kept whatever the shell says: a hundred processes would compile everything anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: env        ## The whole suite, on its own state directories and ports; two test files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

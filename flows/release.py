@@ -7,16 +7,9 @@ from typing import Annotated, Any
 from prefect import flow
 
 from tasks.bench import open_bench, release_run
-from tasks.compress import compress
-from tasks.convert import convert
 from tasks.leftovers import crash_dead_runs
 from tasks.naming import described, run_name
-from tasks.optimize import optimize
-from tasks.promote import promote
-from tasks.register import register
-from tasks.select import select
 from tasks.serve import serve
-from tasks.verify import verify
 
 RecipePath = Annotated[str, described("Path of the recipe file.")]
 HomePath = Annotated[str, described("State directory of the stack.")]
@@ -40,12 +33,14 @@ def release(
         if done := run.done():
             serve(bench, done["version"])
             return done
-        original = optimize(bench, run.before, run.kept)
-        candidates = compress(bench, run, original)
-        builds = convert(bench, candidates, run.targets, run.unwanted)
-        finalists = select(bench, run, candidates, builds)
-        verified = verify(bench, run, finalists)
-        version = register(bench, run, verified)
-        serving = promote(bench, version, reason)
+        from tasks import stages  # ten seconds; to deploy this flow, or where nothing is left to do, they are not spent
+
+        original = stages.optimize(bench, run.before, run.kept)
+        candidates = stages.compress(bench, run, original)
+        builds = stages.convert(bench, candidates, run.targets, run.unwanted)
+        finalists = stages.select(bench, run, candidates, builds)
+        verified = stages.verify(bench, run, finalists)
+        version = stages.register(bench, run, verified)
+        serving = stages.promote(bench, version, reason)
         serve(bench, serving)
         return run.summary(version, serving, verified.figures())

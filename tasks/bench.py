@@ -17,16 +17,15 @@ from trimtab.candidate import Step, digest_of
 from trimtab.monitoring.door import check_watch
 from trimtab.recipe.schema import Target
 from trimtab.registry.author import author
-from trimtab.registry.connection import Registry
 from trimtab.registry.follow import current_champion
-from trimtab.registry.sweep import sweep
-from trimtab.registry.tracking import Tracking
 from trimtab.settings import Settings
 from trimtab.watch import Watch
 from trimtab.workbench import Workbench
 
 if TYPE_CHECKING:
     from trimtab.compress.search.record import SearchRecord  # brings Optuna and torch, which monitoring needs not
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.tracking import Tracking
 
 AS_ML = "?workflowType=machine_learning"  # MLflow 3 opens an experiment as one of generative AI otherwise
 CONTEXTS = {"train": "training"}  # MLflow's word for what a split is used for, where it is not the split's name
@@ -98,6 +97,8 @@ def open_bench(recipe: str, home: str, retrain_verdict: str | None, recompress_v
 
     With one to recompress for, those join that the champion was trained on, so that it is compared on the same data.
     """
+    import torch  # noqa: F401  (now, not when the user's code asks for it: their folder leads sys.path then)
+
     settings = Settings.load(Path(home)).ensure_home()
     watch = Watch(recipe, settings)
     recompress, rows_of = None, retrain_verdict
@@ -123,6 +124,11 @@ def release_key(bench: Workbench) -> str:
 @contextmanager
 def release_run(bench: Workbench, reason: str) -> Iterator[ReleaseRun]:
     """The MLflow parent run of this release, RUNNING inside the block, ended as the block ends."""
+    # MLflow takes two seconds to import, and to deploy the flow nothing of it is needed.
+    from trimtab.registry.connection import Registry
+    from trimtab.registry.sweep import sweep
+    from trimtab.registry.tracking import Tracking
+
     settings, name = bench.settings, bench.recipe.name
     tracking = Tracking(settings.tracking_uri(), settings.locks)
     registry = Registry.from_settings(settings)

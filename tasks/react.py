@@ -21,8 +21,6 @@ from trimtab import reactions
 from trimtab.errors import Conflict, RegistryError
 from trimtab.monitoring.policy import Decision
 from trimtab.registry.author import author
-from trimtab.registry.connection import Registry
-from trimtab.registry.promote import rollback
 from trimtab.watch import Watch
 
 __all__ = ["ask", "begin", "choose", "conclude", "open_watch", "reacting", "resumed", "roll_back", "why"]
@@ -99,6 +97,9 @@ def roll_back(watch: Watch, decision: Decision) -> int | RegistryError:
     Raises:
         StateError: the service does not answer with it; a later run finds it done or goes on waiting.
     """
+    from trimtab.registry.connection import Registry  # MLflow, which a retraining imports elsewhere, and later
+    from trimtab.registry.promote import rollback
+
     bad = int(watch.verdict(decision.verdict_digest).version)
     evidence = {"verdict": decision.verdict_digest, "flow_run": str(flow_run.get_id())}
     registry = Registry.from_settings(watch.settings)

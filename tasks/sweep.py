@@ -11,14 +11,15 @@ from prefect.logging import get_run_logger
 from trimtab.errors import Conflict
 from trimtab.recipe import load_recipe
 from trimtab.registry.allowance import allow
-from trimtab.registry.connection import Registry
-from trimtab.registry.mend import mend
 from trimtab.settings import Settings
 
 
 @task(name="sweep", task_run_name="sweep the registry", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
 def sweep_registry(recipe: str, home: str) -> list[str]:
     """What was found and done, one sentence each; a release that is running is left alone."""
+    from trimtab.registry.connection import Registry  # MLflow takes two seconds to import; deploying needs it not
+    from trimtab.registry.mend import mend
+
     settings, parsed = Settings.load(Path(home)).ensure_home(), load_recipe(recipe)
     registry = Registry.from_settings(settings)
     try:

@@ -73,4 +73,5 @@ def ui(settings: Settings) -> str:
 def _import_all() -> None:
     """What a release needs, Prefect among it, which reads its settings at import."""
     from deployments.demo import loop, summary  # noqa: F401
+    from tasks import stages  # noqa: F401
     from trimtab.convert import onnx_format, openvino_format  # noqa: F401

@@ -1,12 +1,15 @@
-"""One stack of real servers for all end-to-end tests."""
+"""One stack of real servers for all end-to-end tests, and on it one release that most of them go on from."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_world import World
+from e2e_world import Released, World
 
 from deployments.stack import down, up
 from trimtab.settings import Settings
@@ -23,3 +26,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(root / "home", root / "project")
     finally:
         down(settings)
+
+
+@pytest.fixture(scope="session")
+def released(world: World) -> Released:
+    """Version 1 of "once", answering, with its first window of traffic; a second release was refused meanwhile."""
+    recipe = world.recipe("once")
+    world.trimtab("up", recipe)
+    first = world.start("release", recipe, "--reason", "the first", "--json")
+    assert first.stdout is not None
+    assert first.stderr is not None
+    try:
+        assert any("training the original" in line for line in first.stderr)
+        os.kill(first.pid, signal.SIGSTOP)  # it holds the lock for as long as the second one asks
+        refused = world.trimtab("release", recipe, expect=8)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    log = first.stderr.read()
+    assert first.wait(timeout=280) == 0, log
+    summary = json.loads(first.stdout.read().strip().splitlines()[-1])
+    return Released(summary, refused, world.send("once"))

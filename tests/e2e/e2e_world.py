@@ -52,7 +52,7 @@ measure: {{batch_sizes: [1], rounds: 3, calls: 5}}
 budget: {{max_drop: 0.1, min_speedup: {min_speedup}, min_size_ratio: 0.1, max_disagreement: 0.1}}
 serving: {{backend: {backend}{trial}}}
 monitoring:
-  schedule: {{interval_s: 3600, timezone: UTC}}
+  schedule: {{cron: "0 0 1 1 *", timezone: UTC}}  # not while a test asks for verdicts itself
   window: {{rows: 120, min_labels: 100}}
   report: always
   policy: {{k: 1, n: 1, cooldown_s: 0}}
@@ -68,6 +68,15 @@ SEARCH = """
   prune: {norms: [l2], ratios: [0.5], round_to: 8}
   distil: {epochs: 7, lr: 0.01, threads: 1}
 """
+
+
+@dataclass(frozen=True)
+class Released:
+    """A first release: its summary, what a second one at the same time was told, and the versions that answered."""
+
+    summary: dict[str, Any]
+    refused: dict[str, Any]
+    answered: list[str]
 
 
 @dataclass
@@ -122,12 +131,12 @@ class World:
         return answer
 
     def start(self, *arguments: str | Path, **more: str) -> subprocess.Popen[str]:
-        """Start a command; its standard error can be read line by line."""
+        """Start a command; its standard error is to be read line by line, its answer, which is short, after."""
         return subprocess.Popen(
             self.command(*arguments),
             env=self.environment(**more),
             cwd=self.project,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from e2e_world import SEARCH, TRIAL, World
+from e2e_world import SEARCH, TRIAL, Released, World
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -47,20 +47,19 @@ def running(world: World, kind: str) -> list[dict[str, Any]]:
     return answer
 
 
-def test_a_release_is_registered_promoted_and_served_and_a_second_one_is_the_same_version(world: World):
-    recipe = world.recipe("once")
-    world.trimtab("up", recipe)
-    first = world.trimtab("release", recipe, "--reason", "the first")
-    assert first["version"] == 1
+def test_a_release_is_registered_promoted_and_served_and_a_second_one_is_the_same_version(
+    world: World, released: Released
+):
+    assert released.summary["version"] == 1
     assert httpx.get(f"{world.settings.scoring['once']}/version").json()["version"] == "1"
     [version] = versions_of(world, "once")
     assert version.current_stage == "Production"
     assert version.tags["trimtab.gate"] == "passed"
     assert "passed the gate" in version.description
     assert alias_of(world, "once") == 1
-    assert set(world.send("once")) == {"1"}
+    assert set(released.answered) == {"1"}
 
-    again = world.trimtab("release", recipe)
+    again = world.trimtab("release", world.recipe("once"))
     assert again["version"] == 1
     assert len(versions_of(world, "once")) == 1
     status = world.trimtab("status", "once")
@@ -78,7 +77,12 @@ def test_a_release_is_registered_promoted_and_served_and_a_second_one_is_the_sam
     assert all({"validation_accuracy", "speedup_b1", "size_ratio"} <= set(run.data.metrics) for run in children)
 
 
-def test_a_budget_nobody_meets_registers_nothing_and_leaves_the_champion_serving(world: World):
+def test_two_releases_of_one_recipe_at_once_one_is_told(released: Released):
+    assert released.refused["error"] == "Conflict"
+    assert "already running" in released.refused["what"]
+
+
+def test_a_budget_nobody_meets_registers_nothing_and_leaves_the_champion_serving(world: World, released: Released):
     recipe = world.recipe("once", min_speedup=1e6)
     answer = world.trimtab("release", recipe, expect=6)
     assert answer["error"] == "BudgetNotMet"
@@ -115,25 +119,6 @@ def until(found: Callable[[], bool]) -> None:
     while not found():
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-def test_two_releases_of_one_recipe_at_once_one_is_told(world: World):
-    recipe = world.recipe("twice", seed=3)
-    first = world.start("release", recipe)
-    try:
-        assert first.stderr is not None
-        for line in first.stderr:
-            if "training the original" in line:
-                break
-        os.kill(first.pid, signal.SIGSTOP)  # it holds the lock for as long as the second one asks
-        answer = world.trimtab("release", recipe, expect=8)
-        assert answer["error"] == "Conflict"
-        assert "already running" in answer["what"]
-    finally:
-        os.kill(first.pid, signal.SIGCONT)
-    first.stderr.read()
-    assert first.wait(timeout=280) == 0
-    assert [int(v.version) for v in versions_of(world, "twice")] == [1]
 
 
 @pytest.mark.slow

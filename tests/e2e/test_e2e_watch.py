@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from e2e_world import World
+from e2e_world import Released, World
 
 from trimtab.ledger import Ledger
 from trimtab.monitoring.policy import about
@@ -16,16 +16,16 @@ from trimtab.watch import Watch
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_recovers(world: World):
-    recipe = world.recipe("watched", seed=1)
-    world.trimtab("up", recipe)
-    world.trimtab("release", recipe)
-    assert set(world.send("watched")) == {"1"}
+def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_recovers(
+    world: World, released: Released
+):
+    recipe = world.recipe("once")
+    assert set(released.answered) == {"1"}
     healthy = world.trimtab("monitor", recipe)
     assert healthy["verdict"] == "healthy", healthy
     assert world.trimtab("monitor", recipe)["verdict"] is None  # nothing new
 
-    world.send("watched", shift=1.5)
+    world.send("once", shift=1.5)
     damaged = world.trimtab("monitor", recipe)
     assert damaged["verdict"] == "drift+damage", damaged
     assert damaged["decision"]["action"] == "retrain"
@@ -36,21 +36,21 @@ def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_re
     learnt = watch.release_facts(2)["retraining"]
     assert (learnt["weight"], learnt["windows"]) == (2.0, [[120, 240]])
     assert learnt["warm_start"] == watch.release_facts(1)["original"]
-    url = world.settings.scoring["watched"]
+    url = world.settings.scoring["once"]
     assert httpx.get(f"{url}/version").json()["version"] == "2"
-    assert set(world.send("watched", shift=1.5)) == {"2"}
+    assert set(world.send("once", shift=1.5)) == {"2"}
     after = world.trimtab("monitor", recipe)
     assert after["verdict"] == "healthy", after
 
-    reports = list((world.home / "reports" / "watched").glob("window-*.html"))
+    reports = list((world.home / "reports" / "once").glob("window-*.html"))
     assert len(reports) == 3
-    page = httpx.get(f"{url}/reports/watched/{reports[0].name}")
+    page = httpx.get(f"{url}/reports/once/{reports[0].name}")
     assert page.status_code == 200
 
-    back = world.trimtab("rollback", "watched", "--why", "to see it go back")
+    back = world.trimtab("rollback", "once", "--why", "to see it go back")
     assert back["version"] == 1
     wait_for_version(url, "1")
-    with_stage = world.trimtab("promote", "watched", "2", "--why", "and forward again")
+    with_stage = world.trimtab("promote", "once", "2", "--why", "and forward again")
     assert with_stage["version"] == 2
     wait_for_version(url, "2")
     assert world.trimtab("doctor", "--fix")["ok"]
@@ -58,14 +58,14 @@ def test_damage_under_drift_is_retrained_by_the_automation_and_what_is_served_re
 
 def test_an_alert_whose_event_was_lost_is_said_once_by_the_monitor_runs_that_follow(world: World):
     """After the test above: version 2 serves, and a verdict on it stands in the ledger of which no event was sent."""
-    recipe = world.recipe("watched", seed=1)
+    recipe = world.recipe("once")
     watch = Watch(recipe, world.settings)
     last = watch.verdicts()[-1]
     lost = replace(last, kind="drift", replaces=last.digest)
     watch.record(lost)
 
     def said() -> list[str]:
-        bodies = [item.entry["body"] for item in watch.ledger.read("alerts/watched")]
+        bodies = [item.entry["body"] for item in watch.ledger.read("alerts/once")]
         return [body for body in bodies if body == about(lost.digest)]
 
     assert world.trimtab("monitor", recipe)["verdict"] is None
@@ -80,7 +80,7 @@ def finished(world: World, digest: str) -> dict[str, str]:
     """The ledger's record of the reaction, once it has ended."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        for item in Ledger(world.settings.ledger).read("reactions/watched"):
+        for item in Ledger(world.settings.ledger).read("reactions/once"):
             if item.entry["act"] == "finished" and item.entry["verdict"] == digest:
                 return dict(item.entry)
         time.sleep(1)

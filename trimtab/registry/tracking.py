@@ -15,9 +15,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -27,6 +26,9 @@ from trimtab.errors import RegistryError
 from trimtab.registry.comparison import ABSENT
 from trimtab.registry.connection import BATCH_KEY, CANDIDATE_KEY, PARENT_RUN, RELEASE_KEY, mlflow_client, mlflow_errors
 from trimtab.store import os_lock
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BATCH = 100  # params a request (MLflow's limit); metrics and tags are far below theirs
 SAMPLING_INTERVAL_S = 5
