@@ -65,8 +65,8 @@ bench-convert: $(CONVERT) ## Five models on every target against eager PyTorch, 
 
 # The environment with the runtimes that are extras, on top of the first.
 $(CONVERT): $(STAMP)
-	@$(BIN)/python -m venv --clear $(VENV)-convert
-	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)-convert  # it finds the first one's pip
+	@$(BIN)/python -c 'import sysconfig; print(*(sysconfig.get_path(kind) for kind in ("purelib", "platlib")), sep="\n")' \
 		> "$$($(VENV)-convert/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
 	@$(VENV)-convert/bin/python -m pip install --quiet --disable-pip-version-check \
 		$$($(BIN)/python -c 'import tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*e["litert"], *e["executorch"])')

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Json = Any
-Format = Literal["torch", "onnx", "openvino", "executorch"]
+Format = Literal["torch", "onnx", "openvino", "executorch", "litert"]
 
 
 def digest_of(value: Json) -> str:
@@ -45,7 +45,8 @@ class Candidate:
         lineage: the steps applied, in order.
         inputs: digests of everything else that decides the result.
         format: what its own files are: "torch" (safetensors weights + pruning history), or a rewritten graph, "onnx"
-            (`model.onnx`), "openvino" (`model.xml` + `model.bin`) or "executorch" (`model.pte`).
+            (`model.onnx`), "openvino" (`model.xml` + `model.bin`), "executorch" (`model.pte`) or "litert"
+            (`model.tflite`).
         files: name → SHA-256 of the candidate's own files, relative to its folder in the store.
         facts: achieved figures that are properties of the files, e.g. {"parameters": 1234, "macs": 5678}.
     """

@@ -11,12 +11,13 @@ from typing import Literal
 
 from trimtab.errors import UnsupportedError
 
-NNCF, XNNPACK = "int8-nncf", "int8-xnnpack"
+NNCF, XNNPACK, LITERT = "int8-nncf", "int8-xnnpack", "int8-litert"
 # Of a candidate's weights: "fp32"; "int8" (QDQ), "int8-dynamic" (ranges of each batch), "int8-nncf" (an OpenVINO model
-# that NNCF quantized) and "int8-xnnpack" (an ExecuTorch program, by XNNPACK's quantizer), computed in integers;
-# "clustered" and "fp16", which are smaller files of other weights, and "sparse", one of the same, computed in FP32.
+# that NNCF quantized), "int8-xnnpack" (an ExecuTorch program, by XNNPACK's quantizer) and "int8-litert" (a .tflite file,
+# by litert-torch's), computed in integers; "clustered" and "fp16", which are smaller files of other weights, and
+# "sparse", one of the same, computed in FP32.
 STORED = ("clustered", "fp16", "sparse")  # weights in another form, arithmetic in FP32
-OF_ONE_RUNTIME = (NNCF, XNNPACK)  # what a quantizer writes for its own runtime, in a form that no other reads
+OF_ONE_RUNTIME = (NNCF, XNNPACK, LITERT)  # what a quantizer writes for its own runtime, in a form that no other reads
 PRECISIONS = ("fp32", "int8", "int8-dynamic", *OF_ONE_RUNTIME, *STORED)
 _ONNX = tuple(precision for precision in PRECISIONS if precision not in OF_ONE_RUNTIME)
 _OTHERS_OWN = "it cannot read what the quantizer of another runtime writes"
@@ -141,7 +142,8 @@ TARGETS: dict[str, Target] = {
         runtime="litert_cpu",
         loads_with=("ai-edge-litert",),
         convert_worker="litert",
-        why_not="a compressed graph is ONNX or OpenVINO, which litert-torch cannot read",
+        precisions=("fp32", LITERT),
+        why_not="the other compressed graphs are ONNX or OpenVINO, which litert-torch cannot read",
         install="pip install 'trimtab[litert]' && trimtab targets --make litert-cpu",
         systems=("Linux", "macOS"),
         free_axes=False,

@@ -2,7 +2,8 @@
 
     make bench-convert            (or: python -m benchmarks.convert [--targets onnxruntime-cpu openvino-cpu])
 
-One process a target, one after the other. The last line is one JSON object.
+One process a target, one after the other; each target's cells go to standard error when they are there. The last line
+is one JSON object.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def main() -> None:
     cpus = sorted(name for name, entry in TARGETS.items() if entry.device == "CPU")
     parser.add_argument("--targets", nargs="+", choices=sorted(TARGETS), default=cpus)
     given = parser.parse_args()
-    targets = {target: column(target) for target in given.targets}
+    targets = {}
+    for target in given.targets:
+        targets[target] = column(target)
+        print(json.dumps({target: targets[target]}), file=sys.stderr, flush=True)
     cells = [cell for column in targets.values() for cell in column.values()]
     with tempfile.TemporaryDirectory() as home:
         mutations = caught(Path(home))

@@ -15,7 +15,12 @@ from trimtab.store import new_folder
 from trimtab.workbench import Workbench
 
 # Format of a candidate → the file its graph is in.
-GRAPH_FILES = {"onnx": "model.onnx", "openvino": "model.xml", "executorch": "model.pte"}
+GRAPH_FILES = {
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "executorch": "model.pte",
+    "litert": "model.tflite",
+}
 
 
 def precision_of(candidate: Candidate) -> str:

@@ -17,6 +17,7 @@ from trimtab.compress.module_steps import settings_of
 from trimtab.compress.pack_sparse import pack_sparse
 from trimtab.compress.quantize import quantize
 from trimtab.compress.quantize_executorch import quantize_executorch
+from trimtab.compress.quantize_litert import quantize_litert
 from trimtab.compress.quantize_openvino import quantize_openvino
 from trimtab.recipe.schema import Quantize, QuantizeOpenvino
 from trimtab.workbench import Workbench
@@ -25,9 +26,14 @@ FLOAT_GRAPH: Mapping[Format, str] = {  # the target whose files are the FP32 gra
     "onnx": "onnxruntime-cpu",
     "openvino": "openvino-cpu",
     "executorch": "executorch-cpu",
+    "litert": "litert-cpu",
 }
 # Methods that do not rewrite the ONNX graph → which form they write.
-FORMS: Mapping[str, Format] = {"quantize_openvino": "openvino", "quantize_executorch": "executorch"}
+FORMS: Mapping[str, Format] = {
+    "quantize_openvino": "openvino",
+    "quantize_executorch": "executorch",
+    "quantize_litert": "litert",
+}
 Facts = dict[str, Any]
 
 
@@ -68,6 +74,11 @@ def _quantize_executorch(bench: Workbench, source: Source, step: Step, out: Path
     return quantize_executorch(source.module(), train, train, Quantize.model_validate(settings_of(step)), out)
 
 
+def _quantize_litert(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
+    train = {name: bench.splits["train"].inputs[name] for name in bench.example}
+    return quantize_litert(source.module(), train, train, Quantize.model_validate(settings_of(step)), out)
+
+
 def _cluster(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
     return cluster(source.build / "model.onnx", step.parameters["bits"], out)
 
@@ -84,6 +95,7 @@ GRAPH_STEPS: Mapping[str, Callable[[Workbench, Source, Step, Path], Facts]] = {
     "quantize": _quantize,
     "quantize_openvino": _quantize_openvino,
     "quantize_executorch": _quantize_executorch,
+    "quantize_litert": _quantize_litert,
     "cluster": _cluster,
     "half": _half,
     "pack_sparse": _pack_sparse,

@@ -3,6 +3,8 @@
 The file holds the same model at a few fixed batch sizes, one signature each ("batch_1", "batch_8", …), which share
 their weights: XNNPACK plans a fixed shape once, and litert-torch 0.10 cannot lower most models with a dynamic batch.
 Any number of rows is answered by several calls, the last of which may be filled up with copies of the last row.
+
+A file in INT8 takes and gives 8 bits where nothing in float stands before or behind them; they are floats at our door.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Predictor:
         details = self._runners[1].get_input_details()
         places = [(tensor["name"], f"args_{place}") for place, tensor in enumerate(spec["inputs"])]
         # An input that does not influence the answer may be missing in the file.
-        self._dtypes = {name: (key, np.dtype(details[key]["dtype"])) for name, key in places if key in details}
+        self._taken = {name: (key, details[key]) for name, key in places if key in details}
+        (self._given,) = self._runners[1].get_output_details().values()
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> Predictor:
@@ -61,7 +64,7 @@ class Predictor:
             InputError: the inputs do not fit the specification, or an integer does not fit in 32 bits.
         """
         ready = check_inputs(self.spec, inputs)
-        narrowed = {key: _narrowed(name, ready[name], dtype) for name, (key, dtype) in self._dtypes.items()}
+        narrowed = {key: _narrowed(name, ready[name], detail) for name, (key, detail) in self._taken.items()}
         rows = len(next(iter(ready.values())))
         parts = []
         with self._lock:
@@ -69,7 +72,7 @@ class Predictor:
                 index = np.minimum(np.arange(start, start + size), rows - 1)
                 (answer,) = self._runners[size](**{key: values[index] for key, values in narrowed.items()}).values()
                 parts.append(answer[: rows - start])
-        return {self._output: parts[0] if len(parts) == 1 else np.concatenate(parts)}
+        return {self._output: _widened(parts[0] if len(parts) == 1 else np.concatenate(parts), self._given)}
 
 
 def cut(rows: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -90,10 +93,21 @@ def cut(rows: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
     return calls
 
 
-def _narrowed(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _narrowed(name: str, array: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
+    """An input as the file takes it: `detail` has its dtype and, of an input in 8 bits, its scale and zero point."""
+    dtype, (scale, zero) = np.dtype(detail["dtype"]), detail["quantization"]
     if array.dtype == dtype:
         return array
+    if scale:
+        ends = np.iinfo(dtype)
+        steps = np.nan_to_num(np.rint(array / np.float32(scale)), nan=0.0)
+        return np.clip(steps + zero, ends.min, ends.max).astype(dtype)
     narrow = array.astype(dtype)
     if not np.array_equal(narrow, array):
         raise InputError(f"input {name!r}: a value does not fit in {dtype}, which is what LiteRT computes with")
     return narrow
+
+
+def _widened(answer: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
+    scale, zero = detail["quantization"]
+    return (answer.astype(np.float32) - np.float32(zero)) * np.float32(scale) if scale else answer

@@ -16,6 +16,7 @@ IN_THE_GRAPH = {
     "int8-dynamic": "INT8 dynamic",
     "int8-nncf": "INT8 by NNCF",
     "int8-xnnpack": "INT8 for XNNPACK",
+    "int8-litert": "INT8 for LiteRT",
     "clustered": "clustering",
     "fp16": "FP16 weights",
     "sparse": "sparse file",

@@ -17,7 +17,7 @@ WARM_CALLS = 3
 # add in another order (FP32), or round an accumulator to the neighbouring step (INT8).
 TOLERANCE = {
     **dict.fromkeys(("fp32", "fp16", "clustered", "sparse"), 1e-3),
-    **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf", "int8-xnnpack"), 5e-2),
+    **dict.fromkeys(("int8", "int8-dynamic", "int8-nncf", "int8-xnnpack", "int8-litert"), 5e-2),
 }
 
 

@@ -11,6 +11,8 @@ from serving_world import asked
 from torch import nn
 
 from trimtab import runtime
+from trimtab.compress.quantize_executorch import quantize_executorch
+from trimtab.compress.quantize_litert import quantize_litert
 from trimtab.convert import convert
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.recipe.schema import Preprocess, Quantize
@@ -22,10 +24,12 @@ ROWS = {"input": np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32
 SPEC = spec_of(ROWS, 3)
 BUILDS = [
     ("litert-cpu", "fp32"),
+    ("litert-cpu", "int8-litert"),
     ("executorch-cpu", "fp32"),
     ("executorch-cpu", "int8-xnnpack"),
     ("savedmodel-cpu", "fp32"),
 ]
+QUANTIZERS = {"int8-litert": quantize_litert, "int8-xnnpack": quantize_executorch}
 
 
 def module() -> nn.Module:
@@ -36,11 +40,9 @@ def module() -> nn.Module:
 def converted(target: str, precision: str, folder: Path) -> Path:
     """The build in a folder."""
     source: nn.Module | Path = module()
-    if precision == "int8-xnnpack":
-        from trimtab.compress.quantize_executorch import quantize_executorch
-
-        quantize_executorch(module(), ROWS, ROWS, Quantize(), folder / "candidate.pte")
-        source = folder / "candidate.pte"
+    if precision != "fp32":
+        source = folder / "candidate"
+        QUANTIZERS[precision](module(), ROWS, ROWS, Quantize(), source)
     out = folder / "converted"
     out.mkdir()
     convert("c0", target, source, {"input": ROWS["input"][:4]}, SPEC, out, precision)

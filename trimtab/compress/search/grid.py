@@ -11,10 +11,11 @@ from trimtab.compress.student import student_steps
 from trimtab.convert import carries
 from trimtab.recipe.schema import Compress, Quantize
 
-QUANTIZE = frozenset({"quantize", "quantize_openvino", "quantize_executorch"})
+QUANTIZE = frozenset({"quantize", "quantize_openvino", "quantize_executorch", "quantize_litert"})
 OTHERS = {
     "quantize_openvino": "int8-nncf",
     "quantize_executorch": "int8-xnnpack",
+    "quantize_litert": "int8-litert",
     "cluster": "clustered",
     "half": "fp16",
     "pack_sparse": "sparse",
@@ -23,7 +24,7 @@ ORIGINAL: tuple[Step, ...] = ()
 ROUND_TO = 8  # where nothing is measured
 ON_THE_GRAPH = frozenset({"quantize", *OTHERS})  # methods that write a graph of their own, and come last
 # Methods of a target whose format has a quantizer of its own, which takes what compress.quantize says of static INT8.
-OWN_QUANTIZERS = {"executorch-cpu": "quantize_executorch"}
+OWN_QUANTIZERS = {"executorch-cpu": "quantize_executorch", "litert-cpu": "quantize_litert"}
 
 
 def plan(compress: Compress, seed: int, targets: Sequence[str]) -> list[tuple[Step, ...]]:
