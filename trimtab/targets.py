@@ -13,8 +13,8 @@ from trimtab.errors import UnsupportedError
 
 NNCF, XNNPACK, LITERT = "int8-nncf", "int8-xnnpack", "int8-litert"
 # Of a candidate's weights: "fp32"; "int8" (QDQ), "int8-dynamic" (ranges of each batch), "int8-nncf" (an OpenVINO model
-# that NNCF quantized), "int8-xnnpack" (an ExecuTorch program, by XNNPACK's quantizer) and "int8-litert" (a .tflite file,
-# by litert-torch's), computed in integers; "clustered" and "fp16", which are smaller files of other weights, and
+# that NNCF quantized), "int8-xnnpack" (an ExecuTorch program, by XNNPACK's quantizer) and "int8-litert" (a .tflite
+# file, by litert-torch's), computed in integers; "clustered" and "fp16", which are smaller files of other weights, and
 # "sparse", one of the same, computed in FP32.
 STORED = ("clustered", "fp16", "sparse")  # weights in another form, arithmetic in FP32
 OF_ONE_RUNTIME = (NNCF, XNNPACK, LITERT)  # what a quantizer writes for its own runtime, in a form that no other reads

@@ -1,4 +1,4 @@
-"""A LiteRT file that takes and gives 8 bits is asked and answered in floats. Left out without LiteRT, which it imports."""
+"""A LiteRT file that takes and gives 8 bits is asked and answered in floats. Left out where LiteRT is not installed."""
 
 from __future__ import annotations
 

@@ -56,10 +56,8 @@ def quantized(module: Any, rows: list[Any], asked: dict[str, Any]) -> tuple[Any,
         own.get_symmetric_quantization_config(is_per_channel=asked["per_channel"]), asked["calibration"]
     )
 
-    class OfTheModule(own.PT2EQuantizer):  # type: ignore[misc]  # it chooses by names of modules, which a file has not
-        # Of a GRU it would round what goes in and comes out alone, and it fails where one of its two outputs is unused.
-        STATIC_OPS = [kind for kind in own.PT2EQuantizer.STATIC_OPS if kind != "gru_io_only"]  # noqa: RUF012
-
+    class OfTheModule(own.PT2EQuantizer):
+        # Its own way to choose goes by names of modules, which a saved program has not.
         def _annotate_for_static_quantization_config(self, model: Any) -> Any:
             return self._annotate_all_static_patterns(model, config, lambda node: node.name not in asked["outside"])
 
