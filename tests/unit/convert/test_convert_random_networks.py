@@ -88,8 +88,11 @@ def test_many_random_networks_are_answered_alike_or_refused_by_name(target: str)
     @given(plans())
     @settings(max_examples=MANY, **COMMON)
     def each(plan: Plan) -> None:
+        said = agrees(plan, target)
+        if target == "executorch-cpu" and is_recurrent(plan):
+            return  # may be refused: ExecuTorch plans the first state for one batch size (docs/targets.md)
         tried.add(plan)
-        if said := agrees(plan, target):
+        if said:
             refused[plan] = said
 
     each()
