@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from trimtab.serving.heap import freeze
 
 # Ten threads that hold small blocks at the same time, then glibc's own account of its arenas.
 COUNT = """
@@ -38,3 +41,12 @@ def test_threads_share_one_arena() -> None:
 
     assert arenas("small") == 1
     assert arenas("as it is") > 1
+
+
+def test_what_is_there_when_serving_begins_is_not_looked_at_again():
+    try:
+        freeze()
+        assert gc.get_freeze_count() > 10_000  # at least what the tests imported
+        assert len(gc.get_objects()) < gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
