@@ -69,14 +69,14 @@ def _quantize_openvino(bench: Workbench, source: Source, step: Step, out: Path) 
     return quantize_openvino(source.build, train, train, QuantizeOpenvino.model_validate(settings_of(step)), out)
 
 
-def _quantize_executorch(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
-    train = {name: bench.splits["train"].inputs[name] for name in bench.example}
-    return quantize_executorch(source.module(), train, train, Quantize.model_validate(settings_of(step)), out)
+def _own(quantizer: Callable[..., Facts]) -> Callable[[Workbench, Source, Step, Path], Facts]:
+    """The step of a target whose format has a quantizer of its own, which works on the module."""
 
+    def write(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
+        train = {name: bench.splits["train"].inputs[name] for name in bench.example}
+        return quantizer(source.module(), train, train, Quantize.model_validate(settings_of(step)), out)
 
-def _quantize_litert(bench: Workbench, source: Source, step: Step, out: Path) -> Facts:
-    train = {name: bench.splits["train"].inputs[name] for name in bench.example}
-    return quantize_litert(source.module(), train, train, Quantize.model_validate(settings_of(step)), out)
+    return write
 
 
 def _cluster(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
@@ -94,8 +94,8 @@ def _pack_sparse(_: Workbench, source: Source, step: Step, out: Path) -> Facts:
 GRAPH_STEPS: Mapping[str, Callable[[Workbench, Source, Step, Path], Facts]] = {
     "quantize": _quantize,
     "quantize_openvino": _quantize_openvino,
-    "quantize_executorch": _quantize_executorch,
-    "quantize_litert": _quantize_litert,
+    "quantize_executorch": _own(quantize_executorch),
+    "quantize_litert": _own(quantize_litert),
     "cluster": _cluster,
     "half": _half,
     "pack_sparse": _pack_sparse,

@@ -64,17 +64,6 @@ class Recorder:
         """Record the rows of an answer; returns when they are durable, or given up."""
         return await self._write(loaded, self._exchange(loaded, request_id, inputs, latency_s, output, None))
 
-    def landing(
-        self, loaded: Loaded, request_id: Callable[[], str], arrived: float, late: Callable[[], None]
-    ) -> Landing:
-        """What an answer of the model passes on its way to the loop, which calls this.
-
-        Args:
-            request_id: asked once the request was read. arrived: seconds of `time.perf_counter`.
-            late: called on the loop where there is no answer after `wait_s`.
-        """
-        return Landing(self, loaded, request_id, arrived, late)
-
     def give(
         self,
         loaded: Loaded,
@@ -173,7 +162,12 @@ class Recorder:
 
 
 class Landing:
-    """One answer between the model's thread and the loop, which sees that it is not held up for long."""
+    """One answer between the model's thread and the loop, which sees that it is not held up for long.
+
+    Args:
+        request_id: asked once the request was read. arrived: seconds of `time.perf_counter`.
+        late: called on the loop where there is no answer after `wait_s`, or the journal has not taken it.
+    """
 
     def __init__(
         self,
@@ -206,13 +200,13 @@ class Landing:
 
     def _look(self) -> None:
         once, wait_s = self._once, self._recorder.wait_s
-        left_s = wait_s if once is None else once.since + wait_s - time.monotonic()
-        if once is None:
+        left_s = 0.0 if once is None else once.since + wait_s - time.monotonic()
+        if left_s <= 0:
             self._late()
-        if once is None or left_s > 0:
-            self._watch = self._loop.call_later(left_s, self._look)
-        else:
+        if once is not None and left_s <= 0:
             once.settle(_slow())
+        else:
+            self._watch = self._loop.call_later(left_s if left_s > 0 else wait_s, self._look)
 
 
 class _Once:

@@ -23,7 +23,7 @@ from trimtab.serving.lane import VERSION, Lane
 from trimtab.serving.limits import check_elements
 from trimtab.serving.patience import HEADER as TIMEOUT
 from trimtab.serving.patience import Patience
-from trimtab.serving.recording import Recorder
+from trimtab.serving.recording import Landing, Recorder
 from trimtab.serving.request_id import HEADER, request_id
 from trimtab.serving.routing import CHALLENGER
 from trimtab.serving.routing import HEADER as ALIAS
@@ -106,7 +106,7 @@ class _Question:
     async def _put(self, lane: Lane, patience: Patience) -> Scored:
         if lane.recorder is None or lane.rescue is not None:  # which of the two releases answers is not known yet
             return await self._submit(lane, patience, None)
-        landing = lane.recorder.landing(lane.loaded, self.request_id, self.arrived, lane.engine.relieve)
+        landing = Landing(lane.recorder, lane.loaded, self.request_id, self.arrived, lane.engine.relieve)
         try:
             return await self._submit(lane, patience, landing)
         finally:
