@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from e2e_world import Released, World
+from forked import forks
 
+from deployments.environment import environment
 from deployments.stack import down, up
 from trimtab.settings import Settings
+
+# What commands import: the flows, MLflow, and what trains, converts and reports.
+HEAVY = ("flows.release", "flows.monitor", "tasks.stages", "trimtab.monitoring.evidently_report")
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +27,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     settings = Settings(home=root / "home")
     (root / "project").mkdir()
     try:
-        up(settings)
-        yield World(root / "home", root / "project")
+        known = up(settings).settings
+        with forks(HEAVY, {**os.environ, **environment(known)}) as forked:
+            yield World(root / "home", root / "project", forked)
     finally:
         down(settings)
 
@@ -32,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def released(world: World) -> Released:
     """Version 1 of "once", answering, with its first window of traffic; a second release was refused meanwhile."""
     recipe = world.recipe("once")
-    world.trimtab("up", recipe)
+    world.cold("up", recipe)
     first = world.start("release", recipe, "--reason", "the first", "--json")
     assert first.stdout is not None
     assert first.stderr is not None

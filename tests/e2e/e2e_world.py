@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from forked import Forks
 
 from trimtab.settings import Settings
 
@@ -81,10 +82,11 @@ class Released:
 
 @dataclass
 class World:
-    """The servers' state directory and a user's project folder."""
+    """The servers' state directory, a user's project folder, and a process that has imported what commands import."""
 
     home: Path
     project: Path
+    forks: Forks
 
     @property
     def settings(self) -> Settings:
@@ -116,16 +118,18 @@ class World:
         return {**os.environ, "TRIMTAB_HOME": str(self.home), "PYTHONPATH": str(Path(__file__).parents[2]), **more}
 
     def trimtab(self, *arguments: str | Path, expect: int = 0) -> dict[str, Any]:
-        """Run a command with --json from another directory and read its answer."""
+        """Run a command with --json from another directory and read its answer; its imports are done already."""
+        return self._read(self.forks.run("deployments.cli", *map(str, arguments), "--json", cwd=self.project), expect)
+
+    def cold(self, *arguments: str | Path) -> dict[str, Any]:
+        """The same in a process that imports everything itself."""
+        line = self.command(*arguments, "--json")
         done = subprocess.run(
-            self.command(*arguments, "--json"),
-            env=self.environment(),
-            cwd=self.project,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
+            line, env=self.environment(), cwd=self.project, capture_output=True, text=True, timeout=280, check=False
         )
+        return self._read(done)
+
+    def _read(self, done: subprocess.CompletedProcess[str], expect: int = 0) -> dict[str, Any]:
         assert done.returncode == expect, f"exit {done.returncode}, expected {expect}\n{done.stdout}\n{done.stderr}"
         answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return answer

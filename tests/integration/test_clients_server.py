@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forked import Forks, forks
 from mlflow.exceptions import MlflowException
 from test_serving_process import write_release
 
@@ -44,6 +45,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 NAME = "tiny"
 PATIENCE_S = 120.0
 LARGE = 150_000  # rows: more than two parts of a batch
+PROGRAMS = ("mlflow.cli", "mlflow.deployments.cli", "deployments.mlflow_plugin", "deployments.cli.main", "flows.score")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class World:
 
     home: Path
     folder: Path
+    forks: Forks | None = None
 
     @property
     def settings(self) -> Settings:
@@ -63,12 +66,20 @@ class World:
         path = os.pathsep.join([str(self.folder / "plugin"), str(PACKAGE_ROOT)])
         return {**os.environ, **ours, "PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "COLUMNS": "200"}
 
-    def said(self, command: str, *arguments: str) -> str:
-        """What MLflow's own command line prints."""
-        line = [sys.executable, "-m", "mlflow", "deployments", command, "-t", "trimtab", *arguments]
-        done = subprocess.run(line, capture_output=True, text=True, env=self.around, cwd=self.folder, check=False)
+    def said(self, command: str, *arguments: str, cold: bool = False) -> str:
+        """What MLflow's own command line prints; cold: in a process that imports everything itself."""
+        line = ["mlflow", "deployments", command, "-t", "trimtab", *arguments]
+        done = self.cold(*line) if cold else self.ran(*line)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def cold(self, *line: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *line]
+        return subprocess.run(command, capture_output=True, text=True, env=self.around, cwd=self.folder, check=False)
+
+    def ran(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        assert self.forks is not None
+        return self.forks.run(module, *arguments, cwd=self.folder)
 
     @property
     def client(self) -> TrimtabDeploymentClient:
@@ -76,11 +87,10 @@ class World:
         return TrimtabDeploymentClient(f"trimtab:{self.home}")
 
     def score(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "deployments.cli", "score", NAME, *arguments, "--json", "--home", str(self.home)]
+        return ["deployments.cli", "score", NAME, *arguments, "--json", "--home", str(self.home)]
 
     def scored(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        line = self.score(*arguments)
-        done = subprocess.run(line, capture_output=True, text=True, env=self.around, cwd=self.folder, check=False)
+        done = self.ran(*self.score(*arguments))
         assert "Traceback" not in done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
@@ -103,7 +113,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for seed in (1, 2, 3):
             assert register(registry, _submission(write_release(folder / f"release-{seed}", seed), run)) == seed
         promote(registry, NAME, 1, who="test", why="the first")
-        yield world
+        with forks(PROGRAMS, world.around) as world.forks:
+            yield world
     finally:
         try:
             down(Settings(home=world.home))
@@ -162,7 +173,7 @@ def deployed(world: World) -> World:
 
 
 def test_help_says_what_is_managed(world: World) -> None:
-    assert "scoring services that one supervisor runs" in world.said("help")
+    assert "scoring services that one supervisor runs" in world.said("help", cold=True)
 
 
 def test_a_deployment_answers_and_explains_through_mlflows_command_line(deployed: World) -> None:
@@ -265,7 +276,9 @@ def test_a_batch_that_was_killed_goes_on_in_its_own_run(deployed: World) -> None
     arguments = ("--input", str(source), "--output", str(output), "--key", "id", "--batch-rows", "16")
     manifest = deployed.folder / f".{output.name}.scoring" / "manifest.json"
     with (deployed.folder / "killed.log").open("w") as log:
-        child = subprocess.Popen(deployed.score(*arguments), stdout=log, stderr=log, env=deployed.around)
+        child = subprocess.Popen(
+            [sys.executable, "-m", *deployed.score(*arguments)], stdout=log, stderr=log, env=deployed.around
+        )
         try:
             wait_for("the first part", lambda: manifest.exists() or child.poll() is not None)
         finally:
