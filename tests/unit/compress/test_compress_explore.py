@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trimtab.compress.search.explore import Explored, Measured, Probe, explore, model_of, noise_of, promising
+from trimtab.compress.search.explore import (
+    Explored,
+    Measured,
+    Probe,
+    explore,
+    mirror_of,
+    model_of,
+    noise_of,
+    promising,
+)
 from trimtab.compress.search.shape import Shape
 from trimtab.compress.search.space import Space
 from trimtab.compress.search.study import Study
@@ -120,6 +130,40 @@ def test_a_trial_killed_while_its_facts_were_written_comes_again(tmp_path: Path)
 
     assert again.done() == []
     assert SPACE.suggest(again.ask()).key == shape.key
+
+
+def test_orders_of_the_same_steps_are_tried_and_their_latency_is_measured_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counted(shape: Shape) -> Measured:
+        asked.append(shape.graph)
+        return measure(shape)
+
+    def worse_first(shape: Shape) -> Probe:
+        seen = probe(shape)
+        return Probe(seen.divergence + (0.01 if shape.first == "shorten" else 0.0), seen.features)
+
+    found = explore(SPACE, study(tmp_path), 60, worse_first, counted)
+
+    timed = [one for one in found if one.measured is not None]
+    firsts = {one.shape.graph: {o.shape.first for o in timed if o.shape.graph == one.shape.graph} for one in timed}
+    both = [graph for graph, orders in firsts.items() if len(orders) == 2]
+    assert both, "the sampler tried no shape in both orders"
+    assert len(asked) == len(set(asked))
+    for graph in both:
+        assert len({one.latency for one in timed if one.shape.graph == graph}) == 1
+    chosen = promising(found, 50)
+    assert len({one.shape.graph for one in chosen}) == len(chosen)
+    assert {one.shape.first for one in chosen if one.shape.graph in both} == {"prune"}
+
+
+def test_the_same_steps_in_another_order_that_give_another_graph_are_measured(tmp_path: Path) -> None:
+    """E.g. a group that one order leaves whole: what is known of the other says nothing of it."""
+    shape = Shape(("b1",), {"b2.conv": 0.5}, "l1")
+    turned = replace(shape, first="prune")
+    known = Explored(0, shape, Probe(0.1, {"macs": 0.5}), 0.5, None, measure(shape))
+    assert mirror_of(turned, Probe(0.2, {"macs": 0.5}), [known]) is known
+    assert mirror_of(turned, Probe(0.2, {"macs": 0.6}), [known]) is None
 
 
 def test_a_shape_the_model_cannot_take_is_noted_and_not_proposed_again_and_again(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from trimtab import runtime
 from trimtab.candidate import Step
@@ -124,6 +126,21 @@ def test_a_shape_is_surveyed_cut_and_answers_in_every_lane(tmp_path: Path) -> No
     for lane in lanes:
         answers = runtime.load(lane.target, built[lane.name], 1).predict(opened.example)["probabilities"]
         assert answers.shape == (4, 3)
+
+
+def test_the_order_of_blocks_and_channels_changes_which_channels_stay_and_not_the_graph(tmp_path: Path) -> None:
+    opened = bench(tmp_path)
+    survey = Survey(opened, opened.keep(make_original(opened)))
+    with torch.no_grad():  # the block that goes is what holds the first half of the channels up
+        survey.module.get_submodule("2.two").weight[:8] += 2.0
+    blocks_first = Shape(("2",), {"0": 0.5})
+
+    cuts = {first: survey.cut(replace(blocks_first, first=first)) for first in ("shorten", "prune")}
+
+    assert survey.probe(blocks_first).features == survey.probe(replace(blocks_first, first="prune")).features
+    kept = {first: module.get_submodule("0").weight for first, module in cuts.items()}
+    assert torch.equal(kept["prune"], survey.module.get_submodule("0").weight[:8])
+    assert not torch.equal(kept["shorten"], kept["prune"])
 
 
 def test_widths_to_measure_a_rounding_on_are_cut_to_the_channel(tmp_path: Path) -> None:

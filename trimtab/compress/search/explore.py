@@ -108,8 +108,9 @@ def explored(study: Study) -> list[Explored]:
 
 
 def model_of(known: Sequence[Explored]) -> LatencyModel | None:
-    """The latency model of what was measured."""
-    measured = [one for one in known if one.measured is not None]
+    """The latency model of what was measured, each graph once."""
+    first = {one.shape.graph: one for one in reversed(known) if one.measured is not None}
+    measured = sorted(first.values(), key=lambda one: one.number)
     return fit_latency([one.probe.features for one in measured], [one.latency for one in measured])
 
 
@@ -122,18 +123,28 @@ def noise_of(known: Sequence[Explored]) -> float:
 def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread along it.
 
-    Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor. Of a
-    front that does not fit whole those are taken that lie at even distances along it; not its very ends, which are cut
-    to the bone or hardly faster.
+    Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor, and of
+    those that differ in the order of their steps only the one that changes the answers least. Of a front that does not
+    fit whole those are taken that lie at even distances along it; not its very ends: cut to the bone, or hardly faster.
     """
     slowest = 1 / (1 + noise_of(known))
-    left = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
+    able = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
+    left = _best_orders(able)
     chosen: list[Explored] = []
     while left and len(chosen) < count:
         best = [one for one in left if not any(_beats(other, one) for other in left)]
         left = [one for one in left if one not in best]
         chosen += _spread(best, count - len(chosen))
     return sorted(chosen, key=lambda one: (one.latency, one.shape.key))
+
+
+def _best_orders(found: Sequence[Explored]) -> list[Explored]:
+    best: dict[str, Explored] = {}
+    for one in found:
+        other = best.get(one.shape.graph)
+        if other is None or one.probe.divergence < other.probe.divergence:
+            best[one.shape.graph] = one
+    return list(best.values())
 
 
 def _spread(front: Sequence[Explored], count: int) -> list[Explored]:
@@ -170,9 +181,14 @@ def _one(space: Space, study: Study, probe: Callable[[Shape], Probe], measure: C
     except UnsupportedError as error:
         study.tell(trial, None, {**facts, "error": str(error)})
         return
+    facts |= {"features": dict(seen.features)}
+    if (mirror := mirror_of(shape, seen, known)) is not None:
+        assert mirror.measured is not None
+        study.tell(trial, (seen.divergence, mirror.latency), facts | _facts_of(mirror.measured))
+        return
     model = model_of(known)
     guess = model.predict(seen.features) if model else None
-    facts |= {"features": dict(seen.features), "predicted": guess}
+    facts |= {"predicted": guess}
     if model is not None and guess is not None and _hopeless(seen.divergence, guess * (1 - model.error), known):
         study.tell(trial, (seen.divergence, guess), facts)
         return
@@ -181,8 +197,17 @@ def _one(space: Space, study: Study, probe: Callable[[Shape], Probe], measure: C
     except (UnsupportedError, ConversionError, CalibrationError) as error:
         study.tell(trial, None, {**facts, "error": str(error)})
         return
-    facts |= {"speedup": _with_text_keys(measured.speedup), "itself": _text_keys(measured.itself)}
-    study.tell(trial, (seen.divergence, relative_latency(measured)), facts)
+    study.tell(trial, (seen.divergence, relative_latency(measured)), facts | _facts_of(measured))
+
+
+def mirror_of(shape: Shape, seen: Probe, known: Sequence[Explored]) -> Explored | None:
+    """A shape that was measured and has the same graph by steps in another order: its latency is this one's, too."""
+    same = (one for one in known if one.measured is not None and one.shape.graph == shape.graph)
+    return next((one for one in same if dict(one.probe.features) == dict(seen.features)), None)
+
+
+def _facts_of(measured: Measured) -> dict[str, Any]:
+    return {"speedup": _with_text_keys(measured.speedup), "itself": _text_keys(measured.itself)}
 
 
 def _hopeless(divergence: float, at_best: float, known: Sequence[Explored]) -> bool:

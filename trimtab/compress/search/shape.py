@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from trimtab.candidate import Step, digest_of
 from trimtab.recipe.schema import Norm
 
+First = Literal["shorten", "prune"]
 BY_LABELS = ("taylor", "random")  # criteria whose scores depend on the seed
 
 
@@ -20,11 +21,14 @@ class Shape:
         dropped: names of residual blocks.
         ratios: first layer of a dependency group → share of its channels to remove; a group not named stays whole.
         norm: what channels are ranked by.
+        first: which step comes first where there are both. The graph that comes of it is the same; which channels are
+            kept is not, since those that a block adds to are ranked with its weights or without them.
     """
 
     dropped: tuple[str, ...] = ()
     ratios: Mapping[str, float] = field(default_factory=dict)
     norm: Norm = "l2"
+    first: First = "shorten"
 
     @property
     def whole(self) -> bool:
@@ -33,8 +37,18 @@ class Shape:
 
     @property
     def key(self) -> str:
-        """What tells shapes apart; the norm counts where channels are removed only."""
-        return digest_of([sorted(self.dropped), dict(self.ratios), self.norm if self.ratios else None])[:16]
+        """What tells shapes apart; the norm counts where channels are removed only, the order where blocks are, too."""
+        order = [self.first] if self.dropped and self.ratios and self.first != "shorten" else []
+        return digest_of([*self._parts, *order])[:16]
+
+    @property
+    def graph(self) -> str:
+        """The same for shapes that differ in the order of their steps only."""
+        return digest_of(self._parts)[:16]
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [sorted(self.dropped), dict(self.ratios), self.norm if self.ratios else None]
 
     @property
     def label(self) -> str:
@@ -42,7 +56,7 @@ class Shape:
         return " ".join(str(step.parameters["label"]) for step in self.steps(1, 0)) or "uncut"
 
     def steps(self, round_to: int, seed: int) -> tuple[Step, ...]:
-        """What makes it of the original: blocks first, so that no group inside a dropped one is looked for."""
+        """What makes it of the original, in its order; no group inside a dropped block has a ratio."""
         steps = []
         if self.dropped:
             names = sorted(self.dropped)
@@ -53,7 +67,7 @@ class Shape:
             label = f"prune-{self.norm}-{len(ratios)}.{digest_of(ratios)[:3]}"
             parameters = {"norm": self.norm, "ratios": ratios, "round_to": round_to, "label": label}
             steps.append(Step("prune", parameters, seed if self.norm in BY_LABELS else None))
-        return tuple(steps)
+        return tuple(steps if self.first == "shorten" else reversed(steps))
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict, JSON-safe."""
@@ -62,4 +76,4 @@ class Shape:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Shape:
         """The inverse of `to_json`."""
-        return cls(tuple(value["dropped"]), dict(value["ratios"]), value["norm"])
+        return cls(tuple(value["dropped"]), dict(value["ratios"]), value["norm"], value.get("first", "shorten"))

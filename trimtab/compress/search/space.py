@@ -1,4 +1,4 @@
-"""The space that is searched: each droppable block in or out, a ratio for each group of channels, the criterion.
+"""The space that is searched: blocks in or out, a ratio for each group of channels, the criterion, the order of both.
 
 A first design is tried before any sampler has a say: nothing removed, blocks dropped in the order of how little they
 change the answers, every group cut alike, groups cut by what they can bear, and blocks and groups together.
@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import optuna
 
-from trimtab.compress.search.shape import Shape
+from trimtab.compress.search.shape import First, Shape
 from trimtab.recipe.schema import Norm
 
 Parameters = dict[str, Any]
-KEPT, DROPPED = "kept", "dropped"
+KEPT, DROPPED, FIRST = "kept", "dropped", "first step"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Space:
         norm = self.norms[0]
         if ratios and len(self.norms) > 1:
             norm = cast(Norm, trial.suggest_categorical("norm", list(self.norms)))
-        return Shape(dropped, ratios, norm)
+        first: First = "shorten"
+        if ratios and dropped:
+            first = cast(First, trial.suggest_categorical(FIRST, ["shorten", "prune"]))
+        return Shape(dropped, ratios, norm, first)
 
     def design(self) -> list[Parameters]:
         """Parameters of the first trials, each once; the shape of the original comes first."""
@@ -83,4 +86,5 @@ class Space:
         inside = tuple(f"{block}." for block in dropped)
         blocks = {f"block {block}": DROPPED if block in dropped else KEPT for block in self.blocks}
         cuts = {f"ratio {root}": ratios.get(root, 0.0) for root in self.groups if not root.startswith(inside)}
-        return {**blocks, **cuts}
+        order = {FIRST: "shorten"} if dropped and any(cuts.values()) else {}
+        return {**blocks, **cuts, **order}
