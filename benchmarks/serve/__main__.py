@@ -4,9 +4,10 @@
 
 Closed loop: wrk, one thread, 8 connections; every server is up all the time, and rounds go through all servers and
 bodies in random order. Open loop: Poisson arrivals at 70 % of a server's capacity (JSON, one row a request); ours and
-the small app at both rates. All servers have one inference thread; ours journals every row with its inputs. With four
-cores or more the load generator has the last one to itself; with fewer it shares it, and all servers may use every
-core. The last line is one JSON object; a cell that is null is explained under "why".
+the small app at both rates, and what one queue without any fault would make of the same arrivals. All servers have one
+inference thread; ours journals every row with its inputs. With four cores or more the load generator has the last one
+to itself; with fewer it shares it, and all servers may use every core. The last line is one JSON object; a cell that is
+null is explained under "why".
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ import numpy as np
 
 from benchmarks.serve.checks import check_journal, check_sample, journal_bytes, probe
 from benchmarks.serve.closed_loop import CONNECTIONS, Load, load, refuse_without_wrk
-from benchmarks.serve.open_loop import Unanswered, poisson
+from benchmarks.serve.open_loop import Unanswered, poisson, queue_alone
 from benchmarks.serve.report import OURS, capacity, report
 from benchmarks.serve.servers import Server, running
 from benchmarks.serve.task import BATCHES, BODIES, CELLS, batch_of, bodies
 
 WORK = Path(".bench/serve")
 SHARE, OPEN_CELL, SMALL = 0.7, "json_b1", "starlette"
+SEED = 0
 FREE_BYTES = 8 * 2**30  # the journal of a run
 
 
@@ -52,6 +54,7 @@ class Bench:
         self.limits: dict[int, list[float]] = defaultdict(list)
         self.beside: dict[int, list[float]] = defaultdict(list)
         self.open_loop: dict[str, dict[str, float | None]] = defaultdict(dict)
+        self.queue_alone: dict[str, dict[str, float]] = {}
         self.why: dict[str, str] = {}
         self.rows = self.unseen = self.checked = 0
         self.journalled = self.journal_s = 0.0
@@ -95,13 +98,24 @@ class Bench:
             for name in sorted(both & capacities.keys()):
                 rate = SHARE * capacities[name]
                 self.open_loop[server.name][f"{rate:.0f}"] = self._poisson(server, rate)
+        ours = capacities.get(OURS, 0)
+        for name in sorted({OURS, SMALL} & capacities.keys()):
+            rate = SHARE * capacities[name]
+            self.queue_alone[f"{rate:.0f}"] = {
+                "as_fast_as_ours": self._alone(rate, 1 / ours),
+                "as_fast_as_the_runtime": self._alone(rate, 1 / statistics.median(self.limits[batch_of(OPEN_CELL)])),
+            }
+
+    def _alone(self, rate: float, service_s: float) -> float:
+        """p99, ms."""
+        return round(1000 * _p99(queue_alone(rate, self.given.open_seconds, SEED, service_s)), 2)
 
     def _poisson(self, server: Server, rate: float) -> float | None:
         headers = server.headers(OPEN_CELL)
         assert headers is not None
         paths = bodies(self.folder, OPEN_CELL)
         try:
-            answered = poisson(server.url, paths, headers, rate, self.given.open_seconds, seed=0)
+            answered = poisson(server.url, paths, headers, rate, self.given.open_seconds, SEED)
         except Unanswered as error:
             self.why[f"open_loop {server.name} {rate:.0f}"] = str(error)
             self.unseen += error.sent if server.name == OURS else 0
@@ -115,7 +129,7 @@ class Bench:
         if refused:
             self.why[f"open_loop {server.name} {rate:.0f}"] = f"{refused} of {len(answered)} were refused with 503"
         waits = [one.seconds for one in good] + [math.inf] * refused
-        p99 = float(np.quantile(waits, 0.99, method="inverted_cdf"))
+        p99 = _p99(waits)
         return round(p99 * 1000, 2) if math.isfinite(p99) else None
 
     def _limit(self, batch: int) -> float:
@@ -141,6 +155,10 @@ class Bench:
         if any(child.returncode for child in children):
             raise SystemExit("the loop of the bare runtime ended with an error")
         return [float(json.loads(one.splitlines()[-1])["calls_s"]) for one in said]
+
+
+def _p99(waits: Sequence[float]) -> float:
+    return float(np.quantile(waits, 0.99, method="inverted_cdf"))
 
 
 def run(bench: Bench) -> dict[str, Any]:
@@ -173,6 +191,7 @@ def run(bench: Bench) -> dict[str, Any]:
         "placement": {"servers": sorted(bench.server_cpus), "load": sorted(bench.client_cpus)},
         "answers_checked": bench.checked,
         "why": bench.why,
+        "open_loop_of_a_queue_alone": bench.queue_alone,
     }
     return report(bench.measured, bench.limits, bench.beside, journal, bench.open_loop, about)
 

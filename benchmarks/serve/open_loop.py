@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,6 +83,25 @@ def poisson(
     return uvloop.run(_poisson(url, bodies, headers, rate, seconds, random.Random(seed)))
 
 
+def arrivals(rate: float, seconds: float, chance: random.Random) -> Iterator[float]:
+    """Moments at which requests are due, seconds from the begin."""
+    due = 0.0
+    while (due := due + chance.expovariate(rate)) < seconds:
+        yield due
+
+
+def queue_alone(rate: float, seconds: float, seed: int, service_s: float) -> list[float]:
+    """Seconds from due to answered of the same arrivals, where each takes `service_s` of one server and nothing else.
+
+    A single queue (M/D/1): what is left of a tail when a server and its machine have no faults at all.
+    """
+    waits, free = [], 0.0
+    for due in arrivals(rate, seconds, random.Random(seed)):
+        free = max(free, due) + service_s
+        waits.append(free - due)
+    return waits
+
+
 async def _poisson(
     url: str, bodies: Sequence[Path], headers: Mapping[str, str], rate: float, seconds: float, chance: random.Random
 ) -> list[Answered]:
@@ -104,9 +123,10 @@ async def _poisson(
         connection.idle_since = time.perf_counter()
         idle.append(connection)
 
-    due = begin = time.perf_counter()
+    begin = time.perf_counter()
     number = 0
-    while (due := due + chance.expovariate(rate)) - begin < seconds:
+    for moment in arrivals(rate, seconds, chance):
+        due = begin + moment
         await asyncio.sleep(max(due - time.perf_counter(), 0))
         if len(waiting) >= MOST_CONNECTIONS:
             break
