@@ -39,7 +39,7 @@ from openvino_telemetry.utils.opt_in_checker import OptInChecker, ConsentCheckRe
 now = get_current_settings()
 assert not now.server.analytics_enabled and not is_telemetry_enabled()
 assert OptInChecker().check(False, True) == ConsentCheckResult.DECLINED
-assert now.worker.query_seconds == 0.5 and now.worker.prefetch_seconds == 0
+assert now.worker.query_seconds == 2 and now.worker.prefetch_seconds == 0
 assert now.flows.heartbeat_frequency == 30 and not now.server.ephemeral.enabled
 assert now.server.services.scheduler.min_scheduled_time.total_seconds() == 300
 assert now.server.concurrency.lease_storage.endswith("filesystem")
