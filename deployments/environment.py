@@ -40,7 +40,7 @@ def environment(settings: Settings) -> dict[str, str]:
         # Runs are created so far ahead; what was created is what can be missed while everything is down.
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT5M",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "30",
-        # Each question costs the server some 25 ms of a core, for ever: see decision 011.
+        # Each question costs the server time on a core that the served model needs: see decision 011.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         # By default a worker takes a run 10 s early; it would hold the slot of a limited deployment from then on, and
         # the run before it would still be there.

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +52,6 @@ class Forks:
     def close(self) -> None:
         """End the process; no command runs any more."""
         self._process.communicate()
-
-
-@contextmanager
-def forks(imports: Sequence[str], environment: Mapping[str, str]) -> Iterator[Forks]:
-    """Forks for a while."""
-    made = Forks(imports, environment)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def main() -> None:

@@ -98,13 +98,11 @@ class Bench:
             for name in sorted(both & capacities.keys()):
                 rate = SHARE * capacities[name]
                 self.open_loop[server.name][f"{rate:.0f}"] = self._poisson(server, rate)
-        ours = capacities.get(OURS, 0)
-        for name in sorted({OURS, SMALL} & capacities.keys()):
-            rate = SHARE * capacities[name]
-            self.queue_alone[f"{rate:.0f}"] = {
-                "as_fast_as_ours": self._alone(rate, 1 / ours),
-                "as_fast_as_the_runtime": self._alone(rate, 1 / statistics.median(self.limits[batch_of(OPEN_CELL)])),
-            }
+                if server.name == OURS:
+                    limit = statistics.median(self.limits[batch_of(OPEN_CELL)])
+                    speeds = {"as_fast_as_ours": capacities[OURS], "as_fast_as_the_runtime": limit}
+                    alone = {what: self._alone(rate, 1 / speed) for what, speed in speeds.items()}
+                    self.queue_alone[f"{rate:.0f}"] = alone
 
     def _alone(self, rate: float, service_s: float) -> float:
         """p99, ms."""

@@ -6,11 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from e2e_world import Released, World
-from forked import forks
+from forked import Forks
 
 from deployments.environment import environment
 from deployments.stack import down, up
@@ -28,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (root / "project").mkdir()
     try:
         known = up(settings).settings
-        with forks(HEAVY, {**os.environ, **environment(known)}) as forked:
+        with closing(Forks(HEAVY, {**os.environ, **environment(known)})) as forked:
             yield World(root / "home", root / "project", forked)
     finally:
         down(settings)

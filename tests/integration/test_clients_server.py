@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from forked import Forks, forks
+from forked import Forks
 from mlflow.exceptions import MlflowException
 from test_serving_process import write_release
 
@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for seed in (1, 2, 3):
             assert register(registry, _submission(write_release(folder / f"release-{seed}", seed), run)) == seed
         promote(registry, NAME, 1, who="test", why="the first")
-        with forks(PROGRAMS, world.around) as world.forks:
+        with contextlib.closing(Forks(PROGRAMS, world.around)) as world.forks:
             yield world
     finally:
         try:

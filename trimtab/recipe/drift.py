@@ -20,7 +20,6 @@ def _free(name: str) -> str:
 
 
 OwnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$"), AfterValidator(_free)]
-OwnEntry = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:callable")]
 
 
 class ColumnRule(Section):

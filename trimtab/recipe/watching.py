@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
-from trimtab.recipe.drift import Drift, OwnEntry, OwnName
+from trimtab.recipe.drift import Drift, OwnName
 from trimtab.recipe.performance import Judging
 from trimtab.recipe.policy import Alerts, Mode, Policy, Service, cooldown_moved
 from trimtab.recipe.retraining import Retraining
-from trimtab.recipe.section import Section
+from trimtab.recipe.section import EntryPoint, Section
 
 
 class Schedule(Section):
@@ -49,7 +49,7 @@ class Monitoring(Judging):
     window: Window = Field(default_factory=Window)
     drift_alpha: float = Field(0.01, gt=0, lt=1, description="family-wise false-alarm rate a window, over all columns")
     drift: Drift = Field(default_factory=Drift)
-    descriptors: dict[OwnName, OwnEntry] = Field(
+    descriptors: dict[OwnName, EntryPoint] = Field(
         default_factory=dict,
         description="columns of your own, name: module:callable; it gets inputs {name: rows} and gives a number a row",
     )

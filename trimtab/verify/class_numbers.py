@@ -6,7 +6,7 @@ table of true class, the original's decision and the candidate's: the Bayesian b
 that only the original decides right and half a row that only the candidate does (Jeffreys), each spread over the
 classes as the labels are. Without these, two models that agree on all of 30 rows would be known to agree on all.
 
-These intervals are approximate, and of few rows too narrow rather than too wide.
+These intervals are approximate.
 """
 
 from __future__ import annotations

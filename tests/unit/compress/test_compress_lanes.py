@@ -10,6 +10,8 @@ import torch
 
 from trimtab import runtime
 from trimtab.candidate import Step
+from trimtab.compress.make import make
+from trimtab.compress.opening import open_torch
 from trimtab.compress.search.lanes import (
     Lane,
     LaneFacts,
@@ -141,6 +143,19 @@ def test_the_order_of_blocks_and_channels_changes_which_channels_stay_and_not_th
     kept = {first: module.get_submodule("0").weight for first, module in cuts.items()}
     assert torch.equal(kept["prune"], survey.module.get_submodule("0").weight[:8])
     assert not torch.equal(kept["shorten"], kept["prune"])
+
+
+def test_a_candidate_of_either_order_is_kept_and_opened_again_as_it_was_cut(tmp_path: Path) -> None:
+    opened = bench(tmp_path)
+    original = opened.keep(make_original(opened))
+    survey = Survey(opened, original)
+    for first in ("shorten", "prune"):
+        shape = Shape(("2",), {"0": 0.5}, first=first)
+        steps = shape.steps(survey.rounding.round_to, opened.recipe.train.seed)
+        assert steps[0].method == first
+        again = open_torch(opened, opened.keep(make(opened, original, steps)))
+        for name, weight in survey.cut(shape).state_dict().items():
+            assert torch.equal(again.state_dict()[name], weight), name
 
 
 def test_widths_to_measure_a_rounding_on_are_cut_to_the_channel(tmp_path: Path) -> None:

@@ -109,8 +109,7 @@ def explored(study: Study) -> list[Explored]:
 
 def model_of(known: Sequence[Explored]) -> LatencyModel | None:
     """The latency model of what was measured, each graph once."""
-    first = {one.shape.graph: one for one in reversed(known) if one.measured is not None}
-    measured = sorted(first.values(), key=lambda one: one.number)
+    measured = list({_graph(one.shape, one.probe): one for one in known if one.measured is not None}.values())
     return fit_latency([one.probe.features for one in measured], [one.latency for one in measured])
 
 
@@ -129,22 +128,14 @@ def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     """
     slowest = 1 / (1 + noise_of(known))
     able = [one for one in known if one.measured is not None and not one.shape.whole and one.latency < slowest]
-    left = _best_orders(able)
+    able.sort(key=lambda one: -one.probe.divergence)  # of one graph the last stays
+    left = list({_graph(one.shape, one.probe): one for one in able}.values())
     chosen: list[Explored] = []
     while left and len(chosen) < count:
         best = [one for one in left if not any(_beats(other, one) for other in left)]
         left = [one for one in left if one not in best]
         chosen += _spread(best, count - len(chosen))
     return sorted(chosen, key=lambda one: (one.latency, one.shape.key))
-
-
-def _best_orders(found: Sequence[Explored]) -> list[Explored]:
-    best: dict[str, Explored] = {}
-    for one in found:
-        other = best.get(one.shape.graph)
-        if other is None or one.probe.divergence < other.probe.divergence:
-            best[one.shape.graph] = one
-    return list(best.values())
 
 
 def _spread(front: Sequence[Explored], count: int) -> list[Explored]:
@@ -202,8 +193,13 @@ def _one(space: Space, study: Study, probe: Callable[[Shape], Probe], measure: C
 
 def mirror_of(shape: Shape, seen: Probe, known: Sequence[Explored]) -> Explored | None:
     """A shape that was measured and has the same graph by steps in another order: its latency is this one's, too."""
-    same = (one for one in known if one.measured is not None and one.shape.graph == shape.graph)
-    return next((one for one in same if dict(one.probe.features) == dict(seen.features)), None)
+    graph = _graph(shape, seen)
+    return next((one for one in known if one.measured is not None and _graph(one.shape, one.probe) == graph), None)
+
+
+def _graph(shape: Shape, seen: Probe) -> tuple[object, ...]:
+    """What tells graphs apart. The same cuts in another order may give another one: one may leave a group whole."""
+    return shape.cuts, *sorted(seen.features.items())
 
 
 def _facts_of(measured: Measured) -> dict[str, Any]:

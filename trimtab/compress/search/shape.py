@@ -42,7 +42,7 @@ class Shape:
         return digest_of([*self._parts, *order])[:16]
 
     @property
-    def graph(self) -> str:
+    def cuts(self) -> str:
         """The same for shapes that differ in the order of their steps only."""
         return digest_of(self._parts)[:16]
 
