@@ -25,6 +25,7 @@ from trimtab.compress.search.survey import Survey
 from trimtab.workbench import Workbench
 
 EXPLORING = 0.25  # share of the time limit
+OFFERED = 3  # times as many shapes are offered for training as are trained, where the front has them
 
 
 def open_study(bench: Workbench, original: Candidate, host: str, design: list[dict[str, Any]]) -> Study:
@@ -43,7 +44,7 @@ def open_study(bench: Workbench, original: Candidate, host: str, design: list[di
     **JSON_RESULT,
 )
 def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dict[str, Any]:
-    """The promising shapes, fastest first, with their latency over the uncut original's.
+    """The shapes that are offered for training, fastest first, with their latency over the uncut original's.
 
     Args:
         host: latencies of another host do not count.
@@ -74,7 +75,9 @@ def explore_shapes(bench: Workbench, original: dict[str, Any], host: str) -> dic
         lanes = [lane.name for lane in stage.lanes] if found else []
         unwanted = stage.unwanted() if found else {}
         uncut = {name: asdict(facts) for name, facts in stage.known[0].items()} if found else {}
-    chosen = promising(found, settings.shapes)
+    # Without distillation nothing is found out by training, and all that are offered are taken.
+    offered = settings.shapes * (OFFERED if bench.recipe.compress.distil else 1)
+    chosen = promising(found, settings.shapes, offered)
     _report(log.info, found, chosen)
     for (precision, target), reason in unwanted.items():
         log.info("nothing is converted to %s on %s: %s", precision, target, reason)
@@ -112,7 +115,7 @@ def _report(say: Callable[..., None], found: list[Explored], chosen: list[Explor
         )
     for one in chosen:
         say(
-            "to be trained: %s, latency %.2f of the uncut, divergence %.2f nats",
+            "worth training: %s, latency %.2f of the uncut, divergence %.2f nats",
             one.shape.label,
             one.latency,
             one.probe.divergence,

@@ -77,7 +77,7 @@ class Halving:
             return ways
         drops = self.settings.drops or [self.bench.recipe.budget.max_drop]
         control, task = self.settings.reference == CONTROL, self.bench.task
-        terms = Terms(distil.epochs, drops, self.found["accuracy"], control, task.drop)
+        terms = Terms(distil.epochs, drops, self.found["accuracy"], control, self.settings.shapes, task.drop)
         limit = None if self.until is None else Limit(self._left, self._pace, self._remember)
         return run_course(ways, terms, self._train, limit, self._trained, self._say)
 

@@ -2,7 +2,7 @@
 
     make bench-compress DATA=<folder with train.parquet and test.parquet> WEIGHTS=<state dict> [MINUTES=90]
 
-Everything is chosen on 2,500 rows of test.parquet; the other 7,500 are answered once, at the end (see `cifar`). Files
+Everything is chosen on 5,000 rows of test.parquet; the other 5,000 are answered once, at the end (see `cifar`). Files
 stay in .bench/compress, and a second call goes on where the first was stopped. The last line is one JSON object.
 """
 

@@ -1,4 +1,4 @@
-"""After each epoch: validate, keep the best weights, set the next rate, stop when patience is over."""
+"""After each epoch: validate, keep the best weights, tell the schedule, stop when patience is over."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Judge(pl.Callback):
             "epoch": float(epoch),
             "train_loss": pl_module.mean_loss(),
             **validation_figures(predict(self.judged, self.inputs, self.forward), self.labels, self.weights),
-            "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "lr": pl_module.rate,
         }
         self._check_finite(figures)
         self.history.append(figures)
@@ -51,7 +51,7 @@ class Judge(pl.Callback):
             self.best_weights = copy.deepcopy(self.judged.state_dict())
         if epoch - self.best_epoch >= self.settings.patience:
             trainer.should_stop = True
-        pl_module.end_of_epoch(figures["validation_loss"])
+        pl_module.schedule.after_epoch(figures["validation_loss"])
         if self.progress:
             self.progress(epoch, self.settings.epochs, figures)
 

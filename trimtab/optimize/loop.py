@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +23,7 @@ from trimtab.optimize.losses import Loss
 from trimtab.optimize.optimizers import optimizer_for
 from trimtab.optimize.precision import lightning_precision
 from trimtab.optimize.predicting import Forward
-from trimtab.optimize.schedules import EndOfEpoch, schedule_for
+from trimtab.optimize.schedules import Schedule, schedule_for
 from trimtab.recipe.schema import Train
 
 
@@ -75,10 +76,12 @@ class TrainingModule(pl.LightningModule):
         channels_last: whether inputs of 4 axes are given with channels last.
 
     Attributes:
-        end_of_epoch: called with an epoch's validation loss, it sets the rate of the next.
+        schedule: moves the learning rate; whoever judges an epoch tells it the validation loss.
+        rate: of the latest step.
     """
 
-    end_of_epoch: EndOfEpoch
+    schedule: Schedule
+    rate: float
 
     def __init__(
         self,
@@ -126,6 +129,8 @@ class TrainingModule(pl.LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.rate = float(optimizer.param_groups[0]["lr"])
+        self.schedule.after_step()
         if self.average is not None:
             self.average.update(self.model)
 
@@ -135,7 +140,8 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizer_for(self.settings, [p for p in self.model.parameters() if p.requires_grad])
-        self.end_of_epoch = schedule_for(optimizer, self.settings)
+        steps = math.ceil(self.rows_an_epoch / (self.batch_size * self.settings.accumulate))
+        self.schedule = schedule_for(optimizer, self.settings, steps)
         return optimizer
 
     def _share(self, index: int, rows: int) -> float:

@@ -36,7 +36,9 @@ class Train(Section):
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up for one optimizer step")
     epochs: int = Field(40, ge=1)
     patience: int = Field(8, ge=1, description="early stop after so many epochs without a better validation loss")
-    schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = "cosine"
+    schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
+        "cosine", description="of the rate; cosine, one_cycle and the warm-up move it with every step of the optimizer"
+    )
     warmup_epochs: int = Field(
         0, ge=0, description="epochs of linear warm-up before the schedule; of one_cycle: its rise (0: 30 % of epochs)"
     )

@@ -223,6 +223,10 @@ def test_promising_shapes_are_the_front_first_spread_along_it_without_its_ends()
 
     assert [one.shape.dropped[0] for one in chosen] == ["f1", "f3", "f6", "f8"]
     assert len(promising([*beaten, *front], 12)) == 12
+    assert len(promising([*beaten, *front], 4, 9)) == 9
+    # The next front is not used.
+    assert {one.shape.dropped[0][0] for one in promising([*beaten, *front], 4, 30)} == {"f"}
+    assert len(promising([*beaten, *front], 12, 30)) == 12
 
 
 def test_more_shapes_are_taken_where_the_answers_change_fast() -> None:

@@ -7,7 +7,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.compress.search.halving import Rung, Runner, expected_drop, fit_in, promote, rungs, worth_keeping
+from trimtab.compress.search.halving import (
+    Rung,
+    Runner,
+    expected_drop,
+    fit_in,
+    next_to_train,
+    promote,
+    rungs,
+    worth_keeping,
+)
 from trimtab.compress.search.latency_model import fit_latency
 
 
@@ -47,6 +56,29 @@ def test_the_fastest_that_is_expected_to_stay_within_the_drop_goes_on() -> None:
 def test_where_none_is_within_the_drop_the_nearest_goes_on() -> None:
     field = [runner("fast", 0.3, 0.05), runner("slow", 0.9, 0.02)]
     assert [one.key for one in promote(field, 1, [0.005], 2)] == ["slow"]
+
+
+def test_the_next_to_be_trained_lies_in_the_middle_of_what_is_unknown_and_the_drops_take_turns() -> None:
+    left = [runner(f"u{i}", i / 10) for i in range(1, 10)]
+    assert next_to_train([], left, [0.01], 2).key == "u5"
+    within, beyond = runner("w", 0.5, 0.0), runner("b", 0.15, 0.05)
+    assert next_to_train([within], left, [0.01], 2).key == "u3"  # of u1 to u4
+    assert next_to_train([beyond], left, [0.01], 2).key == "u6"  # of u2 to u9
+    assert next_to_train([within, beyond], left, [0.01], 2).key == "u3"  # of u2 to u4
+    slow = runner("s", 0.75, 0.008)
+    assert next_to_train([slow], left, [0.001, 0.01], 2).key == "u4"  # the second drop: faster than 0.75
+    assert next_to_train([slow, beyond], left, [0.001, 0.01], 2).key == "u9"  # the first: slower
+
+
+def test_where_the_ends_of_all_drops_are_known_their_neighbours_are_next() -> None:
+    trained = [runner("within", 0.50, 0.0), runner("beyond", 0.45, 0.05)]
+    left = [runner("far", 0.2), runner("near", 0.56), runner("farther", 0.9)]
+    assert next_to_train(trained, left, [0.01], 2).key == "near"
+
+
+def test_a_slow_one_beyond_the_drop_does_not_hide_a_faster_one_within() -> None:
+    trained = [runner("within", 0.5, 0.0), runner("lucky", 0.8, 0.05)]
+    assert next_to_train(trained, [runner("fast", 0.4), runner("slow", 0.9)], [0.01], 2).key == "fast"
 
 
 def test_a_time_limit_takes_epochs_and_never_the_last_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,13 +42,13 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def plain_loop(split: Split, epochs: int, optimizer: str, seed: int) -> nn.Module:
-    """What `fit` did before it had options: AdamW or SGD with momentum, cosine, norm 1; its last weights."""
+    """The defaults written down: AdamW or SGD with momentum, a cosine over all steps, norm 1; its last weights."""
     model = network()
     x, y = torch.from_numpy(split.inputs["input"]), torch.from_numpy(split.labels)
     step: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     if optimizer == "sgd":
         step = torch.optim.SGD(model.parameters(), lr=3e-3, weight_decay=1e-2, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(step, T_max=epochs)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(step, T_max=epochs * math.ceil(len(y) / 32))
     order = RandomSampler(range(len(y)), generator=torch.Generator().manual_seed(seed))
     for _ in range(epochs):
         rows = torch.tensor(list(order))
@@ -56,7 +57,7 @@ def plain_loop(split: Split, epochs: int, optimizer: str, seed: int) -> nn.Modul
             F.cross_entropy(model(x[batch]), y[batch]).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             step.step()
-        schedule.step()
+            schedule.step()
     return model
 
 

@@ -1,4 +1,4 @@
-"""Schedules: the rate of every epoch, with and without warm-up, worked out by hand."""
+"""Schedules: the rate of every step, with and without warm-up, worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from trimtab.optimize.schedules import one_cycle_factor, schedule_for
 from trimtab.recipe.schema import Train
 
 
-def rates(losses: list[float] | None = None, **settings: Any) -> list[float]:
-    """The rate of each epoch, with these validation losses (all the same by default)."""
+def rates(losses: list[float] | None = None, steps: int = 1, **settings: Any) -> list[float]:
+    """The rate of each step, with these validation losses of the epochs (all the same by default)."""
     train = Train(optimizer="gd", lr=0.8, **{"epochs": 8, "patience": 8, **settings})
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=train.lr)
-    end_of_epoch = schedule_for(optimizer, train)
+    schedule = schedule_for(optimizer, train, steps)
     seen = []
     for loss in losses or [1.0] * train.epochs:
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        end_of_epoch(loss)
+        for _ in range(steps):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.after_step()
+        schedule.after_epoch(loss)
     return seen
 
 
@@ -65,6 +67,33 @@ def test_one_cycle_has_rates_above_zero_in_the_shortest_trainings(epochs: int) -
     assert min(seen) > 0
     assert max(seen) == 0.8
     assert one_cycle_factor(0, 1, 0) == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_the_shortest_trainings_end_near_zero_and_have_seen_the_whole_rate(schedule: str, epochs: int) -> None:
+    seen = rates(schedule=schedule, epochs=epochs, steps=100)
+    assert len(seen) == 100 * epochs
+    assert max(seen) == pytest.approx(0.8)
+    assert 0 < seen[-1] < 0.001 * 0.8
+
+
+def test_many_steps_an_epoch_make_the_same_curve_finer() -> None:
+    for settings in ({"schedule": "constant"}, {"schedule": "cosine"}, {"schedule": "step", "step_epochs": 2}):
+        fine = rates(steps=10, **settings)
+        assert fine[::10] == pytest.approx(rates(**settings))
+        assert fine == sorted(fine, reverse=True)
+    falls = rates(steps=10, schedule="step", step_epochs=2)
+    assert falls[19:21] == pytest.approx([0.8, 0.4])  # between two epochs and at no other step
+    rise = rates(steps=10, schedule="constant", warmup_epochs=3)
+    assert rise[:31] == pytest.approx([0.8 * (t + 1) / 31 for t in range(31)])
+    assert rise[31:] == pytest.approx([0.8] * 49)
+
+
+def test_plateau_waits_for_the_losses_of_epochs() -> None:
+    plateau = {"schedule": "plateau", "step_epochs": 1, "step_factor": 0.5, "warmup_epochs": 1}
+    seen = rates([1.0] * 4, steps=3, epochs=4, patience=4, **plateau)
+    assert seen == pytest.approx([0.2, 0.4, 0.6, *[0.8] * 6, *[0.4] * 3])
 
 
 def test_plateau_falls_after_step_epochs_without_a_better_loss() -> None:

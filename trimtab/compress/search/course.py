@@ -1,5 +1,7 @@
 """The loop of successive halving: shapes on their way through the rungs, with the control beside them.
 
+More may be offered than the first rung trains; it takes them one after the other, by what those before them lost.
+
 How a shape is trained, where decisions are kept and what is said of each step is the caller's; `halving` says who goes
 on. So the loop knows no store and no clock but the one it is given, and runs in a test without a model.
 """
@@ -12,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trimtab.candidate import Step
-from trimtab.compress.search.halving import Rung, Runner, fit_in, promote, rungs
+from trimtab.compress.search.halving import Rung, Runner, fit_in, next_to_train, promote, rungs
 from trimtab.errors import UnsupportedError
 
 CONTROL = "control"
@@ -49,6 +51,7 @@ class Terms:
         epochs: of who goes all the way. drops: accuracies that may be lost, a line of shapes for each.
         accuracy: of the original on the validation split; what drops are counted from where there is no control.
         control: whether the uncut original runs along, and drops are counted from it.
+        shapes: how many are trained; None: all that are offered.
         drop: (score before, score after) → how much was lost; of shares of right answers the difference.
     """
 
@@ -56,6 +59,7 @@ class Terms:
     drops: Sequence[float]
     accuracy: float
     control: bool
+    shapes: int | None = None
     drop: Callable[[float, float], float] = operator.sub
 
 
@@ -87,14 +91,14 @@ def run_course(
     """Train rung by rung.
 
     Args:
-        ways: the shapes, nothing trained yet.
+        ways: the shapes that are offered, nothing trained yet.
         train: takes a way so many epochs further.
         limit: without one all epochs are trained.
         trained: called with each way that was trained, as it is after it, and its accuracy.
         rung_done: called with those that are left after each rung.
 
     Returns:
-        All ways that could be trained, each as far as it came: those that went on to the end first, then the others,
+        All ways that were trained, each as far as it came: those that went on to the end first, then the others,
         then the control if there is one.
 
     Raises:
@@ -118,7 +122,7 @@ class _Course:
     def run(self, left: list[Way]) -> list[Way]:
         terms, behind = self.terms, list[Way]()
         control = Way(Runner(CONTROL, 1.0, (), ()), ()) if terms.control else None
-        asked = rungs(len(left), terms.epochs, len(terms.drops))
+        asked = rungs(min(len(left), terms.shapes or len(left)), terms.epochs, len(terms.drops))
         steps = self._in_time(asked)
         for index in range(len(steps)):
             if index:
@@ -131,8 +135,11 @@ class _Course:
             reference = terms.accuracy
             if control is not None:
                 control, reference = self._control(control, steps[index])
-            further = [self._further(way, steps[index], reference) for way in left]
-            left = [way for way, _ in filter(None, further)]
+            if index:
+                further = [self._further(way, steps[index], reference) for way in left]
+                left = [way for way, _ in filter(None, further)]
+            else:
+                left = self._entered(left, steps, reference)
             self.rung_done(left)
         return [*left, *behind, *([control] if control is not None else [])]
 
@@ -145,6 +152,16 @@ class _Course:
                 fix="see the warning before this for the reason, or set it to original",
             )
         return found
+
+    def _entered(self, offered: Sequence[Way], steps: Sequence[Rung], reference: float) -> list[Way]:
+        """Those the first rung takes, trained in it, fastest first; what cannot be trained takes no place."""
+        total, entered, left = sum(rung.epochs for rung in steps), list[Way](), {way.runner.key: way for way in offered}
+        while left and len(entered) < steps[0].shapes:
+            runners = [way.runner for way in left.values()]
+            one = next_to_train([way.runner for way in entered], runners, self.terms.drops, total)
+            further = self._further(left.pop(one.key), steps[0], reference)
+            entered += [] if further is None else [further[0]]
+        return sorted(entered, key=lambda way: (way.runner.latency, way.runner.key))
 
     def _further(self, way: Way, rung: Rung, reference: float | None) -> tuple[Way, float] | None:
         """The way after so many epochs more, and its accuracy; its own drop is 0 where it is the reference itself."""

@@ -119,8 +119,9 @@ def noise_of(known: Sequence[Explored]) -> float:
     return float(np.quantile(off, 0.9)) if off else 0.0
 
 
-def promising(known: Sequence[Explored], count: int) -> list[Explored]:
-    """At most `count` shapes to train, fastest first: front by front of divergence and latency, spread along it.
+def promising(known: Sequence[Explored], count: int, most: int | None = None) -> list[Explored]:
+    """Shapes worth training, fastest first: the front of divergence and latency, spread along it, up to `most` of them;
+    where it has fewer than `count`, those of the next fronts up to `count`. `most` is `count` where it is not given.
 
     Only shapes are taken that were measured to be faster than the uncut original by more than the noise floor, and of
     those that differ in the order of their steps only the one that changes the answers least. Of a front that does not
@@ -131,10 +132,12 @@ def promising(known: Sequence[Explored], count: int) -> list[Explored]:
     able.sort(key=lambda one: -one.probe.divergence)  # of one graph the last stays
     left = list({_graph(one.shape, one.probe): one for one in able}.values())
     chosen: list[Explored] = []
+    room = count if most is None else most
     while left and len(chosen) < count:
         best = [one for one in left if not any(_beats(other, one) for other in left)]
         left = [one for one in left if one not in best]
-        chosen += _spread(best, count - len(chosen))
+        chosen += _spread(best, room - len(chosen))
+        room = count
     return sorted(chosen, key=lambda one: (one.latency, one.shape.key))
 
 

@@ -1,9 +1,10 @@
 """Successive halving of fine-tuning epochs: many shapes are trained a little, the better half further, and so on.
 
 Jamieson, Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", arXiv:1502.07943.
-Two things are particular here. A rung ends with a learning rate near zero, so that its accuracy is that of a finished
-training and not of one cut short. And the best arm is not the most accurate: it is the fastest whose accuracy, carried
-on to the last rung, stays within the drop that is asked for.
+Three things are particular here. Who enters the first rung is decided one after the other, by what those before lost:
+along a front the slower lose less, so most of it need not be trained to be known. A rung ends with a learning rate near
+zero, so that its accuracy is that of a finished training and not of one cut short. And the best arm is not the most
+accurate: it is the fastest whose accuracy, carried on to the last rung, stays within the drop that is asked for.
 """
 
 from __future__ import annotations
@@ -68,6 +69,35 @@ def expected_drop(runner: Runner, total: int) -> float:
         return last / math.sqrt(ahead) if last > 0 else last
     slope = (last - runner.drops[-2]) / math.log(ends[-1] / ends[-2])
     return last + min(slope, 0.0) * math.log(ahead)
+
+
+def next_to_train(trained: Sequence[Runner], left: Sequence[Runner], drops: Sequence[float], total: int) -> Runner:
+    """Which of those that were not trained yet tells most: the first rung looks along the front for where drops end.
+
+    A drop asked for ends between two neighbours on the front: the fastest that is expected to stay within it, and the
+    slowest that is faster and is not. What lies in the middle of those between them halves what is unknown, as in a
+    binary search; the drops take turns. Where nothing lies between, the one that is nearest to such an end in latency.
+
+    Args:
+        left: at least one.
+        total: epochs of who goes all the way.
+    """
+    ends = [_end(trained, drop, total) for drop in drops]
+    turn = len(trained) % len(ends)
+    for beyond, within in (*ends[turn:], *ends[:turn]):
+        between = sorted((one for one in left if beyond < one.latency < within), key=lambda one: (one.latency, one.key))
+        if between:
+            return between[len(between) // 2]
+    near = [latency for end in ends for latency in end if math.isfinite(latency)]
+    return min(left, key=lambda one: (min(abs(one.latency - latency) for latency in near), one.latency, one.key))
+
+
+def _end(trained: Sequence[Runner], drop: float, total: int) -> tuple[float, float]:
+    """Latencies between which a drop ends: beyond the first it is expected to be exceeded, at the second it is not."""
+    fits = {one.key: expected_drop(one, total) <= drop for one in trained}
+    within = min((one.latency for one in trained if fits[one.key]), default=math.inf)
+    beyond = [one.latency for one in trained if not fits[one.key] and one.latency <= within]
+    return max(beyond, default=-math.inf), within
 
 
 def promote(runners: Sequence[Runner], keep: int, drops: Sequence[float], total: int) -> list[Runner]:

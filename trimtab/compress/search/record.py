@@ -27,7 +27,7 @@ class SearchRecord:
     """A search as it is shown.
 
     Attributes:
-        seen: shapes of the exploration. ways: those of them that were to be trained, and the control if there was one.
+        seen: shapes of the exploration. ways: those of them that were trained, and the control if there was one.
         noise_floor: gains below it are none. error: relative error of the latency model for nine shapes in ten; None:
             too few were measured for one. drops: accuracies that were allowed to be lost.
         accuracy: of the original on the validation split; another score where `metric` is another.
