@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: `model.xml.gz` and `model.bin` of a converted folder.
+"""OpenVINO on the CPU: `model.xml.gz` and `model.bin` or `model.bin.gz` of a converted folder.
 
 The XML of a deep network with INT8 weights is as large as those weights, and shrinks to a tenth when compressed.
 """
@@ -36,7 +36,7 @@ _CONFIG = {
 
 
 def read_model(folder: Path, weights: openvino.Tensor | None = None) -> openvino.Model:
-    """The model of a folder: `model.xml.gz` with `model.bin`, or, as in older releases, a plain `model.xml` with it.
+    """The model of a folder: `model.xml.gz` with its weights, or, as in older releases, `model.xml` with `model.bin`.
 
     Args:
         weights: the bytes of `model.bin`, which must outlive the model and what is compiled of it; None: they are read.
@@ -48,8 +48,13 @@ def read_model(folder: Path, weights: openvino.Tensor | None = None) -> openvino
     compressed = folder / "model.xml.gz"
     if not compressed.is_file():
         return openvino.Core().read_model(str(folder / "model.xml"))
-    found = (folder / "model.bin").read_bytes() if weights is None else weights
+    found = _weights(folder) if weights is None else weights
     return openvino.Core().read_model(gzip.decompress(compressed.read_bytes()), found)
+
+
+def _weights(folder: Path) -> bytes:
+    packed = folder / "model.bin.gz"
+    return gzip.decompress(packed.read_bytes()) if packed.is_file() else (folder / "model.bin").read_bytes()
 
 
 class Predictor:
@@ -81,11 +86,11 @@ class Predictor:
     def load_shared(cls, folder: Path, threads: int) -> Predictor:
         """As `load`, for one of several processes: they have one copy of the weights' file, which is mapped.
 
-        What OpenVINO makes of the weights for its kernels, each process has alone. A file that is cut off while it is
-        mapped ends the process.
+        What OpenVINO makes of the weights for its kernels, each process has alone, and weights that were few enough to
+        be compressed. A file that is cut off while it is mapped ends the process.
         """
         path = Path(folder) / "model.bin"
-        if not path.stat().st_size:
+        if (Path(folder) / "model.bin.gz").is_file() or not path.stat().st_size:
             return cls.load(folder, threads)
         weights = np.memmap(path, np.uint8, "c")  # OpenVINO takes no memory that cannot be written
         model = read_model(Path(folder), openvino.Tensor(weights, shared_memory=True))

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from trimtab import runtime
 from trimtab.candidate import Converted
-from trimtab.convert import carries, convert
+from trimtab.convert import carries, convert, openvino_format
 from trimtab.convert.graph import deployed, spec_of
 from trimtab.convert.openvino_format import save
 from trimtab.errors import UnsupportedError
 from trimtab.recipe.schema import Preprocess
+from trimtab.runtime import openvino_cpu
 from trimtab.runtime.openvino_cpu import read_model
 from trimtab.serving.golden import TOLERANCE
 from trimtab.targets import PRECISIONS
@@ -99,6 +100,39 @@ def test_an_openvino_candidate_is_copied_as_it_is(of_nncf: Path, fp32: tuple[Pat
         for folder in (fp32[0], tmp_path / "out")
     ]
     np.testing.assert_array_equal(*answers)
+
+
+def test_weights_are_compressed_where_it_pays_and_answer_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = net()
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights.copy_((weights * 16).round() / 16)  # few values, as INT8 weights have
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "plain").mkdir()
+    packed = convert("c0", TARGET, module, EXAMPLE, SPEC, tmp_path / "packed")
+    monkeypatch.setattr(openvino_format, "COMPRESSED_BYTES", 0)
+    plain = convert("c0", TARGET, module, EXAMPLE, SPEC, tmp_path / "plain")
+
+    assert sorted(packed.files) == ["model.bin.gz", "model.xml.gz", "spec.json"]
+    assert sorted(plain.files) == ["model.bin", "model.xml.gz", "spec.json"]
+    assert (tmp_path / "packed" / "model.bin.gz").read_bytes()[4:8] == bytes(4)
+    assert packed.size_bytes < plain.size_bytes
+    loaders = (openvino_cpu.Predictor.load, openvino_cpu.Predictor.load_shared)
+    answers = [
+        load(tmp_path / folder, threads=1).predict(EXAMPLE)["probabilities"]
+        for folder in ("packed", "plain")
+        for load in loaders
+    ]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answers[0], answer)
+
+
+def test_writing_over_a_model_leaves_no_weights_of_it(fp32: tuple[Path, Converted], tmp_path: Path) -> None:
+    (tmp_path / "model.bin.gz").write_bytes(gzip.compress(b"of another model"))
+    openvino_format.write_compressed(read_model(fp32[0]), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml.gz"]
 
 
 @pytest.mark.parametrize(("target", "why"), [("onnxruntime-cpu", "cannot read"), ("torchscript-cpu", "TorchScript")])

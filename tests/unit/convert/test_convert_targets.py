@@ -344,7 +344,8 @@ def test_weights_in_another_form_are_small_on_both_targets_and_answer_alike(
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
     assert sizes["onnxruntime-cpu"] < (share + 0.05) * fp32_graph.stat().st_size
     # Had OpenVINO computed the weights before it wrote them, they would be FP32 again.
-    assert (tmp_path / "openvino-cpu" / "model.bin").stat().st_size < (share + 0.01) * fp32_graph.stat().st_size
+    weights = next((tmp_path / "openvino-cpu").glob("model.bin*"))
+    assert weights.stat().st_size < (share + 0.01) * fp32_graph.stat().st_size
 
 
 @pytest.mark.parametrize("precision", ["clustered", "sparse"])

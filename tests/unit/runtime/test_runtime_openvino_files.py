@@ -69,6 +69,15 @@ def test_a_model_cut_short_is_refused_when_it_is_opened(older: Path) -> None:
         read_model(older)
 
 
+def test_compressed_weights_cut_short_are_refused(older: Path) -> None:
+    compress(older)
+    whole = gzip.compress((older / "model.bin").read_bytes())
+    (older / "model.bin.gz").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(EOFError):
+        read_model(older)
+
+
 def test_weights_that_are_missing_are_refused(older: Path) -> None:
     compress(older)
     (older / "model.bin").unlink()
