@@ -140,6 +140,52 @@ def test_a_time_limit_is_decided_once_for_each_rung_and_holds_after_a_kill() -> 
     assert again.laps == first.laps
 
 
+class Settling(Club):
+    """What a shape loses falls with the epochs, and the more the slower it is; nothing at 0.6, twelve points at 0.2."""
+
+    def train(self, way: Way, epochs: int) -> Lap | None:
+        lap = super().train(way, epochs)
+        lost = max(0.0, 0.6 - way.runner.latency) * 0.3 / (sum(way.runner.epochs) + epochs) ** 0.5
+        return lap and Lap(lap.steps, 0.9 - lost, self.seconds)
+
+
+def latencies(*values: float) -> list[Way]:
+    return [Way(Runner(f"s{int(100 * value)}", value, (), ()), ()) for value in values]
+
+
+FIELD = (0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
+TWO_OF_THEM = Terms(3, [0.02], 0.9, control=False, shapes=2)
+
+
+def test_where_the_fastest_within_the_drop_needs_no_more_training_one_between_gets_its_place() -> None:
+    club = Settling()
+    ended = run_course(latencies(*FIELD), TWO_OF_THEM, club.train)
+    # s45 lost 4.5 points and s60 none, so what is asked for ends between them, where s55 is in the middle.
+    assert club.laps == [("s45", 1), ("s60", 1), ("s55", 2)]
+    assert [(way.runner.key, way.runner.epochs) for way in ended] == [("s55", (2,)), ("s45", (1,)), ("s60", (1,))]
+
+
+def test_time_that_is_left_over_is_spent_where_the_drop_ends_and_the_same_after_a_kill() -> None:
+    kept: dict[str, Any] = {}
+
+    def remember(key: str, decide: Any) -> Any:
+        if key not in kept:
+            kept[key] = decide()
+        return kept[key]
+
+    first, again = Settling(seconds=10.0), Settling(seconds=1000.0)
+    left = iter([100.0, 80.0, 60.0, 40.0, 30.0, 5.0])
+    ended = run_course(latencies(*FIELD), TWO_OF_THEM, first.train, Limit(lambda: next(left), lambda: 10.0, remember))
+    repeated = run_course(latencies(*FIELD), TWO_OF_THEM, again.train, Limit(lambda: 0.0, lambda: 1000.0, remember))
+
+    # s50 is the last between s45 and s55; after two epochs it is just beyond, after a third within.
+    assert first.laps == [("s45", 1), ("s60", 1), ("s55", 2), ("s50", 2), ("s50", 1)]
+    assert again.laps == first.laps
+    assert [way.runner for way in ended] == [way.runner for way in repeated]
+    assert ended[0].runner.key == "s50"
+    assert ended[0].runner.drops[-1] < 0.02
+
+
 def test_no_shapes_train_nothing() -> None:
     club = Club()
     assert run_course([], Terms(3, [0.02], 0.9, control=True), club.train) == []

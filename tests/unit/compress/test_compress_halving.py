@@ -15,6 +15,7 @@ from trimtab.compress.search.halving import (
     next_to_train,
     promote,
     rungs,
+    who_gains,
     worth_keeping,
 )
 from trimtab.compress.search.latency_model import fit_latency
@@ -38,12 +39,14 @@ def runner(key: str, latency: float, *drops: float) -> Runner:
     return Runner(key, latency, drops, tuple([2, 4, 8][: len(drops)]))
 
 
-def test_the_drop_is_carried_on_along_the_logarithm_of_the_epochs() -> None:
-    # 4 points after 2 epochs, 2 after 6: the slope is -2 / log 3 a logarithm, so at 18 nothing is lost.
-    assert math.isclose(expected_drop(runner("a", 0.5, 0.04, 0.02), 18), 0.0, abs_tol=1e-12)
+def test_the_drop_is_carried_on_as_a_power_of_the_epochs() -> None:
+    # 4 points after 2 epochs, 2 after 6: half for every three times as many, so 1 at 18.
+    assert math.isclose(expected_drop(runner("a", 0.5, 0.04, 0.02), 18), 0.01)
     assert math.isclose(expected_drop(runner("a", 0.5, 0.02), 18), 0.02 / 3)  # 18 is 9 times 2
     assert expected_drop(runner("a", 0.5, -0.01), 18) == -0.01
+    assert expected_drop(runner("a", 0.5, 0.01, -0.02), 18) == -0.02
     assert expected_drop(runner("a", 0.5, 0.01, 0.02), 18) == 0.02  # it got worse: not carried on
+    assert expected_drop(runner("a", 0.5, -0.01, 0.02), 18) == 0.02
 
 
 def test_the_fastest_that_is_expected_to_stay_within_the_drop_goes_on() -> None:
@@ -56,6 +59,30 @@ def test_the_fastest_that_is_expected_to_stay_within_the_drop_goes_on() -> None:
 def test_where_none_is_within_the_drop_the_nearest_goes_on() -> None:
     field = [runner("fast", 0.3, 0.05), runner("slow", 0.9, 0.02)]
     assert [one.key for one in promote(field, 1, [0.005], 2)] == ["slow"]
+
+
+def test_the_place_of_one_that_needs_no_more_training_goes_to_one_that_may_beat_it() -> None:
+    fast, settled = runner("fast", 0.3, 0.06, 0.03), runner("settled", 0.7, 0.01, 0.001)
+    waiting = [runner(f"w{i}", i / 10) for i in range(1, 10)]
+    assert [one.key for one in promote([fast, settled], 1, [0.01], 18, waiting)] == ["w5"]  # of w4, w5 and w6
+    assert [one.key for one in promote([fast, settled], 2, [0.01], 18, waiting)] == ["w5", "w6"]
+    tried = [runner("tried", 0.65, 0.02)]  # it was left behind, so nothing faster is worth it
+    assert [one.key for one in promote([fast, settled], 1, [0.009], 18, [runner("w6", 0.6)], tried)] == ["settled"]
+    assert [one.key for one in promote([fast, settled], 1, [0.012], 18)] == ["fast"]  # 1.5 points: not far beyond 1.2
+    assert [one.key for one in promote([fast, settled], 1, [0.0012], 18, waiting)] == [
+        "settled"
+    ]  # 0.1 of 0.12: not yet
+
+
+def test_time_that_is_left_over_goes_where_it_can_change_who_is_chosen() -> None:
+    full, short = runner("full", 0.5, 0.03, 0.02), runner("short", 0.4, 0.06)
+    waiting = [runner("w", 0.45)]
+    assert who_gains([full, short], [0.03], 6, waiting, 4) == waiting[0]
+    assert who_gains([full, short], [0.03], 6, [], 4) == short
+    assert who_gains([full], [0.02], 6, [], 4) is None  # not settled, and not to be trained on
+    assert who_gains([full, short], [0.02, 0.03], 6, [], 4) == short
+    assert who_gains([runner("only", 0.9, 0.0)], [0.02], 2, [], 4) is None
+    assert who_gains([], [0.02], 2, waiting, 4) is None
 
 
 def test_the_next_to_be_trained_lies_in_the_middle_of_what_is_unknown_and_the_drops_take_turns() -> None:

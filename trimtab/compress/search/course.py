@@ -1,6 +1,7 @@
 """The loop of successive halving: shapes on their way through the rungs, with the control beside them.
 
-More may be offered than the first rung trains; it takes them one after the other, by what those before them lost.
+More may be offered than the first rung trains; it takes them one after the other, by what those before them lost. Those
+it does not take wait: one may still get the place of a shape that needs no more training, or time that is left over.
 
 How a shape is trained, where decisions are kept and what is said of each step is the caller's; `halving` says who goes
 on. So the loop knows no store and no clock but the one it is given, and runs in a test without a model.
@@ -8,13 +9,14 @@ on. So the loop knows no store and no clock but the one it is given, and runs in
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from trimtab.candidate import Step
-from trimtab.compress.search.halving import Rung, Runner, fit_in, next_to_train, promote, rungs
+from trimtab.compress.search.halving import Rung, Runner, fit_in, next_to_train, promote, rungs, who_gains
 from trimtab.errors import UnsupportedError
 
 CONTROL = "control"
@@ -118,6 +120,7 @@ class _Course:
     ) -> None:
         self.terms, self.train, self.limit, self.trained, self.rung_done = terms, train, limit, trained, rung_done
         self.seconds: list[float] = []
+        self.waiting: dict[str, Way] = {}
 
     def run(self, left: list[Way]) -> list[Way]:
         terms, behind = self.terms, list[Way]()
@@ -127,11 +130,7 @@ class _Course:
         for index in range(len(steps)):
             if index:
                 steps[index:] = self._in_time(asked[index:])  # time may have been gained since, too
-                total = sum(one.epochs for one in steps)
-                kept = promote([way.runner for way in left], steps[index].shapes, terms.drops, total)
-                keys = {one.key for one in kept}
-                behind += [way for way in left if way.runner.key not in keys]
-                left = [way for way in left if way.runner.key in keys]
+                left, behind = self._promoted(left, behind, steps, index)
             reference = terms.accuracy
             if control is not None:
                 control, reference = self._control(control, steps[index])
@@ -141,7 +140,59 @@ class _Course:
             else:
                 left = self._entered(left, steps, reference)
             self.rung_done(left)
-        return [*left, *behind, *([control] if control is not None else [])]
+        if control is not None:
+            return [*left, *behind, control]
+        return self._over_time([*left, *behind], steps[-1].epochs)
+
+    def _promoted(
+        self, left: list[Way], behind: list[Way], steps: Sequence[Rung], index: int
+    ) -> tuple[list[Way], list[Way]]:
+        """Those that go on, in the order they stood in, with those that join them; and those that stay behind."""
+        runners, known = [way.runner for way in left], [way.runner for way in behind]
+        waiting = [way.runner for way in self.waiting.values()]
+        total = sum(one.epochs for one in steps)
+        chosen = promote(runners, steps[index].shapes, self.terms.drops, total, waiting, known)
+        keys = {one.key for one in chosen}
+        joining = [self.waiting.pop(key) for key in sorted(keys & self.waiting.keys())]
+        stay = [way for way in left if way.runner.key not in keys]
+        return [*(way for way in left if way.runner.key in keys), *joining], [*behind, *stay]
+
+    def _over_time(self, ways: list[Way], last: int) -> list[Way]:
+        """Spend what is left of the time limit, where it is enough for half as many epochs as the last rung had."""
+        least = (last + 1) // 2
+        for turn in range(len(ways) + len(self.waiting) if self.limit else 0):
+            runners, total = [way.runner for way in ways], max(sum(way.runner.epochs) for way in ways)
+            waiting, most = [way.runner for way in self.waiting.values()], self.terms.epochs - least
+            one = who_gains(runners, self.terms.drops, total, waiting, most)
+            epochs = self._spare(turn, min(last, self.terms.epochs - sum(one.epochs)), least) if one else 0
+            if one is None or not epochs:
+                break
+            ways = self._trained_more(ways, one.key, epochs)
+        return ways
+
+    def _trained_more(self, ways: list[Way], key: str, epochs: int) -> list[Way]:
+        way = self.waiting.pop(key, None) or next(way for way in ways if way.runner.key == key)
+        further = self._further(way, Rung(1, epochs), self.terms.accuracy)
+        ways = [other for other in ways if other.runner.key != key]
+        if further is None:
+            return ways
+        self.rung_done([further[0]])
+        return [further[0], *ways]
+
+    def _spare(self, turn: int, most: int, least: int) -> int:
+        """So many epochs there is still time for, 0 where they are fewer than `least`; decided once."""
+        assert self.limit is not None
+        limit = self.limit
+
+        def decide() -> int:
+            fit = min(most, math.floor(limit.left() / self._pace(limit)))
+            return fit if fit >= least else 0
+
+        return int(limit.remember(f"time left over, turn {turn + 1}", decide))
+
+    def _pace(self, limit: Limit) -> float:
+        """Seconds an epoch takes."""
+        return sum(self.seconds) / len(self.seconds) if self.seconds else limit.pace()
 
     def _control(self, control: Way, rung: Rung) -> tuple[Way, float]:
         found = self._further(control, rung, None)
@@ -161,6 +212,7 @@ class _Course:
             one = next_to_train([way.runner for way in entered], runners, self.terms.drops, total)
             further = self._further(left.pop(one.key), steps[0], reference)
             entered += [] if further is None else [further[0]]
+        self.waiting = left
         return sorted(entered, key=lambda way: (way.runner.latency, way.runner.key))
 
     def _further(self, way: Way, rung: Rung, reference: float | None) -> tuple[Way, float] | None:
@@ -184,8 +236,7 @@ class _Course:
             return list(left)
 
         def decide() -> list[list[int]]:
-            each = sum(self.seconds) / len(self.seconds) if self.seconds else limit.pace()
-            shorter = fit_in(left, each, limit.left(), int(self.terms.control))
+            shorter = fit_in(left, self._pace(limit), limit.left(), int(self.terms.control))
             return [[rung.shapes, rung.epochs] for rung in shorter]
 
         return [Rung(*one) for one in limit.remember(f"{len(left)} rungs left", decide)]

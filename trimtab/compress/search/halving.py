@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FACTOR = 2
+SETTLED = 0.8  # share of a drop asked for; who loses less has what is left of it for quantization
+WITHIN_REACH = 1.5  # of it: who is expected to lose more is not trained in the place of one that is settled
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,18 @@ def rungs(shapes: int, epochs: int, last: int = 1) -> list[Rung]:
 def expected_drop(runner: Runner, total: int) -> float:
     """The drop after `total` epochs.
 
-    With two rungs behind it, a straight line over the logarithm of the epochs through the last two; a drop that has
-    risen stays what it is. With one, it is taken to fall with the square root of the epochs: a guess, without which the
-    first rung would always be won by what was cut least.
+    It falls with a power of the epochs, as errors do with the amount of training (Hestness et al. 2017, "Deep Learning
+    Scaling is Predictable, Empirically", arXiv:1712.00409): with two rungs behind it through the last two; a drop that
+    has risen, or is none, stays what it is. With one rung it is the square root: a guess, without which the first rung
+    would always be won by what was cut least.
     """
     last, ends = runner.drops[-1], [sum(runner.epochs[: index + 1]) for index in range(len(runner.epochs))]
-    ahead = max(total / ends[-1], 1.0)
-    if len(runner.drops) < 2:
-        return last / math.sqrt(ahead) if last > 0 else last
-    slope = (last - runner.drops[-2]) / math.log(ends[-1] / ends[-2])
-    return last + min(slope, 0.0) * math.log(ahead)
+    ahead, power = max(total / ends[-1], 1.0), 0.5
+    if last <= 0:
+        return last
+    if len(runner.drops) > 1:
+        power = math.log(max(runner.drops[-2], last) / last) / math.log(ends[-1] / ends[-2])
+    return last * ahead**-power
 
 
 def next_to_train(trained: Sequence[Runner], left: Sequence[Runner], drops: Sequence[float], total: int) -> Runner:
@@ -100,22 +104,69 @@ def _end(trained: Sequence[Runner], drop: float, total: int) -> tuple[float, flo
     return max(beyond, default=-math.inf), within
 
 
-def promote(runners: Sequence[Runner], keep: int, drops: Sequence[float], total: int) -> list[Runner]:
+def promote(
+    runners: Sequence[Runner],
+    keep: int,
+    drops: Sequence[float],
+    total: int,
+    waiting: Sequence[Runner] = (),
+    known: Sequence[Runner] = (),
+) -> list[Runner]:
     """Those that are trained further, in the order of their worth.
 
-    For each drop asked for, in turn: the fastest that is expected to stay within it after `total` epochs, or, where
-    none is, the one that is expected to drop least; until `keep` are chosen. So with several drops each keeps its own
-    line of candidates.
+    For each drop asked for, in turn, until `keep` are chosen: the fastest that is expected to stay within it after
+    `total` epochs, or, where none is, the one that is expected to drop least. So with several drops each keeps its own
+    line of candidates. Where that one is settled, its place goes to one that may beat it, see `instead_of`.
+
+    Args:
+        waiting: not trained yet. known: trained before, and not among `runners` any more.
     """
-    left, chosen = list(runners), list[Runner]()
+    left, fresh, chosen = list(runners), list(waiting), list[Runner]()
     while left and len(chosen) < keep:
         for drop in drops:
             if not left or len(chosen) == keep:
                 break
             best = min(left, key=lambda one: _worth(one, drop, total))
-            chosen.append(best)
-            left.remove(best)
+            one = instead_of(best, [*left, *known, *chosen], left, fresh, drop, total) or best
+            chosen.append(one)
+            (left if one in left else fresh).remove(one)
     return chosen
+
+
+def instead_of(
+    best: Runner, known: Sequence[Runner], left: Sequence[Runner], fresh: Sequence[Runner], drop: float, total: int
+) -> Runner | None:
+    """Who may beat the best, where that one is within the drop already: who lies between it and the next faster one.
+
+    First the middle of those that were not trained yet (`fresh`), then of `left` the one that is faster and expected to
+    come nearest to the drop, if it comes near.
+    """
+    if best.drops[-1] > SETTLED * drop:
+        return None
+    beyond = max((one.latency for one in known if one.latency < best.latency), default=-math.inf)
+    between = [one for one in fresh if beyond < one.latency < best.latency]
+    if between:
+        return sorted(between, key=lambda one: (one.latency, one.key))[len(between) // 2]
+    faster = [one for one in left if one.latency < best.latency and expected_drop(one, total) <= WITHIN_REACH * drop]
+    return min(faster, key=lambda one: _worth(one, drop, total), default=None)
+
+
+def who_gains(
+    runners: Sequence[Runner], drops: Sequence[float], total: int, waiting: Sequence[Runner], most: int
+) -> Runner | None:
+    """Whom time that is left over is spent on: for the first drop where that can change who is chosen; None: nobody.
+
+    Args:
+        most: epochs behind it beyond which one is not trained on.
+    """
+    able = [one for one in runners if sum(one.epochs) <= most]
+    for drop in drops if runners else ():
+        best = min(runners, key=lambda one: _worth(one, drop, total))
+        settled = best.drops[-1] <= SETTLED * drop
+        one = instead_of(best, runners, able, waiting, drop, total) if settled else best if best in able else None
+        if one is not None:
+            return one
+    return None
 
 
 def _worth(runner: Runner, drop: float, total: int) -> tuple[float, float, str]:
