@@ -27,7 +27,7 @@ from trimtab.verify.latency import host_digest
 from trimtab.workbench import Workbench
 
 Plan = tuple[Step, ...]
-MARGIN = 0.95  # of the time limit: converting and measuring come after (two minutes of ninety, as measured)
+MARGIN = 0.95  # of the time limit: converting and measuring come after, two to four minutes
 
 
 def searched(bench: Workbench, run: ReleaseRun, original: Candidate) -> list[Plan]:

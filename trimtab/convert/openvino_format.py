@@ -7,11 +7,12 @@ fifth, those in FP32 hardly. Many stay plain, so that processes that serve them 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def write_openvino_unfolded(graph: Path, out: Path) -> list[str]:
 
 def copy_compressed(xml: Path, out: Path) -> list[str]:
     """Ship a candidate that is an OpenVINO model itself: `xml` and the .bin beside it, to the folder `out`."""
-    _ship(xml, out)
+    _ship(xml, out, shutil.copyfile)
     return ["the INT8 OpenVINO model as NNCF left it"]
 
 
@@ -142,7 +143,7 @@ def write_compressed(model: openvino.Model, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".openvino-", dir=out) as draft:
         plain = Path(draft) / "model.xml"
         save(model, plain)
-        _ship(plain, out)
+        _ship(plain, out, os.replace)
 
 
 def save(model: openvino.Model, xml: Path) -> None:
@@ -152,17 +153,26 @@ def save(model: openvino.Model, xml: Path) -> None:
     openvino.save_model(model, str(xml), compress_to_fp16=False)
 
 
-def _ship(xml: Path, out: Path) -> None:
+def _ship(xml: Path, out: Path, put: Callable[[Path, Path], object]) -> None:
+    """Write a saved model to the folder `out`; `put` brings weights that stay plain to their place."""
     (out / "model.xml.gz").write_bytes(gzip.compress(xml.read_bytes(), mtime=0))
-    plain, packed = out / "model.bin", out / "model.bin.gz"
-    shutil.copyfile(xml.with_suffix(".bin"), plain)
-    packed.unlink(missing_ok=True)  # of a model that was here before
-    if plain.stat().st_size <= COMPRESSED_BYTES:
-        weights = plain.read_bytes()
-        smaller = gzip.compress(weights, mtime=0)
-        if len(smaller) <= WORTH_IT * len(weights):
-            packed.write_bytes(smaller)
-            plain.unlink()
+    weights, plain, packed = xml.with_suffix(".bin"), out / "model.bin", out / "model.bin.gz"
+    smaller = _smaller(weights)
+    if smaller is None:
+        put(weights, plain)
+        packed.unlink(missing_ok=True)  # of a model that was here before
+    else:
+        packed.write_bytes(smaller)
+        plain.unlink(missing_ok=True)
+
+
+def _smaller(weights: Path) -> bytes | None:
+    """The file compressed, where that is worth it."""
+    if weights.stat().st_size > COMPRESSED_BYTES:
+        return None
+    plain = weights.read_bytes()
+    packed = gzip.compress(plain, mtime=0)
+    return packed if len(packed) <= WORTH_IT * len(plain) else None
 
 
 def _rename(model: openvino.Model) -> None:

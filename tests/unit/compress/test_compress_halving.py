@@ -69,9 +69,7 @@ def test_the_place_of_one_that_needs_no_more_training_goes_to_one_that_may_beat_
     tried = [runner("tried", 0.65, 0.02)]  # it was left behind, so nothing faster is worth it
     assert [one.key for one in promote([fast, settled], 1, [0.009], 18, [runner("w6", 0.6)], tried)] == ["settled"]
     assert [one.key for one in promote([fast, settled], 1, [0.012], 18)] == ["fast"]  # 1.5 points: not far beyond 1.2
-    assert [one.key for one in promote([fast, settled], 1, [0.0012], 18, waiting)] == [
-        "settled"
-    ]  # 0.1 of 0.12: not yet
+    assert [one.key for one in promote([fast, settled], 1, [0.0012], 18, waiting)] == ["settled"]  # not yet
 
 
 def test_time_that_is_left_over_goes_where_it_can_change_who_is_chosen() -> None:
