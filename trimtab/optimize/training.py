@@ -40,7 +40,8 @@ def fit(
     augment: Augment | None = None,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train `model` in place and leave it in evaluation mode with the weights of its best validation epoch.
+    """Train `model` in place, in training mode whatever mode it is in, and leave it in evaluation mode with the weights
+    of its best validation epoch.
 
     Args:
         forward: (module, name → tensor (n, ...)) → logits (n, classes); it decides about pre-processing.
@@ -74,6 +75,7 @@ def fit(
         average = None if settings.ema is None else MovingAverage(model, settings.ema)
         judge = Judge(average.model if average else model, forward, validation, settings, progress)
         module = TrainingModule(model, train, forward, chosen, settings, average, augment, channels_last)
+        model.train()  # Lightning trains a model in the mode it is given in, and what was opened is in evaluation mode
         trainer_for(settings, judge, folder).fit(module, batches(train, settings))
         return judge.finish(model)
 

@@ -184,6 +184,18 @@ def test_a_last_batch_of_one_row_does_not_stop_batch_norm(digits: tuple[Split, S
     assert result.epochs_run == 1
 
 
+def test_a_model_in_evaluation_mode_is_trained_in_training_mode(digits: tuple[Split, Split]) -> None:
+    model = cnn(1, 10, widths=(8,)).eval()
+    seen = []
+    model.register_forward_pre_hook(lambda module, _: seen.append(all(m.training for m in module.modules())))
+    [norm] = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = norm.running_mean.clone()  # type: ignore[union-attr]
+    fit(model, *digits, Train(epochs=1), forward=forward)
+    assert seen.count(True) == -(-len(digits[0]) // 32)  # the others judge
+    assert not torch.equal(norm.running_mean, before)  # type: ignore[arg-type]
+    assert not any(module.training for module in model.modules())
+
+
 def test_a_loss_that_is_not_finite_is_an_error_with_advice(digits: tuple[Split, Split]) -> None:
     def broken(answer: Tensor, batch: Batch) -> Tensor:
         return answer.sum() * float("nan")
