@@ -38,6 +38,7 @@ class Target:
             with `unavailable()`: why it cannot run on this machine, "" if it can.
         precisions: what it carries, of `PRECISIONS`; why_not: the reason why not the others.
         free_axes: whether it holds axes besides the batch that may change; why_fixed: the reason why not.
+        ships_compressed: whether few weights are compressed in what is shipped, so that a file of fewer values is smaller.
         further_outputs: whether it holds outputs beside the one that decides; why_one: the reason why not.
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.
@@ -56,6 +57,7 @@ class Target:
     why_not: str = ""
     free_axes: bool = True
     why_fixed: str = ""
+    ships_compressed: bool = False
     further_outputs: bool = True
     why_one: str = ""
     converts_with: tuple[str, ...] = ()
@@ -110,6 +112,7 @@ TARGETS: dict[str, Target] = {
         runtime="openvino_cpu",
         loads_with=("openvino",),
         precisions=("fp32", "int8", NNCF, *STORED),
+        ships_compressed=True,
         # Measured, 2026.4: every layer runs in f32, after its input was rounded to 8 bits; convert_model writes FP32.
         why_not=f"OpenVINO computes dynamically quantized layers in FP32; {_OTHERS_OWN}",
     ),

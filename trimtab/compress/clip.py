@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.errors import UnsupportedError
+from trimtab.compress.weight_rows import as_rows, put_rows, weighted_layers
 
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 SHARES = tuple(share / 100 for share in range(100, 19, -1))  # of the largest weight, tried as the range
 
 
@@ -36,26 +35,17 @@ def clip(model: nn.Module, bits: int, per_channel: bool = True) -> dict[str, Any
     Raises:
         UnsupportedError: there is no such layer, or a weight is NaN or infinite. The model is unchanged.
     """
-    found = {id(m.weight): (name, m) for name, m in model.named_modules() if isinstance(m, LAYERS)}
-    if not found:
-        raise UnsupportedError(
-            "no weight can be clipped: there is no convolution or linear layer",
-            where=type(model).__name__,
-            fix="set compress.clip to null for this model",
-        )
-    for name, layer in found.values():
-        if not torch.isfinite(layer.weight).all():
-            raise UnsupportedError("weights are NaN or infinite", where=f"{name}.weight", fix="train again")
+    found = weighted_layers(model, "clipped", "compress.clip")
     clipped, total, before, after = 0, 0, 0.0, 0.0
-    for _, layer in found.values():
-        rows = _rows(layer, per_channel)
+    for layer in found.values():
+        rows = as_rows(layer, per_channel)
         limits = best_limits(rows, bits)
         largest = rows.abs().amax(1)
         before += float(_errors(rows, largest, bits).sum())
         after += float(_errors(rows, limits, bits).sum())
         clipped += int((rows.abs() > limits[:, None]).sum())
         total += rows.numel()
-        layer.weight.copy_(_unrows(rows.clamp(-limits[:, None], limits[:, None]), layer, per_channel))
+        put_rows(rows.clamp(-limits[:, None], limits[:, None]), layer, per_channel)
     return {"bits": bits, "clipped": clipped / total, "error_before": before / total, "error_after": after / total}
 
 
@@ -82,18 +72,3 @@ def _errors(rows: Tensor, limits: Tensor, bits: int) -> Tensor:
     scale = (limits / steps)[:, None].clamp_min(torch.finfo(rows.dtype).tiny)
     quantized = (rows / scale).round().clamp(-steps, steps) * scale
     return (rows - quantized).double().square().sum(1)
-
-
-def _rows(layer: Any, per_channel: bool) -> Tensor:
-    """Weights as (ranges, weights of one range): transposed convolutions keep (in, out, ...), all others (out, ...)."""
-    weight = layer.weight.detach()
-    if not per_channel:
-        return weight.reshape(1, -1).clone()
-    return (weight.transpose(0, 1) if getattr(layer, "transposed", False) else weight).flatten(1).clone()
-
-
-def _unrows(rows: Tensor, layer: Any, per_channel: bool) -> Tensor:
-    shape = layer.weight.shape
-    if per_channel and getattr(layer, "transposed", False):
-        return rows.reshape(shape[1], shape[0], *shape[2:]).transpose(0, 1)
-    return rows.reshape(shape)

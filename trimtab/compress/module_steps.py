@@ -11,6 +11,7 @@ from torch import nn
 from trimtab.candidate import Candidate, Step
 from trimtab.compress.batchnorm import reestimate
 from trimtab.compress.clip import clip
+from trimtab.compress.coarsen import coarsen
 from trimtab.compress.distil import distil
 from trimtab.compress.hints import hint_layers
 from trimtab.compress.learned_ranges import Ranges
@@ -128,9 +129,14 @@ def _clip(_: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
     return [], {"clipping": clip(model, step.parameters["bits"], step.parameters["per_channel"])}
 
 
+def _coarsen(_: Workbench, model: nn.Module, step: Step) -> tuple[History, Facts]:
+    return [], {"coarsening": coarsen(model, step.parameters["bits"], step.parameters["spared"])}
+
+
 MODULE_STEPS: Mapping[str, Callable[[Workbench, nn.Module, Step], tuple[History, Facts]]] = {
     "prune": _prune,
     "shorten": _shorten,
     "sparsify": _sparsify,
     "clip": _clip,
+    "coarsen": _coarsen,
 }

@@ -183,6 +183,21 @@ class Clip(Section):
     per_channel: bool = Field(True, description="a range for each output channel, as the quantizer has it")
 
 
+class Coarsen(Section):
+    """Each candidate in INT8 once more with fewer values among its weights, so that the compressed file is smaller.
+
+    For openvino-cpu, whose weights are shipped compressed; it computes as fast as without. `{}` switches it on.
+    """
+
+    bits: int = Field(5, ge=2, le=7, description="weights of a channel become 2**bits - 1 evenly spaced values")
+    spared: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="the smallest layers stay as they are, as many as hold no more than this share of the weights",
+    )
+
+
 class Compress(Section):
     """Which candidates are made; null switches a method off."""
 
@@ -193,6 +208,7 @@ class Compress(Section):
     sparsify: Sparsify | None = None
     distil: Distil | None = Field(default_factory=Distil)
     clip: Clip | None = None
+    coarsen: Coarsen | None = None
     quantize: Quantize | None = Field(default_factory=Quantize)
     qat: Qat | None = None
     quantize_openvino: QuantizeOpenvino | None = Field(default_factory=QuantizeOpenvino)
@@ -209,4 +225,13 @@ class Compress(Section):
     def _training_for_int8_ends_in_it(self) -> Compress:
         if self.qat is not None and (self.quantize is None or self.quantize.mode != "static"):
             raise ValueError("qat needs quantize in mode static: it trains for the file that quantize writes")
+        return self
+
+    @model_validator(mode="after")
+    def _coarse_weights_are_quantized(self) -> Compress:
+        static = self.quantize is not None and self.quantize.mode == "static"
+        if self.coarsen is not None and not static and self.quantize_openvino is None:
+            raise ValueError("coarsen needs static INT8: switch on quantize in mode static, or quantize_openvino")
+        if self.coarsen is not None and static and self.quantize is not None and not self.quantize.per_channel:
+            raise ValueError("coarsen needs quantize.per_channel: true, the values are evenly spaced within a channel")
         return self

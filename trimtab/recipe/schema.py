@@ -150,6 +150,13 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _coarse_weights_make_a_file_smaller(self) -> Recipe:
+        able = [name for name, target in TARGETS.items() if target.ships_compressed]
+        if self.compress.coarsen is not None and not set(able) & set(self.targets):
+            raise ValueError(f"compress.coarsen makes no file of these targets smaller: it is for {', '.join(able)}")
+        return self
+
+    @model_validator(mode="after")
     def _axes_agree(self) -> Recipe:
         refuse_contradictions(self.inputs, self.targets)
         return self
@@ -187,6 +194,8 @@ class Recipe(Section):
         unused: dict[str, Any] = {"registry": True} | ({} if self.inputs else {"inputs": True})
         if self.budget.max_output_difference is None:
             unused["budget"] = {"max_output_difference"}
+        if self.compress.coarsen is None:
+            unused["compress"] = {"coarsen"}
         if not self.purpose.by_accuracy:
             del only_regression["metric"]
         excluded = watching | unused | ({} if self.purpose.regression else only_regression)

@@ -89,3 +89,9 @@ def test_clipped_weights_are_those_that_are_stored(made: Make) -> None:
     model, candidate = made(Step("clip", {"bits": 2, "per_channel": True}))
     assert candidate.facts["clipping"]["clipped"] > 0
     assert model[4].weight.abs().max() < original()[4].weight.abs().max()
+
+
+def test_coarser_weights_are_those_that_are_stored(made: Make) -> None:
+    model, candidate = made(Step("coarsen", {"bits": 3, "spared": 0.0}))
+    assert candidate.facts["coarsening"]["weights"] == 1
+    assert max(len(channel.unique()) for channel in model[4].weight) <= 7

@@ -43,6 +43,11 @@ def test_what_is_clipped_before_int8_is_compared_with_what_was_not() -> None:
     assert [step.method for step in steps] == ["prune", "distil", "clip", "quantize"]
 
 
+def test_coarser_weights_are_for_a_small_file_and_get_no_layers_in_float() -> None:
+    coarse = candidate(*SHAPE, Step("coarsen", {}), INT8)
+    assert offered(0.893, 0.86, coarse) == []
+
+
 @pytest.mark.parametrize(
     "last",
     [

@@ -25,7 +25,7 @@ from trimtab.compress.search import (
     unsearched,
 )
 from trimtab.compress.search.grid import finished
-from trimtab.recipe.compressing import Clip, Cluster, Half, Shorten, Sparsify, Student
+from trimtab.recipe.compressing import Clip, Cluster, Coarsen, Half, Qat, Shorten, Sparsify, Student
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
 TARGETS = ["onnxruntime-cpu"]
@@ -96,7 +96,7 @@ def test_shapes_are_combined_and_every_method_on_the_graph_is_an_ending_of_its_o
 
 def test_the_plan_knows_the_methods_that_make_them_and_no_others() -> None:
     assert GRAPH_STEPS.keys() == ON_THE_GRAPH
-    assert {"prune", "shorten", "sparsify", "clip"} == MODULE_STEPS.keys()
+    assert {"prune", "shorten", "sparsify", "clip", "coarsen"} == MODULE_STEPS.keys()
 
 
 def test_weights_are_clipped_before_int8_and_packed_where_they_are_sparse() -> None:
@@ -105,6 +105,18 @@ def test_weights_are_clipped_before_int8_and_packed_where_they_are_sparse() -> N
         *("original", "clip int8"),
         *("sparsify-0.5 distil", "sparsify-0.5 distil clip int8", "sparsify-0.5 distil packed"),
     ]
+
+
+def test_int8_is_made_once_more_with_coarser_weights_where_a_target_ships_them_compressed() -> None:
+    compress = Compress(shorten=None, prune=None, clip=Clip(), coarsen=Coarsen())
+    both = ["onnxruntime-cpu", "openvino-cpu"]
+    named = [" ".join(step.parameters["label"] for step in steps) for steps in plan(compress, 7, both)]
+    whole = ["", "clip int8", "clip int8-nncf"]
+    assert named == [*whole, "clip coarsen-5 int8", "clip coarsen-5 int8-nncf"]
+    assert [len(steps) for steps in plan(compress, 7, ["onnxruntime-cpu"])] == [0, 2]
+    trained = compress.model_copy(update={"qat": Qat(), "quantize_openvino": None})
+    methods = [[step.method for step in steps] for steps in plan(trained, 7, both)]
+    assert methods[2:] == [["clip", "qat", "quantize"], ["clip", "coarsen", "quantize"]]
 
 
 def test_students_have_plans_of_their_own() -> None:

@@ -10,6 +10,7 @@ from trimtab.candidate import Step, digest_of
 from trimtab.compress.student import student_steps
 from trimtab.convert import carries
 from trimtab.recipe.schema import Compress, Quantize
+from trimtab.targets import TARGETS
 
 QUANTIZE = frozenset({"quantize", "quantize_openvino", "quantize_executorch", "quantize_litert"})
 OTHERS = {
@@ -22,6 +23,7 @@ OTHERS = {
 }
 ORIGINAL: tuple[Step, ...] = ()
 ROUND_TO = 8  # where nothing is measured
+COARSE = frozenset({"int8", "int8-nncf"})  # precisions whose weights lie evenly within a channel
 ON_THE_GRAPH = frozenset({"quantize", *OTHERS})  # methods that write a graph of their own, and come last
 # Methods of a target whose format has a quantizer of its own, which takes what compress.quantize says of static INT8.
 OWN_QUANTIZERS = {"executorch-cpu": "quantize_executorch", "litert-cpu": "quantize_litert"}
@@ -80,7 +82,8 @@ def with_last_steps(
 ) -> list[tuple[Step, ...]]:
     """The candidate of these steps, and what becomes of its graph: rewritten once at most, clipped before INT8.
 
-    With quantization-aware training on, INT8 is made without it and with it: what it gains can be seen.
+    With quantization-aware training on, INT8 is made without it and with it: what it gains can be seen. With `coarsen`
+    on, INT8 that was not trained for is made once more with coarser weights.
 
     Args:
         without: (precision, target) that are not worth converting to, see `lanes.not_worth_it`.
@@ -94,7 +97,17 @@ def with_last_steps(
     clip = (Step("clip", {**compress.clip.model_dump(mode="json"), "label": "clip"}),) if compress.clip else ()
     plans = [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
     trained = trained_for_int8(compress, seed)
-    return plans + [(*start, *clip, *trained, *end) for end in ends if trained and end[0].method == "quantize"]
+    plans += [(*start, *clip, *trained, *end) for end in ends if trained and end[0].method == "quantize"]
+    return plans + [(*start, *clip, *coarse, *end) for end in ends for coarse in _coarse(compress, targets, end[0])]
+
+
+def _coarse(compress: Compress, targets: Sequence[str], end: Step) -> list[tuple[Step, ...]]:
+    """The step that makes weights coarser, before the INT8 of a target that is shipped compressed; [] where it is off."""
+    shipped = any(TARGETS[target].ships_compressed and carries(target, precision([end])) for target in targets)
+    if compress.coarsen is None or precision([end]) not in COARSE or not shipped:
+        return []
+    asked = compress.coarsen.model_dump(mode="json")
+    return [(Step("coarsen", {**asked, "label": f"coarsen-{compress.coarsen.bits}"}),)]
 
 
 def _wanted(step: Step, targets: Sequence[str], without: Collection[tuple[str, str]]) -> bool:

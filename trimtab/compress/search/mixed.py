@@ -15,7 +15,8 @@ def mixed_plans(
     """A plan for each static INT8 of ONNX Runtime's that is worth another try with layers in float.
 
     What layers in float can win back is what quantizing has lost, so a shape that is beyond the budget in FP32 is left
-    alone; what is left of the budget after its own drop is what the quantizing may lose.
+    alone; what is left of the budget after its own drop is what the quantizing may lose. So are coarser weights, which
+    are for a small file: layers in float would make it larger again.
 
     Args:
         candidates: all that were made, those before the quantizing among them.
@@ -28,7 +29,8 @@ def mixed_plans(
     plans = []
     for candidate in candidates:
         last = candidate.lineage[-1]
-        if not may_be_mixed(last) or candidate.id not in accuracy:
+        coarse = any(step.method == "coarsen" for step in candidate.lineage)
+        if not may_be_mixed(last) or coarse or candidate.id not in accuracy:
             continue
         parent = Candidate(_before_quantizing(candidate.lineage), candidate.inputs).id
         left = max_drop - (reference - accuracy[parent]) if parent in accuracy else -1.0
