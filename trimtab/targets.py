@@ -38,7 +38,7 @@ class Target:
             with `unavailable()`: why it cannot run on this machine, "" if it can.
         precisions: what it carries, of `PRECISIONS`; why_not: the reason why not the others.
         free_axes: whether it holds axes besides the batch that may change; why_fixed: the reason why not.
-        ships_compressed: whether few weights are compressed in what is shipped, so that a file of fewer values is smaller.
+        ships_compressed: whether weights are compressed in what is shipped, so that fewer values are a smaller file.
         further_outputs: whether it holds outputs beside the one that decides; why_one: the reason why not.
         loads_with: distributions that its loader needs besides numpy and pandas.
         converts_with: distributions that only the conversion needs.

@@ -1,4 +1,4 @@
-"""Coarser weights: few even values a channel that survive folding and quantizing, small layers spared, a smaller file."""
+"""Coarser weights: few even values a channel that outlast quantizing, small layers spared, a smaller file."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def with_last_steps(
 
 
 def _coarse(compress: Compress, targets: Sequence[str], end: Step) -> list[tuple[Step, ...]]:
-    """The step that makes weights coarser, before the INT8 of a target that is shipped compressed; [] where it is off."""
+    """The step that makes weights coarser, before INT8 that is shipped compressed; [] where it is off."""
     shipped = any(TARGETS[target].ships_compressed and carries(target, precision([end])) for target in targets)
     if compress.coarsen is None or precision([end]) not in COARSE or not shipped:
         return []
