@@ -13,9 +13,9 @@ from tasks.edges import after, ended, quoted
 from tasks.progress import Progress
 from trimtab.candidate import Candidate, Converted
 from trimtab.compress.convert_candidate import convert_candidate, precision_of
+from trimtab.compress.search.for_int8 import carrying
 from trimtab.convert import carries
 from trimtab.recipe.schema import Target
-from trimtab.targets import TARGETS
 from trimtab.workbench import Workbench
 
 
@@ -55,17 +55,10 @@ def convert(
             get_run_logger().info("%s does not carry %s: it does not get those candidates", target, left_out)
     for candidate in candidates:
         own, mixed = precision_of(candidate), candidate.lineage[-1].parameters.get("max_drop") is not None
-        able = _where_it_pays(candidate, targets)
-        carrying = [t for t in able if carries(t, own) and (mixed or (own, t) not in unwanted)]
-        here = all(bench.stored_converted(candidate.id, target) for target in carrying)
+        able = [t for t in carrying(candidate.lineage, own, targets) if mixed or (own, t) not in unwanted]
+        here = all(bench.stored_converted(candidate.id, target) for target in able)
         fresh = convert_one.with_options(refresh_cache=not here)
-        arguments = quoted(bench, candidate.to_json(), carrying, candidate.label)
+        arguments = quoted(bench, candidate.to_json(), able, candidate.label)
         state = fresh(*arguments, wait_for=after(bench, candidate.id), return_state=True)
         result += [Converted.from_json(value) for value in ended(bench, f"convert {candidate.id}", state)]
     return result
-
-
-def _where_it_pays(candidate: Candidate, targets: Sequence[Target]) -> list[Target]:
-    """All targets; of coarser weights those whose files they make smaller."""
-    coarse = any(step.method == "coarsen" for step in candidate.lineage)
-    return [target for target in targets if not coarse or TARGETS[target].ships_compressed]

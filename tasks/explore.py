@@ -24,6 +24,7 @@ from trimtab.compress.search.study import Study
 from trimtab.compress.search.survey import Survey
 from trimtab.workbench import Workbench
 
+NO_LATENCY = ("search", "distil", "student", "qat", "clip", "coarsen")  # of compress: what changes no latency
 EXPLORING = 0.25  # share of the time limit
 OFFERED = 3  # times as many shapes are offered for training as are trained, where the front has them
 
@@ -31,7 +32,7 @@ OFFERED = 3  # times as many shapes are offered for training as are trained, whe
 def open_study(bench: Workbench, original: Candidate, host: str, design: list[dict[str, Any]]) -> Study:
     """The study of this original under this recipe on this host."""
     compress = bench.recipe.compress.model_dump(mode="json")
-    deciding = {key: value for key, value in compress.items() if key not in ("search", "distil", "student", "qat")}
+    deciding = {key: value for key, value in compress.items() if key not in NO_LATENCY}
     measure = bench.recipe.measure.model_dump()
     name = digest_of([original.id, host, deciding, list(bench.recipe.targets), measure])[:16]
     return Study(bench.settings.studies / f"{bench.recipe.name}-shapes-{name}.journal", bench.recipe.train.seed, design)

@@ -37,7 +37,7 @@ def mixed(bench: Workbench, run: ReleaseRun, original: Candidate, candidates: li
     if not bench.task.by_accuracy:  # `max_drop` of the quantizer, which keeps layers in float, counts right answers
         get_run_logger().info("layers are kept in float by accuracy alone: none is tried for %s", bench.task.name)
         return []
-    wanted = [candidate.id for candidate in candidates if may_be_mixed(candidate.lineage[-1])]
+    wanted = [candidate.id for candidate in candidates if may_be_mixed(candidate.lineage)]
     accuracy = {original.id: run.search.accuracy}
     for candidate in candidates:
         if candidate.id != original.id and candidate.format == "torch" and "validation_accuracy" in candidate.facts:

@@ -26,6 +26,7 @@ from trimtab.compress.assess import (
     reference,
 )
 from trimtab.compress.search import Point, choose, front, how_near, set_aside
+from trimtab.compress.search.for_int8 import finer_twins
 from trimtab.data import Array
 from trimtab.errors import BudgetNotMet, DataError, UserCodeError
 from trimtab.recipe.schema import Measure
@@ -134,7 +135,8 @@ def select(bench: Workbench, run: ReleaseRun, candidates: list[Candidate], build
     measured = measured_builds(bench, candidates, builds)
     found = [Point.from_json(value) for value in measured["points"]]
     best = front(found)
-    chosen = choose(found, bench.recipe.budget, bench.recipe.verify.finalists)
+    finer = finer_twins({candidate.id: candidate for candidate in candidates})
+    chosen = choose(found, bench.recipe.budget, bench.recipe.verify.finalists, finer)
     standing = Standing.of(bench.recipe.budget, found, best, chosen)
     record_builds(bench, run, candidates, measured, standing)
     if not chosen:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trimtab.preprocess import Ask
 
 DECIDING = ("torch", "lightning", "torch-pruning", "onnx", "onnxruntime", "openvino", "nncf")
-METHODS = 4  # to be raised when a method gives another result for the same parameters: old candidates are not reused
+METHODS = 5  # to be raised when a method gives another result for the same parameters: old candidates are not reused
 EXAMPLE_ROWS = 4
 LEAST_SMALLER = 0.01  # share by which a recompression for size must be smaller than the champion
 
@@ -185,7 +185,9 @@ class Workbench:
         Args:
             overrides: keyword arguments of the callable, merged over the recipe's.
         """
-        return self.code.build_model(**overrides)
+        from trimtab.modes import mark_resting
+
+        return mark_resting(self.code.build_model(**overrides))
 
     @cached_property
     def forward(self) -> Ask:

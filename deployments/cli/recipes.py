@@ -56,8 +56,8 @@ def validate(recipe: RecipeFile, home: Home = None, as_json: AsJson = False) -> 
 def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
     """What a release of this recipe would do, after loading its model and data."""
     from trimtab.compress.search import plan, precision, unsearched, with_last_steps
+    from trimtab.compress.search.for_int8 import carrying
     from trimtab.compress.student import check_students
-    from trimtab.convert import carries
     from trimtab.free_axes import by_name
     from trimtab.model_check import check_model
     from trimtab.monitoring.door import check_watch
@@ -86,7 +86,7 @@ def describe(recipe: Path, home: Path | None) -> dict[str, Any]:
         starts = unsearched(compress, seed)
         plans = [steps for start in starts for steps in with_last_steps(compress, start, targets, seed)]
     candidates = [" ".join(str(s.parameters.get("label", s.method)) for s in steps) or "original" for steps in plans]
-    builds = sum(carries(target, precision(steps)) for steps in plans for target in bench.recipe.targets)
+    builds = sum(len(carrying(steps, precision(steps), targets)) for steps in plans)
     search = bench.recipe.train.search
     free = by_name(bench.recipe.axes)
     trains = bench.recipe.model.weights is None or bench.recipe.train.always

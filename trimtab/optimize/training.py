@@ -13,6 +13,7 @@ from torch import nn
 
 from trimtab.data import Split
 from trimtab.errors import ModelError
+from trimtab.modes import into_training
 from trimtab.optimize.augmenting import Augment
 from trimtab.optimize.averaging import MovingAverage
 from trimtab.optimize.batches import batches
@@ -40,8 +41,8 @@ def fit(
     augment: Augment | None = None,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train `model` in place, in training mode whatever mode it is in, and leave it in evaluation mode with the weights
-    of its best validation epoch.
+    """Train `model` in place, in training mode whatever mode it is in (see `into_training`), and leave it in evaluation
+    mode with the weights of its best validation epoch.
 
     Args:
         forward: (module, name → tensor (n, ...)) → logits (n, classes); it decides about pre-processing.
@@ -75,7 +76,7 @@ def fit(
         average = None if settings.ema is None else MovingAverage(model, settings.ema)
         judge = Judge(average.model if average else model, forward, validation, settings, progress)
         module = TrainingModule(model, train, forward, chosen, settings, average, augment, channels_last)
-        model.train()  # Lightning trains a model in the mode it is given in, and what was opened is in evaluation mode
+        into_training(model)
         trainer_for(settings, judge, folder).fit(module, batches(train, settings))
         return judge.finish(model)
 

@@ -111,9 +111,28 @@ def test_a_time_limit_takes_epochs_and_never_the_last_one() -> None:
     assert fit_in(left, 1.0, 100.0) == left
     assert fit_in(left, 1.0, 16.0) == [Rung(4, 2), Rung(2, 4)]
     assert fit_in(left, 1.0, 20.0) == [Rung(4, 2), Rung(2, 6)]  # 5 rounded down, and 2 seconds left over
-    assert fit_in(left, 1.0, -5.0) == [Rung(4, 1), Rung(2, 1)]
+    assert fit_in(left, 1.0, -5.0) == [Rung(2, 1), Rung(2, 1)]
     assert fit_in(left, 1.0, 44.0, more=1) == left  # 5 * 4 + 3 * 8 = 44
     assert fit_in(left, 1.0, 43.0, more=1) != left
+
+
+def test_where_time_is_short_fewer_shapes_are_trained_so_that_those_that_go_on_get_more_of_it() -> None:
+    left = [Rung(6, 3), Rung(3, 6), Rung(2, 15)]
+    assert fit_in(left, 1.0, 14.0) == [Rung(3, 1), Rung(3, 1), Rung(2, 4)]
+    assert fit_in(left, 1.0, 24.0) == [Rung(6, 1), Rung(3, 2), Rung(2, 6)]  # its share is an epoch for each
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 3), st.floats(-10, 500))
+def test_rungs_in_time_never_grow_wider_or_longer_than_asked_for(
+    shapes: int, epochs: int, last: int, time_left: float
+) -> None:
+    asked = rungs(shapes, epochs, last)
+    found = fit_in(asked, 1.0, time_left)
+    assert [rung.shapes for rung in found] == sorted((rung.shapes for rung in found), reverse=True)
+    assert all(1 <= one.epochs <= other.epochs for one, other in zip(found, asked, strict=True))
+    assert all(last <= one.shapes <= other.shapes for one, other in zip(found, asked, strict=True))
+    spent = sum(rung.shapes * rung.epochs for rung in found)
+    assert spent <= max(time_left, 0) + len(found) * asked[-1].shapes
 
 
 def test_kept_are_those_no_other_beats() -> None:

@@ -24,7 +24,8 @@ from trimtab.compress.search import (
     set_aside,
     unsearched,
 )
-from trimtab.compress.search.grid import finished
+from trimtab.compress.search.for_int8 import carrying, coarse, finer_twins
+from trimtab.compress.search.grid import finished, with_last_steps
 from trimtab.recipe.compressing import Clip, Cluster, Coarsen, Half, Qat, Shorten, Sparsify, Student
 from trimtab.recipe.schema import Budget, Compress, Distil, Prune, Quantize
 
@@ -114,9 +115,32 @@ def test_int8_is_made_once_more_with_coarser_weights_where_a_target_ships_them_c
     whole = ["", "clip int8", "clip int8-nncf"]
     assert named == [*whole, "clip coarsen-5 int8", "clip coarsen-5 int8-nncf"]
     assert [len(steps) for steps in plan(compress, 7, ["onnxruntime-cpu"])] == [0, 2]
+    unwanted = {("int8", "openvino-cpu")}
+    spared = [steps[-1].method for steps in with_last_steps(compress, (), both, 7, unwanted) if coarse(steps)]
+    assert spared == ["quantize_openvino"]
+    mixed = compress.model_copy(update={"quantize": Quantize(max_drop=0.01), "quantize_openvino": None})
+    assert [steps[-1].parameters["max_drop"] for steps in plan(mixed, 7, both)[1:]] == [0.01, None]
     trained = compress.model_copy(update={"qat": Qat(), "quantize_openvino": None})
     methods = [[step.method for step in steps] for steps in plan(trained, 7, both)]
     assert methods[2:] == [["clip", "qat", "quantize"], ["clip", "coarsen", "quantize"]]
+
+
+def test_coarser_weights_go_where_they_are_smaller_and_are_chosen_where_finer_ones_are_too_large() -> None:
+    coarsen, int8 = Step("coarsen", {"bits": 5}), Step("quantize", {})
+    both, inputs = ["onnxruntime-cpu", "openvino-cpu"], InputsDigest("d", "w", "c", "v")
+    assert carrying((int8,), "int8", both) == both
+    assert carrying((coarsen, int8), "int8", both) == ["openvino-cpu"]
+    fine, rough = (Candidate((Step("train"), *steps), inputs) for steps in ((int8,), (coarsen, int8)))
+    finer = finer_twins({one.id: one for one in (fine, rough)})
+    assert finer == {rough.id: fine.id}
+    assert finer_twins({rough.id: rough}) == {}
+
+    points = [
+        replace(point(fine.id, accuracy=0.9, speedup=4.0, size=5.0), target="openvino-cpu"),
+        replace(point(rough.id, accuracy=0.9, speedup=4.1, size=7.0), target="openvino-cpu"),
+    ]
+    assert [one.candidate for one in choose(points, Budget(max_drop=0.5), 2, finer)] == [fine.id]
+    assert [one.candidate for one in choose(points, Budget(max_drop=0.5, min_size_ratio=6), 2, finer)] == [rough.id]
 
 
 def test_students_have_plans_of_their_own() -> None:
@@ -250,3 +274,10 @@ def test_a_retrain_makes_the_finalists_again_with_what_each_is_made_from_and_not
     prune, distil, int8 = Step("prune", {"norm": "l1"}), Step("distil", {}, 0), Step("quantize", {})
     plans = replan([[prune, distil, int8], [prune, distil], []])
     assert plans == [(), (prune, distil), (prune, distil, int8)]
+
+
+def test_a_retrain_makes_coarser_weights_beside_finer_ones_and_no_candidate_of_what_is_for_int8_alone():
+    clip, coarsen, int8 = Step("clip", {"bits": 8}), Step("coarsen", {"bits": 5}), Step("quantize", {})
+    distil = Step("distil", {}, 0)
+    plans = replan([[distil, clip, coarsen, int8], [coarsen, int8]])
+    assert plans == [(), (distil,), (distil, clip, int8), (distil, clip, coarsen, int8), (int8,), (coarsen, int8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import signal
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from trimtab.data import Split, from_arrays
 from trimtab.errors import ModelError
+from trimtab.modes import mark_resting
 from trimtab.optimize.architectures.cnn import cnn
 from trimtab.optimize.architectures.mlp import mlp
 from trimtab.optimize.batches import Batch
@@ -194,6 +196,23 @@ def test_a_model_in_evaluation_mode_is_trained_in_training_mode(digits: tuple[Sp
     assert seen.count(True) == len(digits[0]) // 32  # the last one of one row is left out, the others judge
     assert not torch.equal(norm.running_mean, before)  # type: ignore[arg-type]
     assert not any(module.training for module in model.modules())
+
+
+def test_what_a_builder_left_in_evaluation_mode_stays_there_through_copies_and_loading(
+    digits: tuple[Split, Split],
+) -> None:
+    model = cnn(1, 10, widths=(8,))
+    [frozen] = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    frozen.eval()
+    opened = copy.deepcopy(mark_resting(model)).eval()
+    [norm] = [module for module in opened.modules() if isinstance(module, nn.BatchNorm2d)]
+    modes = []
+    opened.register_forward_pre_hook(lambda module, _: modes.append((module.training, norm.training)))
+    fit(opened, *digits, Train(epochs=1), forward=forward)
+    assert (True, False) in modes
+    assert (True, True) not in modes
+    assert torch.equal(norm.running_mean, frozen.running_mean)  # type: ignore[arg-type]
+    assert not mark_resting(cnn(1, 10).eval()).training
 
 
 def test_a_loss_that_is_not_finite_is_an_error_with_advice(digits: tuple[Split, Split]) -> None:

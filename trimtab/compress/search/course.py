@@ -129,7 +129,9 @@ class _Course:
         steps = self._in_time(asked)
         for index in range(len(steps)):
             if index:
-                steps[index:] = self._in_time(asked[index:])  # time may have been gained since, too
+                # Fewer may have entered than were asked for; and time may have been gained since.
+                asked[index:] = [replace(rung, shapes=min(rung.shapes, len(left))) for rung in asked[index:]]
+                steps[index:] = self._in_time(asked[index:])
                 left, behind = self._promoted(left, behind, steps, index)
             reference = terms.accuracy
             if control is not None:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from trimtab.candidate import Step, digest_of
+from trimtab.compress.search.for_int8 import carrying, float_start, without_coarsening
 from trimtab.compress.student import student_steps
 from trimtab.convert import carries
 from trimtab.recipe.schema import Compress, Quantize
-from trimtab.targets import TARGETS
 
 QUANTIZE = frozenset({"quantize", "quantize_openvino", "quantize_executorch", "quantize_litert"})
 OTHERS = {
@@ -98,16 +98,23 @@ def with_last_steps(
     plans = [start, *((*start, *(clip if end[0].method in QUANTIZE else ()), *end) for end in ends)]
     trained = trained_for_int8(compress, seed)
     plans += [(*start, *clip, *trained, *end) for end in ends if trained and end[0].method == "quantize"]
-    return plans + [(*start, *clip, *coarse, *end) for end in ends for coarse in _coarse(compress, targets, end[0])]
+    return plans + [(*start, *clip, *end) for (last,) in ends for end in _coarse(compress, targets, last, without)]
 
 
-def _coarse(compress: Compress, targets: Sequence[str], end: Step) -> list[tuple[Step, ...]]:
-    """The step that makes weights coarser, before INT8 that is shipped compressed; [] where it is off."""
-    shipped = any(TARGETS[target].ships_compressed and carries(target, precision([end])) for target in targets)
-    if compress.coarsen is None or precision([end]) not in COARSE or not shipped:
+def _coarse(
+    compress: Compress, targets: Sequence[str], last: Step, without: Collection[tuple[str, str]]
+) -> list[tuple[Step, ...]]:
+    """Weights made coarser and then INT8, where that is shipped compressed, with no layer in float; [] elsewhere."""
+    if compress.coarsen is None or precision([last]) not in COARSE:
         return []
     asked = compress.coarsen.model_dump(mode="json")
-    return [(Step("coarsen", {**asked, "label": f"coarsen-{compress.coarsen.bits}"}),)]
+    step, whole = Step("coarsen", {**asked, "label": f"coarsen-{compress.coarsen.bits}"}), dict(last.parameters)
+    end = precision([last])
+    if all((end, target) in without for target in carrying([step], end, targets)):
+        return []
+    if "max_drop" in whole:
+        whole["max_drop"] = None
+    return [(step, Step(last.method, whole, last.seed))]
 
 
 def _wanted(step: Step, targets: Sequence[str], without: Collection[tuple[str, str]]) -> bool:
@@ -126,10 +133,11 @@ def replan(finalists: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
     """
     plans: dict[tuple[str, ...], tuple[Step, ...]] = {(): ORIGINAL}
     for steps in finalists:
-        for end in range(1, len(steps) + 1):
-            part = tuple(steps[:end])
-            if part[-1].method in ON_THE_GRAPH or end == len(steps) or steps[end].method in ON_THE_GRAPH:
-                plans.setdefault(tuple(digest_of(asdict(step)) for step in part), part)
+        whole = tuple(steps)
+        quantized = bool(whole) and whole[-1].method in ON_THE_GRAPH
+        # With coarser weights the finer ones too: what they lose on new data is not known.
+        for part in (float_start(whole[:-1]), without_coarsening(whole), whole) if quantized else (whole,):
+            plans.setdefault(tuple(digest_of(asdict(step)) for step in part), part)
     return list(plans.values())
 
 

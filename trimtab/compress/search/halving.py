@@ -178,7 +178,12 @@ def _worth(runner: Runner, drop: float, total: int) -> tuple[float, float, str]:
 def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0) -> list[Rung]:
     """The same rungs with fewer epochs where they would take longer than there is time, each at least one.
 
+    Where a rung's share of the time is not an epoch for each of its shapes, it has fewer of them, as many as the last
+    at least: the first rung looks for where drops end as a binary search does, and half the shapes tell most of it.
     What rounding down leaves over goes to the last.
+
+    Worked example: 14 epochs for six shapes of 3, three of 6, two of 15, that is 66, are three of 1, three of 1, two
+    of 4.
 
     Args:
         seconds: of one epoch of one shape. time_left: in seconds. more: shapes trained beside those of the rungs.
@@ -187,11 +192,20 @@ def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0
     if needed <= time_left:
         return list(left)
     share = max(time_left, 0.0) / needed
-    fewer = [Rung(rung.shapes, max(1, math.floor(rung.epochs * share))) for rung in left]
+    fewer = list[Rung]()
+    for rung in left:
+        shorter = _shorter(rung, share, left[-1].shapes, more)
+        fewer.append(Rung(min(shorter.shapes, fewer[-1].shapes) if fewer else shorter.shapes, shorter.epochs))
     last = fewer[-1]
     spare = time_left - sum((rung.shapes + more) * rung.epochs for rung in fewer) * seconds
     longer = last.epochs + max(0, math.floor(spare / ((last.shapes + more) * seconds)))
     return [*fewer[:-1], Rung(last.shapes, min(longer, left[-1].epochs))]
+
+
+def _shorter(rung: Rung, share: float, least: int, more: int) -> Rung:
+    if rung.epochs * share >= 1:
+        return Rung(rung.shapes, math.floor(rung.epochs * share))
+    return Rung(max(least, math.floor((rung.shapes + more) * rung.epochs * share) - more), 1)
 
 
 def worth_keeping(runners: Sequence[Runner], count: int) -> list[Runner]:

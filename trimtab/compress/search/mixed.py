@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trimtab.candidate import Candidate, Step
+from trimtab.compress.search.for_int8 import coarse, float_start
 
 LABEL = "int8-mixed"
 
@@ -15,8 +16,7 @@ def mixed_plans(
     """A plan for each static INT8 of ONNX Runtime's that is worth another try with layers in float.
 
     What layers in float can win back is what quantizing has lost, so a shape that is beyond the budget in FP32 is left
-    alone; what is left of the budget after its own drop is what the quantizing may lose. So are coarser weights, which
-    are for a small file: layers in float would make it larger again.
+    alone; what is left of the budget after its own drop is what the quantizing may lose.
 
     Args:
         candidates: all that were made, those before the quantizing among them.
@@ -29,10 +29,9 @@ def mixed_plans(
     plans = []
     for candidate in candidates:
         last = candidate.lineage[-1]
-        coarse = any(step.method == "coarsen" for step in candidate.lineage)
-        if not may_be_mixed(last) or coarse or candidate.id not in accuracy:
+        if not may_be_mixed(candidate.lineage) or candidate.id not in accuracy:
             continue
-        parent = Candidate(_before_quantizing(candidate.lineage), candidate.inputs).id
+        parent = Candidate(float_start(candidate.lineage[:-1]), candidate.inputs).id
         left = max_drop - (reference - accuracy[parent]) if parent in accuracy else -1.0
         if reference - accuracy[candidate.id] > max_drop and left > 0:
             settings = {**last.parameters, "max_drop": round(min(left, 0.99), 6), "label": LABEL}
@@ -40,13 +39,11 @@ def mixed_plans(
     return plans
 
 
-def may_be_mixed(step: Step) -> bool:
-    """Whether a step is static INT8 by ONNX Runtime that keeps no layer in float yet."""
-    asked = step.parameters
-    return step.method == "quantize" and asked.get("mode", "static") == "static" and asked.get("max_drop") is None
+def may_be_mixed(lineage: Sequence[Step]) -> bool:
+    """Whether it ends in static INT8 by ONNX Runtime that keeps no layer in float yet.
 
-
-def _before_quantizing(lineage: Sequence[Step]) -> tuple[Step, ...]:
-    """The FP32 candidate that is measured: clipping is for INT8 alone."""
-    steps = tuple(lineage[:-1])
-    return steps[:-1] if steps[-1].method == "clip" else steps
+    Not of coarser weights, which are for a small file: layers in float would make it larger again.
+    """
+    step, asked = lineage[-1], lineage[-1].parameters
+    static = step.method == "quantize" and asked.get("mode", "static") == "static"
+    return static and asked.get("max_drop") is None and not coarse(lineage)

@@ -89,18 +89,28 @@ def front(points: Sequence[Point]) -> list[Point]:
     return sorted(kept, key=_fastest_first)
 
 
-def choose(points: Sequence[Point], budget: Budget, finalists: int) -> list[Point]:
+def choose(
+    points: Sequence[Point], budget: Budget, finalists: int, finer: Mapping[str, str] | None = None
+) -> list[Point]:
     """At most `finalists` points that meet the budget by point estimate, fastest first.
+
+    Coarser weights are for who has no other way to a size: where the same network with finer ones meets the budget too,
+    on the same target, that one is chosen. They are as fast, and which of both is ahead would be chance.
 
     One in which a slice loses more than the budget lets it is chosen only where it is so in all of them: slices are
     small, and which of them all lost beyond a margin the gate can tell better than this.
 
     Ties go to the more accurate, then the smaller, then by candidate and target, so the order of the input does not
     matter.
+
+    Args:
+        finer: candidate with coarser weights → the same network with finer ones.
     """
     within = [point for point in points if not _misses(point, budget)]
-    kept = [point for point in within if not _broken_slice(point, budget)]
-    return sorted(kept or within, key=_fastest_first)[:finalists]
+    kept = [point for point in within if not _broken_slice(point, budget)] or within
+    able, twins = {point.key for point in kept}, finer or {}
+    kept = [point for point in kept if (twins.get(point.candidate), point.target) not in able]
+    return sorted(kept, key=_fastest_first)[:finalists]
 
 
 def set_aside(points: Sequence[Point], budget: Budget) -> list[str]:
