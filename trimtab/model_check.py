@@ -13,6 +13,7 @@ from trimtab.data import Array
 from trimtab.errors import DataError, ModelError, UserCodeError
 from trimtab.free_axes import by_name, misfit, resized, size_of, sizes_to_try
 from trimtab.further import further_of
+from trimtab.modes import into_training
 from trimtab.runtime.availability import refuse_unavailable
 from trimtab.workbench import Workbench
 
@@ -39,7 +40,34 @@ def check_model(bench: Workbench) -> ModelFacts:
     check_images(bench)
     if why := misfit(bench.example, bench.recipe.axes):
         raise DataError(why, where="inputs", fix="declare the axes as the data have them, or correct data()")
-    return check_module(bench, bench.build(), bench.recipe.model.callable)
+    facts = check_module(bench, bench.build(), bench.recipe.model.callable)
+    check_training(bench)
+    return facts
+
+
+def check_training(bench: Workbench) -> None:
+    """See that the model answers in training mode too, where we train it: some have outputs more then, for losses of
+    their own, which a distillation would meet an hour later.
+
+    Raises:
+        UserCodeError: forward raised. ModelError: the output is not finite logits (n, classes), or numbers (n, k).
+    """
+    recipe = bench.recipe
+    ours = recipe.model.train is None and (recipe.model.weights is None or recipe.train.always)
+    if not ours and recipe.compress.distil is None and recipe.compress.qat is None:
+        return
+    model = bench.build()
+    into_training(model)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _forward(bench, model, bench.example, recipe.model.callable)
+    except (ModelError, UserCodeError) as error:
+        raise type(error)(
+            f"in training mode, in which we train it: {error.what}",
+            where=recipe.model.callable,
+            fix="let forward answer alike in training and evaluation (a loss on other outputs belongs into "
+            "`model.train`), or set compress.distil and compress.qat to null",
+        ) from None
 
 
 def check_images(bench: Workbench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trimtab.errors import DataError, RecipeError, UserCodeError
+from trimtab.errors import DataError, ModelError, RecipeError, UserCodeError
 from trimtab.free_axes import FreeAxis, resized, sizes_to_try, traceable
 from trimtab.model_check import check_model
 from trimtab.preprocess import logits
@@ -92,7 +93,7 @@ def test_the_model_is_asked_at_the_shortest_an_odd_and_the_longest_size() -> Non
     model = Model()
     facts = check_model(bench((4, 5), (4, 5), model))
     assert facts.output == (4, 3)
-    assert model.seen == [5, 2, 7, 12]
+    assert model.seen == [5, 2, 7, 12, 5]  # the last in training mode
 
 
 def test_a_model_that_does_not_take_every_size_is_refused_before_it_is_trained() -> None:
@@ -145,6 +146,28 @@ def test_the_sizes_tried_are_the_ends_and_an_odd_one_that_is_not_the_datas(
     axis: FreeAxis, held: int, sizes: dict[str, int]
 ) -> None:
     assert sizes_to_try(axis, held) == sizes
+
+
+class Auxiliary(nn.Module):
+    def forward(self, input: Tensor) -> Any:
+        logits = torch.stack([input.sum(1)] * 3, dim=1)
+        return (logits, logits) if self.training else logits
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ("", True),  # trained, and distilled
+        ("compress: {distil: null}\ntrain: {always: true}\n", True),
+        ("compress: {distil: null}\n", False),
+        ("compress: {distil: null, qat: {}}\n", True),
+    ],
+)
+def test_a_model_that_answers_otherwise_in_training_is_refused_where_it_is_trained(more: str, refused: bool) -> None:
+    text = f"{HEAD}{more}".replace("model: m:b", "model: {callable: m:b, weights: w.pt}")
+    opened = Bench(recipe=parse_recipe(text), example={"input": np.ones((4, 6), np.float32)}, model=Auxiliary())
+    with pytest.raises(ModelError, match="m:b: in training mode.*returned tuple") if refused else nullcontext():
+        check_model(opened)
 
 
 def test_a_single_input_is_asked_by_position() -> None:
