@@ -166,7 +166,7 @@ class Auxiliary(nn.Module):
 def test_a_model_that_answers_otherwise_in_training_is_refused_where_it_is_trained(more: str, refused: bool) -> None:
     text = f"{HEAD}{more}".replace("model: m:b", "model: {callable: m:b, weights: w.pt}")
     opened = Bench(recipe=parse_recipe(text), example={"input": np.ones((4, 6), np.float32)}, model=Auxiliary())
-    with pytest.raises(ModelError, match="m:b: in training mode.*returned tuple") if refused else nullcontext():
+    with pytest.raises(ModelError, match=r"m:b: in training mode.*returned tuple") if refused else nullcontext():
         check_model(opened)
 
 
