@@ -15,13 +15,15 @@ from trimtab.verify.accuracy import paired
 
 Run = Mapping[str, Any]
 DROPS = {"drop_0.5": 0.005, "drop_1.5": 0.015}
+SIZES = {"drop_0.5": 4.0, "drop_1.5": 7.0}  # times smaller than FP32, asked for with the drop
 ONLY = {"ort_only_0.5": ("onnxruntime-cpu", 0.005)}
 
 
 def choose(points: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """For each of our figures the fastest build at batch 32 whose drop on validation is within it; absent if none.
 
-    Of the same network with other weights, which is as fast, the smallest that is within it.
+    Of the same network with finer and coarser weights, which are equally fast, it is as in a release: the finer one
+    where it is as small as is asked for, else the smallest that is within the drop.
     """
     wanted = {**{name: (None, drop) for name, drop in DROPS.items()}, **ONLY}
     chosen = {}
@@ -29,10 +31,13 @@ def choose(points: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
         able = [p for p in points if p["drop"] <= drop + 1e-12 and target in (None, p["target"])]
         if able:
             best = max(able, key=lambda point: point["speedup"]["32"])
-            chosen[name] = max(
-                (p for p in able if _network(p) == _network(best)), key=lambda point: point["size_ratio"]
-            )
+            chosen[name] = _of_size([point for point in able if _network(point) == _network(best)], SIZES.get(name, 1))
     return chosen
+
+
+def _of_size(same: Sequence[Mapping[str, Any]], asked: float) -> Mapping[str, Any]:
+    small = [point for point in same if point["size_ratio"] >= asked]
+    return min(small, key=lambda p: p["size_ratio"]) if small else max(same, key=lambda p: p["size_ratio"])
 
 
 def _network(point: Mapping[str, Any]) -> Any:
