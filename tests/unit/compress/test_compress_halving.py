@@ -111,7 +111,7 @@ def test_a_time_limit_takes_epochs_and_never_the_last_one() -> None:
     assert fit_in(left, 1.0, 100.0) == left
     assert fit_in(left, 1.0, 16.0) == [Rung(4, 2), Rung(2, 4)]
     assert fit_in(left, 1.0, 20.0) == [Rung(4, 2), Rung(2, 6)]  # 5 rounded down, and 2 seconds left over
-    assert fit_in(left, 1.0, -5.0) == [Rung(2, 1), Rung(2, 1)]
+    assert fit_in(left, 1.0, -5.0) == [Rung(3, 1), Rung(2, 1)]  # one more than go on
     assert fit_in(left, 1.0, 44.0, more=1) == left  # 5 * 4 + 3 * 8 = 44
     assert fit_in(left, 1.0, 43.0, more=1) != left
 
@@ -132,7 +132,7 @@ def test_rungs_in_time_never_grow_wider_or_longer_than_asked_for(
     assert all(1 <= one.epochs <= other.epochs for one, other in zip(found, asked, strict=True))
     assert all(last <= one.shapes <= other.shapes for one, other in zip(found, asked, strict=True))
     spent = sum(rung.shapes * rung.epochs for rung in found)
-    assert spent <= max(time_left, 0) + len(found) * asked[-1].shapes
+    assert spent <= max(time_left, 0) + len(found) * (asked[-1].shapes + 1)
 
 
 def test_kept_are_those_no_other_beats() -> None:

@@ -178,9 +178,10 @@ def _worth(runner: Runner, drop: float, total: int) -> tuple[float, float, str]:
 def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0) -> list[Rung]:
     """The same rungs with fewer epochs where they would take longer than there is time, each at least one.
 
-    Where a rung's share of the time is not an epoch for each of its shapes, it has fewer of them, as many as the last
-    at least: the first rung looks for where drops end as a binary search does, and half the shapes tell most of it.
-    What rounding down leaves over goes to the last.
+    Where a rung's share of the time is not an epoch for each of its shapes, it has fewer of them: the first rung looks
+    for where drops end as a binary search does, and half the shapes tell most of it. It has one more than the last at
+    least, or a shape that lost all would be trained to the end for want of another. What rounding down leaves over goes
+    to the last.
 
     Worked example: 14 epochs for six shapes of 3, three of 6, two of 15, that is 66, are three of 1, three of 1, two
     of 4.
@@ -193,8 +194,9 @@ def fit_in(left: Sequence[Rung], seconds: float, time_left: float, more: int = 0
         return list(left)
     share = max(time_left, 0.0) / needed
     fewer = list[Rung]()
-    for rung in left:
-        shorter = _shorter(rung, share, left[-1].shapes, more)
+    for index, rung in enumerate(left):
+        least = left[-1].shapes + (index < len(left) - 1)
+        shorter = _shorter(rung, share, min(least, rung.shapes), more)
         fewer.append(Rung(min(shorter.shapes, fewer[-1].shapes) if fewer else shorter.shapes, shorter.epochs))
     last = fewer[-1]
     spare = time_left - sum((rung.shapes + more) * rung.epochs for rung in fewer) * seconds
