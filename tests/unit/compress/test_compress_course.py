@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,6 +139,14 @@ def test_a_time_limit_is_decided_once_for_each_rung_and_holds_after_a_kill() -> 
     assert list(kept)[:3] == ["3 rungs left", "2 rungs left", "1 rungs left"]
     assert kept["3 rungs left"] == [[2, 1], [2, 1], [1, 2]]  # 12 shape epochs of 10 s are asked for, there are 60 s
     assert again.laps == first.laps
+
+
+def test_where_fewer_shapes_entered_than_were_asked_for_the_rungs_after_count_those() -> None:
+    kept: dict[str, Any] = {}
+    limit = Limit(lambda: 80.0, lambda: 10.0, lambda key, decide: kept.setdefault(key, decide()))
+    run_course(ways(8), replace(TERMS, epochs=7, drops=(0.01, 0.02), shapes=None), Club(seconds=10.0).train, limit)
+    assert kept["3 rungs left"][0] == [3, 1]
+    assert kept["2 rungs left"] == [[3, 1], [2, 2]]
 
 
 class Settling(Club):
